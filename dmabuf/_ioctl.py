@@ -1,0 +1,126 @@
+"""One function for each ioctl: descriptor in, plain values out.
+
+The only file of the package that issues one. Request numbers are encoded as
+include/uapi/asm-generic/ioctl.h does (x86, ARM, RISC-V, LoongArch, s390).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from fcntl import ioctl
+from typing import Any
+
+from dmabuf import _libc
+from dmabuf._uapi import ffi
+from dmabuf.errors import UnsupportedError, os_error
+
+_WRITE, _READ = 1, 2
+
+
+def request(direction: int, kind: str, number: int, size: int) -> int:
+    """Encode a request number: direction 1 (the kernel reads), 2 (it writes) or 3 (both)."""
+    return direction << 30 | size << 16 | ord(kind) << 8 | number
+
+
+def _struct(direction: int, kind: str, number: int, struct: str) -> int:
+    return request(direction, kind, number, ffi.sizeof(f"struct {struct}"))
+
+
+DMA_HEAP_IOCTL_ALLOC = _struct(_READ | _WRITE, "H", 0, "dma_heap_allocation_data")
+DMA_BUF_IOCTL_SYNC = _struct(_WRITE, "b", 0, "dma_buf_sync")
+DMA_BUF_SET_NAME_B = request(_WRITE, "b", 1, 8)
+UDMABUF_CREATE = _struct(_WRITE, "u", 0x42, "udmabuf_create")
+UDMABUF_CREATE_LIST = _struct(_WRITE, "u", 0x43, "udmabuf_create_list")
+
+SYNC_READ, SYNC_WRITE, SYNC_RW = 1, 2, 3
+SYNC_START, SYNC_END = 0, 4
+UDMABUF_FLAGS_CLOEXEC = 1
+
+# Kept arguments are for inputs alone: the kernel writes into none of these.
+_sync_structs = [ffi.new("struct dma_buf_sync *", [flags]) for flags in range(8)]
+_sync_arguments = [ffi.buffer(struct) for struct in _sync_structs]
+_heap_data = ffi.typeof("struct dma_heap_allocation_data *")
+_FCNTL_LIMIT = 1024
+
+
+def call(fd: int, number: int, argument: Any, what: str, *, since: str = "") -> int:
+    """Issue an ioctl, again on EINTR and EAGAIN, and say what was tried when it fails.
+
+    `argument` is bytes or a cffi pointer to a struct. ENOTTY becomes `UnsupportedError` where
+    `since` names what has the ioctl.
+    """
+    issue: Any = ioctl
+    if not isinstance(argument, bytes):
+        if ffi.sizeof(argument[0]) <= _FCNTL_LIMIT:
+            argument = ffi.buffer(argument)
+        else:
+            issue = _libc.ioctl
+    while True:
+        try:
+            result: int = issue(fd, number, argument)
+            return result
+        except (InterruptedError, BlockingIOError):
+            continue
+        except OSError as error:
+            raise _failed(error, fd, what, since) from None
+
+
+def dma_heap_alloc(fd: int, size: int, fd_flags: int) -> int:
+    """Allocate from a dma-heap and return the dma-buf's descriptor."""
+    data: Any = ffi.new(_heap_data, (size, 0, fd_flags, 0))
+    call(fd, DMA_HEAP_IOCTL_ALLOC, data, "DMA_HEAP_IOCTL_ALLOC")
+    return int(data.fd)
+
+
+def dma_buf_sync(fd: int, flags: int) -> None:
+    """Begin (SYNC_START) or end (SYNC_END) an access of the processor.
+
+    A signal handler that raises gets out of a START that waits for fences. It can't get out of an
+    END: that is issued first, and the handler's exception goes on afterwards.
+    """
+    argument = _sync_arguments[flags]
+    interruption: BaseException | None = None
+    while True:
+        try:
+            ioctl(fd, DMA_BUF_IOCTL_SYNC, argument)
+            break
+        except (InterruptedError, BlockingIOError):
+            continue
+        except OSError as error:
+            what = f"DMA_BUF_IOCTL_SYNC with flags {flags:#x}"
+            raise _failed(error, fd, what, "") from interruption
+        except BaseException as error:
+            if not flags & SYNC_END:
+                raise
+            interruption = error
+    if interruption is not None:
+        raise interruption
+
+
+def dma_buf_set_name(fd: int, name: bytes) -> None:
+    """Name a dma-buf; at most 31 bytes, an empty name unsets it."""
+    call(fd, DMA_BUF_SET_NAME_B, name + b"\0", "DMA_BUF_SET_NAME")
+
+
+def udmabuf_create(fd: int, memfd: int, offset: int, size: int) -> int:
+    """Make a dma-buf of a part of a memfd and return its descriptor."""
+    data = ffi.new("struct udmabuf_create *", (memfd, UDMABUF_FLAGS_CLOEXEC, offset, size))
+    return call(fd, UDMABUF_CREATE, data, "UDMABUF_CREATE")
+
+
+def udmabuf_create_list(fd: int, items: Iterable[tuple[int, int, int]]) -> int:
+    """Make a dma-buf of parts of memfds, (memfd, offset, size) each, and return its descriptor."""
+    entries = [(memfd, 0, offset, size) for memfd, offset, size in items]
+    header = (UDMABUF_FLAGS_CLOEXEC, len(entries), entries)
+    data = ffi.new("struct udmabuf_create_list *", header)
+    return call(fd, UDMABUF_CREATE_LIST, data, "UDMABUF_CREATE_LIST")
+
+
+def _failed(error: OSError, fd: int, what: str, since: str) -> OSError:
+    number = error.errno or errno.EIO
+    if number == errno.ENOTTY and since:
+        text = f"{what} needs {since}; this is Linux {os.uname().release}"
+        return UnsupportedError(number, text)
+    return os_error(number, f"{what} on descriptor {fd}")

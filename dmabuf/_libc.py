@@ -1,0 +1,64 @@
+"""The libc calls that Python's standard library lacks, one typed function each."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any
+
+from dmabuf._uapi import ffi
+from dmabuf.errors import os_error
+
+_libc: Any = ffi.dlopen(None)
+_MAP_FAILED = ffi.cast("void *", -1)
+_MAP_FIXED = 0x10
+_MAP_FIXED_NOREPLACE = 0x100000
+_MAP_NORESERVE = 0x4000
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+
+_never_unmapped: list[mmap.mmap] = []
+
+
+def filesystem_magic(fd: int) -> int:
+    """Return fstatfs(2)'s f_type: which kind of file system a descriptor belongs to."""
+    result: Any = ffi.new("struct statfs *")
+    if _libc.fstatfs(fd, result) < 0:
+        raise os_error(ffi.errno, f"fstatfs of descriptor {fd}")
+    return int(result.f_type)
+
+
+def ioctl(fd: int, request: int, argument: object) -> int:
+    """Issue an ioctl whose argument exceeds 1,024 bytes; `fcntl.ioctl` keeps the GIL for those."""
+    result = int(_libc.ioctl(fd, request, argument))
+    if result < 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
+    return result
+
+
+def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:
+    """Map a descriptor's first `size` bytes, shared, without keeping a duplicate of it.
+
+    `mmap.mmap` duplicates the descriptor that it is given, so it is given none: its anonymous
+    mapping is replaced, in place, by the descriptor's. What holds a view of the result keeps it
+    mapped; nobody may call its `close()`.
+    """
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    mapping = mmap.mmap(-1, size, flags=_PRIVATE, prot=protection)
+    view = ffi.from_buffer(mapping)
+    if _libc.mmap(view, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) == _MAP_FAILED:
+        number = ffi.errno
+        _refill(mapping, view, size, protection)
+        raise os_error(number, f"mmap of {size} bytes of descriptor {fd}")
+    return mapping
+
+
+def _refill(mapping: mmap.mmap, view: object, size: int, protection: int) -> None:
+    """Make a mapping safe to drop after its replacement failed.
+
+    Kernels before 6.13 unmap the old range before they ask the exporter, and another thread may map
+    something into the hole; dropping the object would unmap that. If the range can't be had back
+    whole, the object is kept for good: address space, no memory.
+    """
+    flags = _PRIVATE | _MAP_FIXED_NOREPLACE
+    if _libc.mmap(view, size, protection, flags, -1, 0) == _MAP_FAILED:
+        _never_unmapped.append(mapping)

@@ -1,0 +1,110 @@
+"""Device nodes: opened or refused with what mends it, and known by what sysfs says of them."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from typing import NamedTuple
+
+from dmabuf.errors import UnsupportedError, os_error
+
+
+class Kind(NamedTuple):
+    """What tells a kind of device node, and how to get one."""
+
+    what: str
+    """Its name in messages."""
+    subsystem: str
+    """Its class in sysfs."""
+    group: str
+    """The group that distributions give it to."""
+    option: str
+    """The kernel version and options that have it."""
+    remedy: str
+    """How to load it where it is a module."""
+
+
+def open_node(path: str, flags: int, kind: Kind) -> int:
+    """Open a node of this kind. Nothing else is ever opened: OSError (ENOTTY) says what it is."""
+    try:
+        status = os.stat(path)
+        subsystem = _subsystem(status)
+        if subsystem != kind.subsystem:
+            raise os_error(errno.ENOTTY, f"{path} is not a {kind.what} but {subsystem}")
+        return os.open(path, flags | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _missing(path, kind) from None
+    except PermissionError:
+        raise os_error(errno.EACCES, f"{path} {_permission(path, kind)}") from None
+
+
+def kernel_name(path: str) -> str:
+    """Return the kernel's own name of a node, which a link or a renamed node hides."""
+    name = os.path.basename(os.path.realpath(path))
+    try:
+        with open(f"{_sysfs(os.stat(path))}/uevent", encoding="utf-8") as lines:
+            fields = dict(line.rstrip("\n").split("=", 1) for line in lines)
+    except OSError:
+        return name
+    return os.path.basename(fields.get("DEVNAME", name))
+
+
+def permissions(path: str) -> str:
+    """Return a node's mode, owner and group as `ls -l` shows them; OSError if there is none."""
+    status = os.stat(path)
+    try:
+        owner = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        owner = str(status.st_uid)
+    try:
+        group = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        group = str(status.st_gid)
+    return f"{stat.filemode(status.st_mode)} {owner}:{group}"
+
+
+def _sysfs(status: os.stat_result) -> str:
+    return f"/sys/dev/char/{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+
+
+def _subsystem(status: os.stat_result) -> str:
+    if not stat.S_ISCHR(status.st_mode):
+        return "no character device"
+    try:
+        return os.path.basename(os.readlink(f"{_sysfs(status)}/subsystem"))
+    except OSError:
+        return "unknown to sysfs, which must be mounted on /sys"
+
+
+def _missing(path: str, kind: Kind) -> OSError:
+    name = os.path.basename(path)
+    listed = f"/sys/class/{kind.subsystem}"
+    if os.path.exists(f"{listed}/{name}"):
+        what = f"the kernel has this {kind.what}, but the node is not here; pass it into the"
+        return os_error(errno.ENOENT, f"{path}: {what} container (--device {path})")
+    if kind.subsystem != "misc" and os.path.isdir(listed):
+        there = ", ".join(sorted(os.listdir(listed))) or f"none; {kind.remedy}"
+        return os_error(errno.ENOENT, f"{path}: no such {kind.what}; the kernel has: {there}")
+    if os.path.dirname(path) in ("/dev", f"/dev/{kind.subsystem}"):
+        release = os.uname().release
+        text = f"{path}: this kernel (Linux {release}) has no {kind.what}; it needs {kind.option}"
+        return UnsupportedError(errno.ENOENT, f"{text}; {kind.remedy}")
+    return os_error(errno.ENOENT, path)
+
+
+def _permission(path: str, kind: Kind) -> str:
+    try:
+        mode = f"is {permissions(path)}"
+    except OSError:
+        mode = "is in a directory that you may not search"
+    match = f'SUBSYSTEM=="{kind.subsystem}"'
+    if kind.subsystem == "misc":
+        match = f'KERNEL=="{os.path.basename(path)}"'
+    rule = f'{match}, GROUP="{kind.group}", MODE="0660"'
+    return (
+        f"{mode}; run as root, or put {rule} into /etc/udev/rules.d/60-dmabuf.rules, run"
+        f" udevadm trigger, and join the group {kind.group}"
+    )

@@ -1,0 +1,274 @@
+"""A dma-buf: its descriptor, its memory, and the processor's access to it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dmabuf import _ioctl, _libc
+from dmabuf._fd import (
+    ANY_THREAD,
+    Descriptor,
+    Hold,
+    _lock,
+    check_dma_buf,
+    descriptor_number,
+    duplicate,
+)
+from dmabuf.access import Access, AccessScope, access_bits
+from dmabuf.errors import os_error
+
+if TYPE_CHECKING:
+    import numpy
+    import numpy.typing
+
+    from dmabuf._fd import HasFileno
+
+_NAME_BYTES = 31  # DMA_BUF_NAME_LEN in include/uapi/linux/dma-buf.h, less the NUL
+
+
+class Buffer(Descriptor):
+    """One descriptor of a dma-buf, mapped when its memory is first asked for.
+
+    Buffers compare and hash by the memory they stand for, so a duplicate equals its original.
+    Thread-safe. Use it as a context manager, or call `close()`.
+    """
+
+    __slots__ = ("_begun", "_device", "_inode", "_mapping", "_size")
+
+    def __init__(self, fd: int) -> None:
+        """Take over a dma-buf's descriptor.
+
+        NotADmaBufError if it is something else and OSError (EBADF) if it is not open; the caller
+        keeps it then. See `from_fd` for a descriptor that stays the caller's.
+        """
+        number = descriptor_number(fd)
+        check_dma_buf(number)
+        self._adopt(number)
+
+    def _adopt(self, number: int) -> None:
+        status = os.fstat(number)
+        self._size = status.st_size
+        self._inode = status.st_ino
+        self._device = status.st_dev
+        self._mapping: mmap.mmap | None = None
+        self._begun: dict[int, list[AccessScope]] = {}
+        super().__init__(number)
+
+    @classmethod
+    def _exported(cls, number: int, name: str | None) -> Buffer:
+        """Own a descriptor that the kernel has just made, and name it; closed if that fails."""
+        try:
+            buffer = cls.__new__(cls)
+            buffer._adopt(number)
+        except BaseException:
+            os.close(number)
+            raise
+        if name is not None:
+            try:
+                buffer.name = name
+            except BaseException:
+                buffer.close()
+                raise
+        return buffer
+
+    @classmethod
+    def from_fd(cls, fd: int | HasFileno) -> Buffer:
+        """Return a buffer with a descriptor of its own, a duplicate of `fd`, which stays open."""
+        number = descriptor_number(fd)
+        check_dma_buf(number)
+        return cls._exported(duplicate(number), None)
+
+    @property
+    def size(self) -> int:
+        """The size in bytes, whole pages, as the kernel has it. Also when closed."""
+        return self._size
+
+    @property
+    def inode(self) -> int:
+        """The inode number: the buffer's identity in fdinfo, maps and bufinfo. Also when closed."""
+        return self._inode
+
+    @property
+    def name(self) -> str | None:
+        """The name that the kernel shows to whoever looks (fdinfo, bufinfo); None while unset.
+
+        At most 31 bytes in UTF-8, without newline or NUL: ValueError. It belongs to the buffer, not
+        to this descriptor. OSError (EBUSY) when set while attached to a device before Linux 6.1.
+        Follows DMA_BUF_SET_NAME in drivers/dma-buf/dma-buf.c.
+        """
+        return self._fdinfo().get("name") or None
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        encoded = checked_name(name) if name is not None else b""
+        with Hold(self) as number:
+            _ioctl.dma_buf_set_name(number, encoded)
+
+    @property
+    def exporter(self) -> str:
+        """Who made the buffer, as the kernel calls it: "system", "udmabuf", "drm" and so on."""
+        return self._fdinfo()["exp_name"]
+
+    def _fdinfo(self) -> dict[str, str]:
+        with Hold(self) as number:
+            path = f"/proc/self/fdinfo/{number}"
+            with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+                pairs = re.findall(r"^(\w+):\t(.*)$", lines.read(), re.MULTILINE)
+        return dict(pairs)
+
+    def dup(self) -> Buffer:
+        """Return another owner of the same memory, with a descriptor and a mapping of its own."""
+        with Hold(self) as number:
+            return self._exported(duplicate(number), None)
+
+    def read(self) -> AccessScope:
+        """Return a scope in which the processor reads: `with buffer.read() as memory`.
+
+        The memory is a read-only memoryview of all bytes. Entering waits for pending writers (or
+        raises, if a signal handler does); nothing happens before.
+        """
+        return AccessScope(self, 1)
+
+    def write(self) -> AccessScope:
+        """Return a scope in which the processor overwrites: `with buffer.write() as memory`.
+
+        Old contents need not be visible in it: a partial update is `read_write()`. Entering waits
+        for everybody else. PermissionError (EACCES) on a read-only descriptor.
+        """
+        return AccessScope(self, 2)
+
+    def read_write(self) -> AccessScope:
+        """Return a scope in which the processor reads and writes; waits for everybody else."""
+        return AccessScope(self, 3)
+
+    def access(self, access: Access) -> AccessScope:
+        """Return the scope for an access that is known at run time only."""
+        return AccessScope(self, access_bits(access))
+
+    def begin_access(self, access: Access) -> None:
+        """Begin an access without a scope; `end_access` with the same access ends it.
+
+        For code that can't use `with`: each begin wants its own end, from any thread, and also
+        after `close()`, which keeps the descriptor for it.
+        """
+        bits = access_bits(access)
+        scope = AccessScope(self, bits)
+        scope.begin(ANY_THREAD)
+        self._begun.setdefault(bits, []).append(scope)
+
+    def end_access(self, access: Access) -> None:
+        """End an access that was begun with the same argument; ValueError if none is open."""
+        bits = access_bits(access)
+        try:
+            scope = self._begun[bits].pop()
+        except LookupError:
+            raise ValueError(f"no access {Access(bits)!r} was begun on {self!r}") from None
+        scope.end()
+
+    @property
+    def memory(self) -> memoryview:
+        """A fresh memoryview of all bytes, without a bracket: begin and end accesses yourself.
+
+        Read-only if the descriptor is. It stays valid after `close()`, for as long as it lives.
+        """
+        return memoryview(self._map())
+
+    def array(
+        self,
+        shape: int | Sequence[int],
+        dtype: numpy.typing.DTypeLike = "u1",
+        *,
+        offset: int = 0,
+        strides: Sequence[int] | None = None,
+        writable: bool | None = None,
+    ) -> numpy.ndarray[Any, Any]:
+        """Return a numpy array on the memory: no copy and no bracket.
+
+        `offset` and `strides` are bytes. `writable` is what the descriptor allows unless given.
+        The array keeps its memory, whatever is closed. ValueError if an element would lie outside
+        of the buffer or at an address that its dtype can't have; PermissionError for a writable
+        array on a read-only descriptor.
+        """
+        from dmabuf._array import array_on
+
+        memory = memoryview(self._map())
+        if writable and memory.readonly:
+            raise self._is_read_only()
+        if writable is False:
+            memory = memory.toreadonly()
+        return array_on(memory, shape, dtype, offset, strides)
+
+    def _map(self) -> mmap.mmap:
+        """Return the mapping, made once."""
+        if self._closed:
+            raise self._is_closed()
+        mapping = self._mapping
+        if mapping is not None:
+            return mapping
+        with Hold(self) as number:
+            mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+            if mode == os.O_WRONLY:
+                what = f"{self!r} can't be mapped: its descriptor is write-only; allocate it with"
+                raise os_error(errno.EACCES, f"{what} access=Access.READ_WRITE")
+            mapping = _libc.map_shared(number, self._size, writable=mode == os.O_RDWR)
+            with _lock:  # the first of several threads wins; a buffer closed meanwhile keeps none
+                if self._mapping is None and not self._closed:
+                    self._mapping = mapping
+                return self._mapping or mapping
+
+    def _view(self, bits: int) -> memoryview:
+        """Return the memory that a scope of this access hands out."""
+        mapping = self._mapping
+        memory = memoryview(self._map() if mapping is None else mapping)
+        if bits == _ioctl.SYNC_READ:
+            return memory.toreadonly()
+        if memory.readonly:
+            raise self._is_read_only()
+        return memory
+
+    def _is_read_only(self) -> OSError:
+        what = f"{self!r} can't be written: its descriptor is read-only; allocate it with"
+        return os_error(errno.EACCES, f"{what} access=Access.READ_WRITE")
+
+    def _let_go(self) -> None:
+        self._mapping = None  # the last view unmaps
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Buffer):
+            return NotImplemented
+        return (self._device, self._inode) == (other._device, other._inode)
+
+    def __hash__(self) -> int:
+        return hash((self._device, self._inode))
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_number"):
+            return "<dmabuf.Buffer [not opened]>"
+        about = f"size={self._size} inode={self._inode}"
+        if self._closed:
+            return f"<dmabuf.Buffer [closed] {about}>"
+        try:
+            info = self._fdinfo()
+        except (OSError, ValueError):
+            info = {}
+        name = f" name={info['name']!r}" if info.get("name") else ""
+        exporter = f" exporter={info['exp_name']!r}" if "exp_name" in info else ""
+        return f"<dmabuf.Buffer fd={self._number} {about}{name}{exporter}>"
+
+
+def checked_name(name: str) -> bytes:
+    """Return a buffer's name as the kernel takes it; TypeError or ValueError if it can't be one."""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {type(name).__name__}")
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) > _NAME_BYTES:
+        raise ValueError(f"name must be at most {_NAME_BYTES} bytes, {name!r} has {len(encoded)}")
+    if b"\n" in encoded or b"\0" in encoded:
+        raise ValueError(f"name must have no newline and no NUL: {name!r}")
+    return encoded

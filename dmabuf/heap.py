@@ -1,0 +1,185 @@
+"""dma-heaps: what /dev/dma_heap offers, and allocation from it or from the best that works."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple, SupportsIndex
+
+from dmabuf import _ioctl, _memory, _node, udmabuf
+from dmabuf._fd import Descriptor, Hold
+from dmabuf.access import Access, access_bits
+from dmabuf.buffer import Buffer, checked_name
+from dmabuf.errors import AllocationError
+
+DIRECTORY = "/dev/dma_heap"
+_KIND = _node.Kind(
+    what="dma-heap",
+    subsystem="dma_heap",
+    group="video",
+    option="Linux 5.6 with CONFIG_DMABUF_HEAPS and CONFIG_DMABUF_HEAPS_SYSTEM",
+    remedy="try modprobe system_heap",
+)
+_MODES = {
+    _ioctl.SYNC_READ: os.O_RDONLY,
+    _ioctl.SYNC_WRITE: os.O_WRONLY,
+    _ioctl.SYNC_RW: os.O_RDWR,
+}
+# Heaps of drivers/dma-buf/heaps/cma_heap.c over the years, and of vendors' trees.
+_CMA_NAMES = {"default_cma_region", "linux,cma", "linux,cma-uncached", "reserved", "default-pool"}
+_CMA_NAMES |= {"cma", "vidbuf_cached"}
+_PROTECTED = ("protected", "secure", "restricted")
+
+
+class HeapInfo(NamedTuple):
+    """A heap as /dev/dma_heap lists it, not opened: `Heap(info.name)` opens it."""
+
+    name: str
+    """The kernel's own name, also where the node is a symbolic link."""
+    path: str
+    """The node in /dev/dma_heap."""
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether its memory comes from a CMA region, judged by its name."""
+        return self.name in _CMA_NAMES or "@" in self.name
+
+    @property
+    def protected(self) -> bool:
+        """Whether its memory is closed to the processor, judged by its name."""
+        return self.name.startswith(_PROTECTED)
+
+
+def heaps() -> list[HeapInfo]:
+    """Return the heaps of this machine, by name; empty where the kernel or a container has none.
+
+    Opens nothing, so it needs no permission. Two nodes can be the same pool.
+    """
+    try:
+        nodes = sorted(os.listdir(DIRECTORY))
+    except FileNotFoundError:
+        return []
+    return [_info(os.path.join(DIRECTORY, node)) for node in nodes]
+
+
+def _info(path: str) -> HeapInfo:
+    return HeapInfo(_node.kernel_name(path), path)
+
+
+class Heap(Descriptor):
+    """An open dma-heap. Thread-safe. Use it as a context manager, or call `close()`."""
+
+    __slots__ = ("_info",)
+
+    def __init__(self, heap: str | os.PathLike[str] = "system") -> None:
+        """Open a heap by its name, such as "system", or by the path of its node.
+
+        UnsupportedError if the kernel has no heaps; FileNotFoundError, PermissionError with what
+        mends it; OSError (ENOTTY) if the path is something else. Needs Linux 5.6.
+        """
+        path = os.fspath(heap)
+        if not path:
+            raise ValueError("a heap's name can't be empty")
+        if "/" not in path:
+            path = os.path.join(DIRECTORY, path)
+        info = _info(path)
+        super().__init__(_node.open_node(path, os.O_RDONLY, _KIND))
+        self._info = info
+
+    @property
+    def name(self) -> str:
+        """The kernel's own name of the heap."""
+        return self._info.name
+
+    @property
+    def path(self) -> str:
+        """The path it was opened by."""
+        return self._info.path
+
+    def allocate(
+        self,
+        size: SupportsIndex,
+        *,
+        name: str | None = None,
+        access: Access = Access.READ_WRITE,
+    ) -> Buffer:
+        """Allocate at least `size` bytes of zeroed memory, rounded up to whole pages.
+
+        `access` is what the descriptor allows: one without WRITE maps read-only, one without READ
+        not at all. AllocationError (ENOMEM) if the memory is not there; ValueError for a size under
+        1 or a name that can't be one.
+        """
+        length = _memory.checked_size(size)
+        flags = os.O_CLOEXEC | _MODES[access_bits(access)]
+        if name is not None:
+            checked_name(name)
+        _memory.require(length, f"heap {self.name}", cma=self._info.contiguous)
+        with Hold(self) as number:
+            try:
+                fd = _ioctl.dma_heap_alloc(number, length, flags)
+            except OSError as error:
+                raise self._refused(error, length) from None
+        return Buffer._exported(fd, name)
+
+    def _refused(self, error: OSError, size: int) -> AllocationError:
+        cma = self._info.contiguous
+        reason = _memory.shortage(size, cma=cma) if error.errno == errno.ENOMEM else ""
+        reason = reason or f"{size} bytes refused by {self.path}"
+        return AllocationError(error.errno or errno.EIO, f"{error.strerror}; {reason}")
+
+    def __repr__(self) -> str:
+        state = "[closed]" if self._closed else f"fd={self._number}"
+        return f"<dmabuf.Heap {self.name!r} {state} path={self.path!r}>"
+
+
+def allocate(
+    size: SupportsIndex,
+    *,
+    name: str | None = None,
+    heaps: Iterable[str | os.PathLike[str]] | None = None,
+) -> Buffer:
+    """Allocate from the best exporter that works here, or from the first of `heaps` that does.
+
+    The best is the system heap, then any other heap that the processor may touch, then udmabuf.
+    AllocationError lists each one with its own reason and remedy; `attempts` has them as errors.
+    """
+    length = _memory.checked_size(size)
+    if name is not None:
+        checked_name(name)
+    attempts: list[OSError] = []
+    reasons = []
+    for exporter, attempt in _exporters(length, name, heaps):
+        try:
+            return attempt()
+        except OSError as error:
+            attempts.append(error)
+            reasons.append(f"\n  {exporter}: {error.strerror}")
+    numbers = [error.errno for error in attempts if error.errno not in (None, errno.ENOENT)]
+    text = f"no exporter could allocate {length} bytes:{''.join(reasons)}"
+    raise AllocationError(numbers[0] if numbers else errno.ENODEV, text, attempts)
+
+
+_Attempt = tuple[str, Callable[[], Buffer]]
+
+
+def _exporters(
+    size: int, name: str | None, wanted: Iterable[str | os.PathLike[str]] | None
+) -> Iterator[_Attempt]:
+    if isinstance(wanted, str):
+        raise TypeError(f"heaps must be several names or paths, such as [{wanted!r}]")
+    if wanted is not None:
+        for heap in wanted:
+            yield os.fspath(heap), partial(_allocate_from, heap, size, name)
+        return
+    yield "system", partial(_allocate_from, "system", size, name)
+    for info in heaps():
+        if info.name != "system" and not info.protected:
+            yield info.name, partial(_allocate_from, info.path, size, name)
+    yield "udmabuf", partial(udmabuf.allocate, size, name=name)
+
+
+def _allocate_from(heap: str | os.PathLike[str], size: int, name: str | None) -> Buffer:
+    with Heap(heap) as opened:
+        return opened.allocate(size, name=name)
