@@ -31,8 +31,13 @@ def _struct(direction: int, kind: str, number: int, struct: str) -> int:
 DMA_HEAP_IOCTL_ALLOC = _struct(_READ | _WRITE, "H", 0, "dma_heap_allocation_data")
 DMA_BUF_IOCTL_SYNC = _struct(_WRITE, "b", 0, "dma_buf_sync")
 DMA_BUF_SET_NAME_B = request(_WRITE, "b", 1, 8)
+DMA_BUF_IOCTL_EXPORT_SYNC_FILE = _struct(_READ | _WRITE, "b", 2, "dma_buf_export_sync_file")
+DMA_BUF_IOCTL_IMPORT_SYNC_FILE = _struct(_WRITE, "b", 3, "dma_buf_import_sync_file")
 UDMABUF_CREATE = _struct(_WRITE, "u", 0x42, "udmabuf_create")
 UDMABUF_CREATE_LIST = _struct(_WRITE, "u", 0x43, "udmabuf_create_list")
+SYNC_IOC_MERGE = _struct(_READ | _WRITE, ">", 3, "sync_merge_data")
+SYNC_IOC_FILE_INFO = _struct(_READ | _WRITE, ">", 4, "sync_file_info")
+SYNC_IOC_SET_DEADLINE = _struct(_WRITE, ">", 5, "sync_set_deadline")
 
 SYNC_READ, SYNC_WRITE, SYNC_RW = 1, 2, 3
 SYNC_START, SYNC_END = 0, 4
@@ -102,6 +107,44 @@ def dma_buf_sync(fd: int, flags: int) -> None:
 def dma_buf_set_name(fd: int, name: bytes) -> None:
     """Name a dma-buf; at most 31 bytes, an empty name unsets it."""
     call(fd, DMA_BUF_SET_NAME_B, name + b"\0", "DMA_BUF_SET_NAME")
+
+
+def dma_buf_export_sync_file(fd: int, flags: int) -> int:
+    """Return a sync_file of the fences that an access with these flags would wait for."""
+    data: Any = ffi.new("struct dma_buf_export_sync_file *", (flags, -1))
+    call(
+        fd,
+        DMA_BUF_IOCTL_EXPORT_SYNC_FILE,
+        data,
+        "DMA_BUF_IOCTL_EXPORT_SYNC_FILE",
+        since="Linux 6.0",
+    )
+    return int(data.fd)
+
+
+def dma_buf_import_sync_file(fd: int, flags: int, sync_file: int) -> None:
+    """Add a sync_file's fences to a dma-buf, as a reader's or a writer's."""
+    data = ffi.new("struct dma_buf_import_sync_file *", (flags, sync_file))
+    call(
+        fd,
+        DMA_BUF_IOCTL_IMPORT_SYNC_FILE,
+        data,
+        "DMA_BUF_IOCTL_IMPORT_SYNC_FILE",
+        since="Linux 6.0",
+    )
+
+
+def sync_merge(fd: int, name: bytes, other: int) -> int:
+    """Return a sync_file that signals when two have; its name has at most 31 bytes."""
+    data: Any = ffi.new("struct sync_merge_data *", (name, other, -1, 0, 0))
+    call(fd, SYNC_IOC_MERGE, data, "SYNC_IOC_MERGE")
+    return int(data.fence)
+
+
+def sync_set_deadline(fd: int, deadline_ns: int) -> None:
+    """Tell the fences' drivers when the result is wanted (CLOCK_MONOTONIC)."""
+    data = ffi.new("struct sync_set_deadline *", (deadline_ns, 0))
+    call(fd, SYNC_IOC_SET_DEADLINE, data, "SYNC_IOC_SET_DEADLINE", since="Linux 6.6")
 
 
 def udmabuf_create(fd: int, memfd: int, offset: int, size: int) -> int:

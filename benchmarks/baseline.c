@@ -1,0 +1,88 @@
+/* The same work in C: what the kernel itself costs. Usage: baseline SCENARIO SIZE ROUNDS
+ * Prints nanoseconds a round.
+ */
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-heap.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static int heap;
+static volatile uint64_t sink;
+
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+static void must(int good, const char *what)
+{
+	if (!good) {
+		perror(what);
+		exit(1);
+	}
+}
+
+static int allocate(uint64_t size)
+{
+	struct dma_heap_allocation_data data = { .len = size, .fd_flags = O_RDWR | O_CLOEXEC };
+	must(ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data) == 0, "DMA_HEAP_IOCTL_ALLOC");
+	return data.fd;
+}
+
+static void *map(int fd, uint64_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	must(memory != MAP_FAILED, "mmap");
+	return memory;
+}
+
+static void synchronise(int fd, uint64_t flags)
+{
+	struct dma_buf_sync sync = { .flags = flags };
+	must(ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync) == 0, "DMA_BUF_IOCTL_SYNC");
+}
+
+int main(int argc, char **argv)
+{
+	must(argc == 4, "usage: baseline SCENARIO SIZE ROUNDS");
+	const char *scenario = argv[1];
+	uint64_t size = strtoull(argv[2], NULL, 10);
+	long rounds = strtol(argv[3], NULL, 10);
+	heap = open("/dev/dma_heap/system", O_RDONLY | O_CLOEXEC);
+	must(heap >= 0, "/dev/dma_heap/system");
+	int fd = allocate(size);
+	unsigned char *memory = map(fd, size);
+	memset(memory, 1, size);
+	double start = now();
+	for (long round = 0; round < rounds; round++) {
+		if (!strcmp(scenario, "scope")) {
+			synchronise(fd, DMA_BUF_SYNC_WRITE | DMA_BUF_SYNC_START);
+			synchronise(fd, DMA_BUF_SYNC_WRITE | DMA_BUF_SYNC_END);
+		} else if (!strcmp(scenario, "allocate")) {
+			int other = allocate(size);
+			void *mapped = map(other, size);
+			munmap(mapped, size);
+			close(other);
+		} else if (!strcmp(scenario, "fill")) {
+			memset(memory, (int)round, size);
+		} else if (!strcmp(scenario, "sum")) {
+			uint64_t sum = 0;
+			for (uint64_t i = 0; i < size / 8; i++)
+				sum += ((uint64_t *)memory)[i];
+			sink = sum;
+		} else {
+			must(0, scenario);
+		}
+	}
+	printf("%.1f\n", (now() - start) / rounds);
+	return 0;
+}

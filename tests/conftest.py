@@ -1,0 +1,101 @@
+"""What the tests stand on: the machine's exporters, and the count of what must not leak."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import vgem
+
+import dmabuf
+
+BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
+
+FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
+    "heap": (lambda: os.path.exists("/dev/dma_heap/system"), "the system heap"),
+    "udmabuf": (lambda: os.path.exists("/dev/udmabuf"), "/dev/udmabuf"),
+    "vgem": (lambda: vgem.node() is not None, "vgem (modprobe vgem)"),
+    "bufinfo": (BUFINFO.exists, "debugfs, and root to read it"),
+    "root": (lambda: os.geteuid() == 0, "root"),
+}
+# What the stock kernels of the project's virtual machine are known to lack.
+ABSENT = {"5.10": {"heap", "udmabuf"}, "6.1": {"heap", "udmabuf"}}
+KERNEL = re.match(r"\d+\.\d+", os.uname().release)[0]
+IN_OUR_MACHINE = "DMABUF_VM" in os.environ
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    names = ", ".join(FEATURES)
+    config.addinivalue_line("markers", f"needs(*features): what the machine must have: {names}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, by name, what this stock kernel is known to lack; skip what another machine lacks.
+
+    In the project's own virtual machine nothing is skipped: what is missing there and is not in the
+    table fails in the test that needs it.
+    """
+    absent = {feature for feature, (there, _) in FEATURES.items() if not there()}
+    kept, left_out = [], []
+    for item in items:
+        needed = {feature for mark in item.iter_markers("needs") for feature in mark.args}
+        assert needed <= set(FEATURES), f"{item.nodeid} needs something unknown: {needed}"
+        missing = needed & absent
+        if IN_OUR_MACHINE and missing and missing <= ABSENT.get(KERNEL, set()):
+            left_out.append(item)
+            continue
+        if missing and not IN_OUR_MACHINE:
+            cause = ", ".join(FEATURES[feature][1] for feature in sorted(missing))
+            item.add_marker(pytest.mark.skip(reason=f"this machine lacks {cause}"))
+        kept.append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+
+
+def kernel_buffers() -> int:
+    """Return how many dma-bufs exist in the whole kernel; 0 where only root may know."""
+    try:
+        return int(re.search(r"Total (\d+) objects", BUFINFO.read_text(errors="replace"))[1])
+    except (PermissionError, FileNotFoundError):
+        return 0
+
+
+def descriptors() -> int:
+    """Return how many descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fail a test that leaves a descriptor or a kernel buffer behind."""
+    before = descriptors(), kernel_buffers()
+    yield
+    after = descriptors(), kernel_buffers()
+    if after != before:
+        gc.collect()
+        after = descriptors(), kernel_buffers()
+    assert after == before, f"descriptors and kernel buffers: {before} before, {after} after"
+
+
+@pytest.fixture(scope="session")
+def allocate() -> Callable[..., dmabuf.Buffer]:
+    """Return a function that allocates (size, *, name): the system heap's, or vgem's without it."""
+    if not FEATURES["heap"][0]():
+        return vgem.allocate
+
+    def from_system(size: int, *, name: str | None = None) -> dmabuf.Buffer:
+        with dmabuf.Heap("system") as heap:
+            return heap.allocate(size, name=name)
+
+    return from_system
+
+
+@pytest.fixture
+def buffer(allocate: Callable[..., dmabuf.Buffer]) -> Iterator[dmabuf.Buffer]:
+    """Give a buffer of two pages, closed at the end."""
+    with allocate(8192) as buffer:
+        yield buffer
