@@ -8,7 +8,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 import tracemalloc
@@ -137,16 +136,6 @@ def filling(baseline: Path) -> dict[str, dict[str, float]]:
         }
 
 
-def importing() -> dict[str, dict[str, float]]:
-    """Start Python with and without the package."""
-
-    def start(code: str) -> Work:
-        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
-
-    ways = {"python": start("pass"), "dmabuf": start("import dmabuf")}
-    return {"import of the package": compare([], ways, 1)}
-
-
 def many_buffers() -> dict[str, float]:
     """Open many buffers; return bytes and descriptors for each, and what the last ones cost."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (BUFFERS + 100, BUFFERS + 100))
@@ -196,7 +185,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         baseline = Path(folder) / "baseline"
         subprocess.run(["gcc", "-O2", "-o", baseline, HERE / "baseline.c"], check=True)
-        rows = {**scopes(baseline), **allocations(baseline), **filling(baseline), **importing()}
+        rows = {**scopes(baseline), **allocations(baseline), **filling(baseline)}
     show(f"dmabuf {dmabuf.__version__} on Linux {os.uname().release}", rows)
     many = many_buffers()
     for name, figure in many.items():

@@ -16,9 +16,11 @@ Fork copies all of it: parent and child each have an open descriptor and close t
 belongs to the thread that took it; in the child only the forking thread lives on, so its holds
 stay and the others are void.
 
-Holds are counted under one lock for all descriptors, for a few attributes at a time. It is
-re-entrant, since a signal handler or a finalizer may close a descriptor in the middle, and fork
-takes it, so that no child inherits a half-done count.
+Taking and dropping a hold is one operation on a list, which is atomic with and without the GIL, and
+then a look at the mark of a closed descriptor; closing sets the mark, then looks at the list. So
+one of the two sees the other. What decides (close, detach, give back) does it under one lock for
+all descriptors: re-entrant, since a signal handler or a finalizer may close one in the middle, and
+taken by fork, so that no child inherits a decision half made.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import threading
 import warnings
 from _thread import get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from dmabuf import _libc
 from dmabuf.errors import NotADmaBufError, os_error
@@ -49,23 +51,33 @@ _DMA_BUF_MAGIC = 0x444D4142  # include/uapi/linux/magic.h
 _Self = TypeVar("_Self", bound="Descriptor")
 
 ANY_THREAD = 0
-"""The holder of what no thread owns, such as an access begun without a scope."""
+"""The thread of a hold that belongs to none, such as an access begun without a scope."""
+UNUSED, _USED = -1, -2
+"""What stands for the number of a hold that is not taken yet, or not any more."""
 
 _lock = threading.RLock()
-_closing: set[Descriptor] = set()  # closed, and held
-_survivors: list[int] = []  # the thread that forked, for each fork between the first process and us
+_closing: dict[int, Descriptor] = {}  # closed and held, by id
+
+
+class _Process(NamedTuple):
+    """One process of a line of forks."""
+
+    parent: _Process | None
+    survivor: int  # the thread that forked, which lives on here
+
+
+_process = _Process(None, ANY_THREAD)
 
 
 class Descriptor:
     """An owned descriptor: closed once, by `close()`, a `with` block or, with a warning, by GC."""
 
-    __slots__ = ("__weakref__", "_closed", "_forks", "_holders", "_number")
+    __slots__ = ("__weakref__", "_closed", "_holds", "_number")
 
     def __init__(self, number: int) -> None:
-        self._number = number
         self._closed = False
-        self._holders: list[int] = []
-        self._forks = len(_survivors)
+        self._holds: list[Hold] = []
+        self._number = number
 
     @property
     def closed(self) -> bool:
@@ -75,7 +87,7 @@ class Descriptor:
     def fileno(self) -> int:
         """Return the descriptor's number, which stays this object's. ValueError when closed."""
         if self._closed:
-            raise self._is_closed()
+            self._require_open()
         return self._number
 
     def close(self) -> None:
@@ -84,19 +96,9 @@ class Descriptor:
         Thread-safe: every later use raises ValueError, in every thread; a system call or an access
         that is under way ends as it would have.
         """
-        number = -1
-        try:
-            with _lock:
-                self._void_lost_holds()
-                self._closed = True
-                if self._holders:
-                    _closing.add(self)
-                else:
-                    number, self._number = self._number, -1
-            self._let_go()
-        finally:
-            if number >= 0:
-                os.close(number)
+        self._closed = True
+        self._let_go()
+        self._settle()
 
     def detach(self) -> int:
         """Return the number and leave it to the caller; the object is closed.
@@ -105,37 +107,50 @@ class Descriptor:
         closed.
         """
         with _lock:
+            self._require_open()
             self._void_lost_holds()
-            if self._closed:
-                raise self._is_closed()
-            if self._holders:
+            self._closed = True  # whoever takes a hold from here on waits for the lock
+            if self._holds:
+                self._closed = False
                 held = f"{self!r} is in use; end its accesses and waits before detach()"
                 raise os_error(errno.EBUSY, held)
-            self._closed = True
             number, self._number = self._number, -1
         self._let_go()
         return number
 
+    def _settle(self) -> None:
+        """Give the number of a closed descriptor back, unless somebody holds it."""
+        number = -1
+        try:
+            with _lock:
+                if self._holds:
+                    self._void_lost_holds()
+                if self._holds:
+                    _closing[id(self)] = self
+                else:
+                    number, self._number = self._number, -1
+                    if _closing:
+                        _closing.pop(id(self), None)
+        finally:
+            if number >= 0:
+                os.close(number)
+
     def _let_go(self) -> None:
         """Drop what the object keeps beside the number; called once closed."""
 
-    def _is_closed(self) -> ValueError:
-        return ValueError(f"operation on a closed {type(self).__name__}: {self!r}")
+    def _require_open(self) -> None:
+        """Raise ValueError if closed; called when the mark is seen, and waits for its decision."""
+        with _lock:
+            if self._closed:
+                raise ValueError(f"operation on a closed {type(self).__name__}: {self!r}")
 
     def _void_lost_holds(self) -> None:
         """Forget the holds of threads that a fork left behind. The lock is held."""
-        lost = _survivors[self._forks :]
-        if lost:
-            self._forks = len(_survivors)
-            self._holders = [
-                thread
-                for thread in self._holders
-                if thread == ANY_THREAD or all(thread == survivor for survivor in lost)
-            ]
+        self._holds[:] = [hold for hold in self._holds if hold._survives()]
 
     def __enter__(self: _Self) -> _Self:
         if self._closed:
-            raise self._is_closed()
+            self._require_open()
         return self
 
     def __exit__(
@@ -152,7 +167,10 @@ class Descriptor:
 
     def __del__(self) -> None:
         # Nobody holds what is collected: every hold refers to its owner.
-        number, self._number = getattr(self, "_number", -1), -1
+        try:
+            number, self._number = self._number, -1
+        except AttributeError:
+            return  # the constructor failed
         if number >= 0:
             if not self._closed:
                 message = f"unclosed {type(self).__name__} with descriptor {number}"
@@ -167,60 +185,62 @@ class HoldUsedError(ValueError):
 class Hold:
     """The right to use a descriptor's number until `drop()`. Single use."""
 
-    __slots__ = ("_number", "_owner", "_thread")
+    __slots__ = ("_number", "_owner", "_process", "_thread")
 
     def __init__(self, owner: Descriptor) -> None:
         self._owner = owner
-        self._thread: int | None = None  # None before take()
-        self._number = -1
+        self._number = UNUSED
 
-    def take(self, thread: int | None = None) -> int:
+    def take(self) -> int:
         """Return the number, which can't be closed or reused before `drop()`."""
+        if self._number != UNUSED:
+            raise HoldUsedError(f"a {type(self).__name__} is for a single use; make a new one")
         owner = self._owner
-        if thread is None:
-            thread = get_ident()
-        with _lock:
-            if owner._forks != len(_survivors):
-                owner._void_lost_holds()
-            if owner._closed:
-                raise owner._is_closed()
-            if self._thread is not None:
-                raise HoldUsedError(f"a {type(self).__name__} is for a single use; make a new one")
-            # No signal handler runs between the two stores and the append.
-            self._thread = thread
-            self._number = number = owner._number
-            owner._holders.append(thread)
+        self._process = _process
+        self._thread = get_ident()
+        # No signal handler runs between these two lines.
+        self._number = number = owner._number
+        owner._holds.append(self)
+        if owner._closed:
+            self._retreat()
         return number
 
-    def drop(self) -> None:
-        """End the hold; the last one of a closed descriptor gives the number back."""
-        owner = self._owner
-        number = -1
-        try:
-            with _lock:
-                if self._number < 0:
-                    return
-                if owner._forks != len(_survivors):
-                    owner._void_lost_holds()
-                if owner._closed and len(owner._holders) == 1:
-                    number, owner._number = owner._number, -1
-                    _closing.discard(owner)
-                self._number = -1
-                owner._holders.remove(self._thread)  # type: ignore[arg-type]
-        finally:
-            if number >= 0:
-                os.close(number)
-
-    def __enter__(self) -> int:
-        return self.take()
-
-    def __exit__(
+    def drop(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
     ) -> None:
-        self.drop()
+        """End the hold; the last one of a closed descriptor gives the number back."""
+        if self._number >= 0:
+            owner = self._owner
+            self._number = _USED
+            try:
+                owner._holds.remove(self)
+            except ValueError:
+                pass  # void since a fork
+            finally:
+                if owner._closed:
+                    owner._settle()
+
+    __enter__ = take
+    __exit__ = drop
+
+    def _retreat(self) -> None:
+        try:
+            self._owner._require_open()
+        except BaseException:
+            self.drop()
+            raise
+
+    def _survives(self) -> bool:
+        """Whether the thread that took it lives in this process."""
+        process = _process
+        while process is not self._process:
+            if self._thread not in (ANY_THREAD, process.survivor) or process.parent is None:
+                return False
+            process = process.parent
+        return True
 
 
 def descriptor_number(descriptor: int | HasFileno) -> int:
@@ -258,13 +278,10 @@ def check_dma_buf(number: int) -> None:
 
 
 def _after_fork_in_child() -> None:
-    _survivors.append(get_ident())
-    for owner in list(_closing):
-        owner._void_lost_holds()
-        if not owner._holders:
-            _closing.discard(owner)
-            number, owner._number = owner._number, -1
-            os.close(number)
+    global _process
+    _process = _Process(_process, get_ident())
+    for owner in list(_closing.values()):
+        owner._settle()
     _lock.release()
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from fcntl import ioctl
-from typing import Any
+from struct import Struct
 
 from dmabuf import _libc
 from dmabuf._uapi import ffi
@@ -46,26 +46,34 @@ UDMABUF_FLAGS_CLOEXEC = 1
 # Kept arguments are for inputs alone: the kernel writes into none of these.
 _sync_structs = [ffi.new("struct dma_buf_sync *", [flags]) for flags in range(8)]
 _sync_arguments = [ffi.buffer(struct) for struct in _sync_structs]
-_heap_data = ffi.typeof("struct dma_heap_allocation_data *")
-_FCNTL_LIMIT = 1024
+_FIELDS = {"uint64_t": "Q", "uint32_t": "I", "int32_t": "i", "char[32]": "32s"}
 
 
-def call(fd: int, number: int, argument: Any, what: str, *, since: str = "") -> int:
+def _layout(struct: str) -> Struct:
+    """Return a generated layout for packing and unpacking, which is faster than cffi's fields."""
+    fields = ffi.typeof(f"struct {struct}").fields
+    return Struct("=" + "".join(_FIELDS[field.type.cname] for _, field in fields))
+
+
+_heap_allocation = _layout("dma_heap_allocation_data")
+_export = _layout("dma_buf_export_sync_file")
+_import = _layout("dma_buf_import_sync_file")
+_udmabuf = _layout("udmabuf_create")
+_merge = _layout("sync_merge_data")
+_deadline = _layout("sync_set_deadline")
+
+
+def call(
+    fd: int, number: int, argument: bytes | bytearray, what: str, *, since: str = ""
+) -> int | bytes:
     """Issue an ioctl, again on EINTR and EAGAIN, and say what was tried when it fails.
 
-    `argument` is bytes or a cffi pointer to a struct. ENOTTY becomes `UnsupportedError` where
-    `since` names what has the ioctl.
+    A bytearray takes what the kernel writes, and the result is the ioctl's; at most 1,024 bytes.
+    ENOTTY becomes `UnsupportedError` where `since` names what has the ioctl.
     """
-    issue: Any = ioctl
-    if not isinstance(argument, bytes):
-        if ffi.sizeof(argument[0]) <= _FCNTL_LIMIT:
-            argument = ffi.buffer(argument)
-        else:
-            issue = _libc.ioctl
     while True:
         try:
-            result: int = issue(fd, number, argument)
-            return result
+            return ioctl(fd, number, argument)
         except (InterruptedError, BlockingIOError):
             continue
         except OSError as error:
@@ -74,9 +82,9 @@ def call(fd: int, number: int, argument: Any, what: str, *, since: str = "") -> 
 
 def dma_heap_alloc(fd: int, size: int, fd_flags: int) -> int:
     """Allocate from a dma-heap and return the dma-buf's descriptor."""
-    data: Any = ffi.new(_heap_data, (size, 0, fd_flags, 0))
+    data = bytearray(_heap_allocation.pack(size, 0, fd_flags, 0))
     call(fd, DMA_HEAP_IOCTL_ALLOC, data, "DMA_HEAP_IOCTL_ALLOC")
-    return int(data.fd)
+    return int(_heap_allocation.unpack(data)[1])
 
 
 def dma_buf_sync(fd: int, flags: int) -> None:
@@ -85,21 +93,28 @@ def dma_buf_sync(fd: int, flags: int) -> None:
     A signal handler that raises gets out of a START that waits for fences. It can't get out of an
     END: that is issued first, and the handler's exception goes on afterwards.
     """
-    argument = _sync_arguments[flags]
+    try:
+        ioctl(fd, DMA_BUF_IOCTL_SYNC, _sync_arguments[flags])
+    except BaseException as error:
+        _sync_again(fd, flags, error)
+
+
+def _sync_again(fd: int, flags: int, error: BaseException) -> None:
+    """Go on after a SYNC that raised: retry, or raise what is to be raised in the end."""
     interruption: BaseException | None = None
     while True:
-        try:
-            ioctl(fd, DMA_BUF_IOCTL_SYNC, argument)
-            break
-        except (InterruptedError, BlockingIOError):
-            continue
-        except OSError as error:
+        if not isinstance(error, OSError):
+            if not flags & SYNC_END:
+                raise error
+            interruption = error
+        elif not isinstance(error, (InterruptedError, BlockingIOError)):
             what = f"DMA_BUF_IOCTL_SYNC with flags {flags:#x}"
             raise _failed(error, fd, what, "") from interruption
-        except BaseException as error:
-            if not flags & SYNC_END:
-                raise
-            interruption = error
+        try:
+            ioctl(fd, DMA_BUF_IOCTL_SYNC, _sync_arguments[flags])
+            break
+        except BaseException as another:
+            error = another
     if interruption is not None:
         raise interruption
 
@@ -111,54 +126,50 @@ def dma_buf_set_name(fd: int, name: bytes) -> None:
 
 def dma_buf_export_sync_file(fd: int, flags: int) -> int:
     """Return a sync_file of the fences that an access with these flags would wait for."""
-    data: Any = ffi.new("struct dma_buf_export_sync_file *", (flags, -1))
-    call(
-        fd,
-        DMA_BUF_IOCTL_EXPORT_SYNC_FILE,
-        data,
-        "DMA_BUF_IOCTL_EXPORT_SYNC_FILE",
-        since="Linux 6.0",
-    )
-    return int(data.fd)
+    data = bytearray(_export.pack(flags, -1))
+    what = "DMA_BUF_IOCTL_EXPORT_SYNC_FILE"
+    call(fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, data, what, since="Linux 6.0")
+    return int(_export.unpack(data)[1])
 
 
 def dma_buf_import_sync_file(fd: int, flags: int, sync_file: int) -> None:
     """Add a sync_file's fences to a dma-buf, as a reader's or a writer's."""
-    data = ffi.new("struct dma_buf_import_sync_file *", (flags, sync_file))
-    call(
-        fd,
-        DMA_BUF_IOCTL_IMPORT_SYNC_FILE,
-        data,
-        "DMA_BUF_IOCTL_IMPORT_SYNC_FILE",
-        since="Linux 6.0",
-    )
+    data = _import.pack(flags, sync_file)
+    what = "DMA_BUF_IOCTL_IMPORT_SYNC_FILE"
+    call(fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, data, what, since="Linux 6.0")
 
 
 def sync_merge(fd: int, name: bytes, other: int) -> int:
     """Return a sync_file that signals when two have; its name has at most 31 bytes."""
-    data: Any = ffi.new("struct sync_merge_data *", (name, other, -1, 0, 0))
+    data = bytearray(_merge.pack(name, other, -1, 0, 0))
     call(fd, SYNC_IOC_MERGE, data, "SYNC_IOC_MERGE")
-    return int(data.fence)
+    return int(_merge.unpack(data)[2])
 
 
 def sync_set_deadline(fd: int, deadline_ns: int) -> None:
     """Tell the fences' drivers when the result is wanted (CLOCK_MONOTONIC)."""
-    data = ffi.new("struct sync_set_deadline *", (deadline_ns, 0))
+    data = _deadline.pack(deadline_ns, 0)
     call(fd, SYNC_IOC_SET_DEADLINE, data, "SYNC_IOC_SET_DEADLINE", since="Linux 6.6")
 
 
 def udmabuf_create(fd: int, memfd: int, offset: int, size: int) -> int:
     """Make a dma-buf of a part of a memfd and return its descriptor."""
-    data = ffi.new("struct udmabuf_create *", (memfd, UDMABUF_FLAGS_CLOEXEC, offset, size))
-    return call(fd, UDMABUF_CREATE, data, "UDMABUF_CREATE")
+    data = bytearray(_udmabuf.pack(memfd, UDMABUF_FLAGS_CLOEXEC, offset, size))
+    return int(call(fd, UDMABUF_CREATE, data, "UDMABUF_CREATE"))
 
 
-def udmabuf_create_list(fd: int, items: Iterable[tuple[int, int, int]]) -> int:
+def udmabuf_create_list(fd: int, items: Sequence[tuple[int, int, int]]) -> int:
     """Make a dma-buf of parts of memfds, (memfd, offset, size) each, and return its descriptor."""
     entries = [(memfd, 0, offset, size) for memfd, offset, size in items]
     header = (UDMABUF_FLAGS_CLOEXEC, len(entries), entries)
     data = ffi.new("struct udmabuf_create_list *", header)
-    return call(fd, UDMABUF_CREATE_LIST, data, "UDMABUF_CREATE_LIST")
+    while True:
+        try:
+            return _libc.ioctl(fd, UDMABUF_CREATE_LIST, data)
+        except (InterruptedError, BlockingIOError):
+            continue
+        except OSError as error:
+            raise _failed(error, fd, "UDMABUF_CREATE_LIST", "") from None
 
 
 def _failed(error: OSError, fd: int, what: str, since: str) -> OSError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from typing import Any
 
 from dmabuf._uapi import ffi
 from dmabuf.errors import os_error
 
 _libc: Any = ffi.dlopen(None)
-_MAP_FAILED = ffi.cast("void *", -1)
+_MAP_FAILED = -1
 _MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000
 _MAP_NORESERVE = 0x4000
@@ -38,12 +39,14 @@ def ioctl(fd: int, request: int, argument: object) -> int:
 def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:
     """Map a descriptor's first `size` bytes, shared, without keeping a duplicate of it.
 
-    `mmap.mmap` duplicates the descriptor that it is given, so it is given none: its anonymous
-    mapping is replaced, in place, by the descriptor's. What holds a view of the result keeps it
-    mapped; nobody may call its `close()`.
+    Before Python 3.13 `mmap.mmap` duplicates the descriptor that it is given, so it is given none:
+    its anonymous mapping is replaced, in place, by the descriptor's. What holds a view of the
+    result keeps it mapped; nobody may call its `close()`.
     """
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    mapping = mmap.mmap(-1, size, flags=_PRIVATE, prot=protection)
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, size, mmap.MAP_SHARED, protection, trackfd=False)
+    mapping = mmap.mmap(-1, size, _PRIVATE, protection)
     view = ffi.from_buffer(mapping)
     if _libc.mmap(view, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) == _MAP_FAILED:
         number = ffi.errno

@@ -1,8 +1,8 @@
 """How much memory the machine has, asked before the kernel is asked for too much of it.
 
 A dma-heap has no limit of its own: a request beyond the machine's memory makes the OOM killer kill
-other processes before it fails. Requests that any machine can serve are let through unchecked,
-since reading /proc/meminfo takes longer than a small allocation.
+other processes before it fails, and so do many small ones. Reading /proc/meminfo takes longer than
+a small allocation, so it is read once a sixteenth of what it said has been asked for.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import SupportsIndex
 from dmabuf.errors import AllocationError
 
 PAGE = mmap.PAGESIZE
-_UNCHECKED = os.sysconf("SC_PHYS_PAGES") * PAGE // 16
-_MAX = 2**63 - PAGE
+_LARGEST_FILE = 2**63 - PAGE
+
+_unchecked = 0  # what may be asked for before /proc/meminfo is read again
 
 
 def meminfo() -> dict[str, int]:
@@ -29,12 +30,19 @@ def meminfo() -> dict[str, int]:
     }
 
 
+def checked_bytes(number: SupportsIndex, what: str) -> int:
+    """Return a number of bytes as an int; TypeError, with what it is, if it is none."""
+    if not isinstance(number, bool):
+        try:
+            return operator.index(number)
+        except TypeError:
+            pass
+    raise TypeError(f"{what} must be a number of bytes, not {type(number).__name__}")
+
+
 def checked_size(size: SupportsIndex) -> int:
     """Return a size as an int; TypeError if it is none, ValueError if no memory has it."""
-    try:
-        number = operator.index(size)
-    except TypeError:
-        raise TypeError(f"size must be a number of bytes, not {type(size).__name__}") from None
+    number = checked_bytes(size, "size")
     if number <= 0:
         raise ValueError(f"size must be at least 1 byte, not {number}")
     return number
@@ -45,19 +53,37 @@ def rounded(size: int, page: int = PAGE) -> int:
     return -(-size // page) * page
 
 
+def must_check(size: int) -> bool:
+    """Count what is asked for, and say whether it is time for `require`."""
+    global _unchecked
+    _unchecked -= size  # of threads that meet here one may go uncounted
+    return _unchecked < 0
+
+
 def require(size: int, what: str, *, cma: bool = False) -> None:
     """Raise AllocationError (ENOMEM) if the machine can't have this many bytes."""
-    if size > _UNCHECKED:
-        available = shortage(size, cma=cma)
-        if available:
-            raise AllocationError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}: {what}: {available}")
+    global _unchecked
+    available, text = _compared(size, cma=cma)
+    if text:
+        raise AllocationError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}: {what}: {text}")
+    _unchecked = (available - size) // 16
 
 
 def shortage(size: int, *, cma: bool = False) -> str:
     """Say how much memory is wanted and how much is there, or nothing if there is enough."""
-    field = "CmaFree" if cma else "MemAvailable"
-    available = meminfo().get(field, 0)
+    return _compared(size, cma=cma)[1]
+
+
+def _compared(size: int, *, cma: bool) -> tuple[int, str]:
+    """Return how many bytes there are, and what is to be said if these are too few."""
+    fields = meminfo()
+    available = fields.get("MemAvailable", 0)
+    where, remedy = "MemAvailable in /proc/meminfo", "free memory or ask for less"
+    if cma and fields.get("CmaTotal"):
+        available = fields.get("CmaFree", 0)
+        where, remedy = "CmaFree in /proc/meminfo", "boot with a larger cma="
+    elif cma:  # named like one, and a pool of its own
+        available, where = _LARGEST_FILE, "the largest buffer"
     if size <= available:
-        return ""
-    remedy = "boot with a larger cma=" if cma else "free memory or ask for less"
-    return f"{size} bytes wanted, {available} available ({field} in /proc/meminfo); {remedy}"
+        return available, ""
+    return available, f"{size} bytes wanted, {available} available ({where}); {remedy}"

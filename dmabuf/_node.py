@@ -37,7 +37,10 @@ def open_node(path: str, flags: int, kind: Kind) -> int:
         return os.open(path, flags | os.O_CLOEXEC)
     except FileNotFoundError:
         raise _missing(path, kind) from None
-    except PermissionError:
+    except PermissionError as error:
+        if error.errno == errno.EPERM:
+            rules = "its mode allows it, but the container's device rules (cgroup) don't"
+            raise os_error(errno.EPERM, f"{path}: {rules}; run it with --device {path}") from None
         raise os_error(errno.EACCES, f"{path} {_permission(path, kind)}") from None
 
 
@@ -76,19 +79,22 @@ def _subsystem(status: os.stat_result) -> str:
     try:
         return os.path.basename(os.readlink(f"{_sysfs(status)}/subsystem"))
     except OSError:
-        return "unknown to sysfs, which must be mounted on /sys"
+        if os.path.isdir("/sys/dev/char"):
+            return "a node that no driver stands behind"
+        return "unknown without sysfs, which must be mounted on /sys"
 
 
 def _missing(path: str, kind: Kind) -> OSError:
     name = os.path.basename(path)
     listed = f"/sys/class/{kind.subsystem}"
-    if os.path.exists(f"{listed}/{name}"):
+    usual = os.path.dirname(path) in ("/dev", f"/dev/{kind.subsystem}")
+    if usual and os.path.exists(f"{listed}/{name}"):
         what = f"the kernel has this {kind.what}, but the node is not here; pass it into the"
         return os_error(errno.ENOENT, f"{path}: {what} container (--device {path})")
     if kind.subsystem != "misc" and os.path.isdir(listed):
         there = ", ".join(sorted(os.listdir(listed))) or f"none; {kind.remedy}"
         return os_error(errno.ENOENT, f"{path}: no such {kind.what}; the kernel has: {there}")
-    if os.path.dirname(path) in ("/dev", f"/dev/{kind.subsystem}"):
+    if usual:
         release = os.uname().release
         text = f"{path}: this kernel (Linux {release}) has no {kind.what}; it needs {kind.option}"
         return UnsupportedError(errno.ENOENT, f"{text}; {kind.remedy}")

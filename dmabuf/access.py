@@ -7,8 +7,8 @@ from enum import IntFlag
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from dmabuf import _ioctl
-from dmabuf._fd import Hold, HoldUsedError
+from dmabuf._fd import UNUSED, Hold, HoldUsedError
+from dmabuf._ioctl import SYNC_END, SYNC_READ, SYNC_RW, SYNC_WRITE, dma_buf_sync
 
 if TYPE_CHECKING:
     from dmabuf.buffer import Buffer
@@ -17,21 +17,25 @@ if TYPE_CHECKING:
 class Access(IntFlag):
     """What an access does to the memory: the kernel's DMA_BUF_SYNC_READ, _WRITE and _RW."""
 
-    READ = _ioctl.SYNC_READ
+    READ = SYNC_READ
     """The memory is read; waits for pending writers."""
-    WRITE = _ioctl.SYNC_WRITE
+    WRITE = SYNC_WRITE
     """The memory is overwritten; waits for everybody."""
-    READ_WRITE = _ioctl.SYNC_RW
+    READ_WRITE = SYNC_RW
     """The memory is read and written in part; waits for everybody."""
 
 
 def access_bits(access: Access) -> int:
     """Return an access as the kernel's bits; TypeError or ValueError if it is none."""
-    if not isinstance(access, int) or isinstance(access, bool):
+    if type(access) is Access:
+        bits: int = access._value_
+    elif isinstance(access, int) and not isinstance(access, bool):
+        bits = access
+    else:
         raise TypeError(f"access must be a dmabuf.Access, not {type(access).__name__}")
-    if access not in (_ioctl.SYNC_READ, _ioctl.SYNC_WRITE, _ioctl.SYNC_RW):
-        raise ValueError(f"access must be READ, WRITE or READ_WRITE, not {int(access):#x}")
-    return int(access)
+    if not SYNC_READ <= bits <= SYNC_RW:
+        raise ValueError(f"access must be READ, WRITE or READ_WRITE, not {bits:#x}")
+    return bits
 
 
 class AccessScope(Hold):
@@ -45,53 +49,56 @@ class AccessScope(Hold):
 
     __slots__ = ("_bits", "_memory")
     _owner: Buffer
-    _memory: memoryview | None
 
     def __init__(self, buffer: Buffer, bits: int) -> None:
         self._owner = buffer
         self._bits = bits
-        self._thread = None
-        self._number = -1
+        self._number = UNUSED
 
     def __enter__(self) -> memoryview:  # type: ignore[override]
         """Wait for the fences that stand in the way, and give the memory."""
-        memory = self._owner._view(self._bits)
-        self.begin(memory=memory)
+        owner = self._owner
+        mapping = owner._mapping
+        memory = memoryview(owner._map() if mapping is None else mapping)
+        if self._bits == SYNC_READ:
+            memory = memory.toreadonly()
+        elif memory.readonly:
+            raise owner._is_read_only()
+        self.begin()
+        self._memory = memory
         return memory
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Release the memory and end the access."""
-        self.end()
-
-    def begin(self, thread: int | None = None, memory: memoryview | None = None) -> None:
+    def begin(self) -> None:
         """Take the hold and issue START."""
         try:
-            _ioctl.dma_buf_sync(self.take(thread), self._bits)
-            self._memory = memory
+            dma_buf_sync(self.take(), self._bits)
         except HoldUsedError:
             raise  # by somebody else, whose access goes on
         except BaseException as error:
             self._abandon(error)
             raise
 
-    def end(self) -> None:
+    def end(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
         """Release the memory, issue END and drop the hold."""
-        if self._number < 0:
+        number = self._number
+        if number < 0:
             raise ValueError("this access is not open")
         try:
-            if self._memory is not None:
-                self._memory.release()
-        except BufferError:
-            pass  # exports of it stay valid memory, as arrays do
-        try:
-            _ioctl.dma_buf_sync(self._number, self._bits | _ioctl.SYNC_END)
+            self._memory.release()
+        except (AttributeError, BufferError):
+            pass  # begun without memory; or exported, and then valid for longer, as arrays are
         finally:
-            self.drop()
+            try:
+                dma_buf_sync(number, self._bits | SYNC_END)
+            finally:
+                self.drop()
+
+    __exit__ = end
 
     def _abandon(self, error: BaseException) -> None:
         """Undo `begin()`, wherever it was left."""
@@ -101,5 +108,5 @@ class AccessScope(Hold):
             # A signal handler raised, before the START took effect or just after it: an END too
             # many is harmless, one too few is not. udmabuf refuses one before its first START.
             with contextlib.suppress(OSError):
-                _ioctl.dma_buf_sync(self._number, self._bits | _ioctl.SYNC_END)
+                dma_buf_sync(self._number, self._bits | SYNC_END)
         self.drop()

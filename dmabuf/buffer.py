@@ -57,24 +57,23 @@ class Buffer(Descriptor):
         self._inode = status.st_ino
         self._device = status.st_dev
         self._mapping: mmap.mmap | None = None
-        self._begun: dict[int, list[AccessScope]] = {}
-        super().__init__(number)
+        self._begun: dict[int, list[AccessScope]] | None = None
+        Descriptor.__init__(self, number)
 
     @classmethod
     def _exported(cls, number: int, name: str | None) -> Buffer:
         """Own a descriptor that the kernel has just made, and name it; closed if that fails."""
+        buffer = cls.__new__(cls)
         try:
-            buffer = cls.__new__(cls)
             buffer._adopt(number)
+            if name is not None:
+                _ioctl.dma_buf_set_name(number, checked_name(name))
         except BaseException:
-            os.close(number)
-            raise
-        if name is not None:
-            try:
-                buffer.name = name
-            except BaseException:
+            if hasattr(buffer, "_number"):
                 buffer.close()
-                raise
+            else:
+                os.close(number)
+            raise
         return buffer
 
     @classmethod
@@ -159,14 +158,17 @@ class Buffer(Descriptor):
         """
         bits = access_bits(access)
         scope = AccessScope(self, bits)
-        scope.begin(ANY_THREAD)
+        scope.begin()
+        scope._thread = ANY_THREAD
+        if self._begun is None:
+            self._begun = {}
         self._begun.setdefault(bits, []).append(scope)
 
     def end_access(self, access: Access) -> None:
         """End an access that was begun with the same argument; ValueError if none is open."""
         bits = access_bits(access)
         try:
-            scope = self._begun[bits].pop()
+            scope = (self._begun or {})[bits].pop()
         except LookupError:
             raise ValueError(f"no access {Access(bits)!r} was begun on {self!r}") from None
         scope.end()
@@ -207,7 +209,7 @@ class Buffer(Descriptor):
     def _map(self) -> mmap.mmap:
         """Return the mapping, made once."""
         if self._closed:
-            raise self._is_closed()
+            self._require_open()
         mapping = self._mapping
         if mapping is not None:
             return mapping
@@ -221,16 +223,6 @@ class Buffer(Descriptor):
                 if self._mapping is None and not self._closed:
                     self._mapping = mapping
                 return self._mapping or mapping
-
-    def _view(self, bits: int) -> memoryview:
-        """Return the memory that a scope of this access hands out."""
-        mapping = self._mapping
-        memory = memoryview(self._map() if mapping is None else mapping)
-        if bits == _ioctl.SYNC_READ:
-            return memory.toreadonly()
-        if memory.readonly:
-            raise self._is_read_only()
-        return memory
 
     def _is_read_only(self) -> OSError:
         what = f"{self!r} can't be written: its descriptor is read-only; allocate it with"

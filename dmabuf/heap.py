@@ -41,6 +41,10 @@ class HeapInfo(NamedTuple):
     path: str
     """The node in /dev/dma_heap."""
 
+    def __fspath__(self) -> str:
+        """Return the path, so that `Heap(info)` and `allocate(heaps=heaps())` work too."""
+        return self.path
+
     @property
     def contiguous(self) -> bool:
         """Whether its memory comes from a CMA region, judged by its name."""
@@ -79,7 +83,7 @@ class Heap(Descriptor):
         UnsupportedError if the kernel has no heaps; FileNotFoundError, PermissionError with what
         mends it; OSError (ENOTTY) if the path is something else. Needs Linux 5.6.
         """
-        path = os.fspath(heap)
+        path = os.fsdecode(heap)
         if not path:
             raise ValueError("a heap's name can't be empty")
         if "/" not in path:
@@ -115,7 +119,8 @@ class Heap(Descriptor):
         flags = os.O_CLOEXEC | _MODES[access_bits(access)]
         if name is not None:
             checked_name(name)
-        _memory.require(length, f"heap {self.name}", cma=self._info.contiguous)
+        if _memory.must_check(length):
+            _memory.require(length, f"heap {self.name}", cma=self._info.contiguous)
         with Hold(self) as number:
             try:
                 fd = _ioctl.dma_heap_alloc(number, length, flags)
@@ -126,6 +131,8 @@ class Heap(Descriptor):
     def _refused(self, error: OSError, size: int) -> AllocationError:
         cma = self._info.contiguous
         reason = _memory.shortage(size, cma=cma) if error.errno == errno.ENOMEM else ""
+        if error.errno == errno.EMFILE:
+            reason = "close descriptors, or raise their number with ulimit -n"
         reason = reason or f"{size} bytes refused by {self.path}"
         return AllocationError(error.errno or errno.EIO, f"{error.strerror}; {reason}")
 
@@ -148,38 +155,39 @@ def allocate(
     length = _memory.checked_size(size)
     if name is not None:
         checked_name(name)
+    if isinstance(heaps, (str, bytes, os.PathLike)):
+        raise TypeError(f"heaps must be several names or paths, such as [{heaps!r}]")
+    wanted = None if heaps is None else [os.fsdecode(heap) for heap in heaps]
     attempts: list[OSError] = []
     reasons = []
-    for exporter, attempt in _exporters(length, name, heaps):
+    for exporter, attempt in _exporters(length, name, wanted):
         try:
             return attempt()
         except OSError as error:
             attempts.append(error)
             reasons.append(f"\n  {exporter}: {error.strerror}")
     numbers = [error.errno for error in attempts if error.errno not in (None, errno.ENOENT)]
-    text = f"no exporter could allocate {length} bytes:{''.join(reasons)}"
+    listed = "".join(reasons) or " heaps is empty"
+    text = f"no exporter could allocate {length} bytes:{listed}"
     raise AllocationError(numbers[0] if numbers else errno.ENODEV, text, attempts)
 
 
 _Attempt = tuple[str, Callable[[], Buffer]]
 
 
-def _exporters(
-    size: int, name: str | None, wanted: Iterable[str | os.PathLike[str]] | None
-) -> Iterator[_Attempt]:
-    if isinstance(wanted, str):
-        raise TypeError(f"heaps must be several names or paths, such as [{wanted!r}]")
+def _exporters(size: int, name: str | None, wanted: list[str] | None) -> Iterator[_Attempt]:
     if wanted is not None:
         for heap in wanted:
-            yield os.fspath(heap), partial(_allocate_from, heap, size, name)
+            yield heap, partial(_allocate_from, heap, size, name)
         return
     yield "system", partial(_allocate_from, "system", size, name)
     for info in heaps():
-        if info.name != "system" and not info.protected:
-            yield info.name, partial(_allocate_from, info.path, size, name)
+        node = os.path.basename(info.path)
+        if node != "system" and not info.protected:
+            yield node, partial(_allocate_from, info.path, size, name)
     yield "udmabuf", partial(udmabuf.allocate, size, name=name)
 
 
-def _allocate_from(heap: str | os.PathLike[str], size: int, name: str | None) -> Buffer:
+def _allocate_from(heap: str, size: int, name: str | None) -> Buffer:
     with Heap(heap) as opened:
         return opened.allocate(size, name=name)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
-from dmabuf import _ioctl, _memory, _node
+from dmabuf import _ioctl, _libc, _memory, _node
 from dmabuf._fd import descriptor_number
 from dmabuf.buffer import Buffer, checked_name
-from dmabuf.errors import AllocationError, RefusedError, UnsupportedError
+from dmabuf.errors import AllocationError, RefusedError, UnsupportedError, os_error
 
 if TYPE_CHECKING:
     from dmabuf._fd import HasFileno
@@ -30,6 +30,7 @@ _KIND = _node.Kind(
     option="Linux 4.20 with CONFIG_UDMABUF",
     remedy="try modprobe udmabuf",
 )
+_HUGETLBFS_MAGIC = 0x958458F6  # linux/magic.h
 _FORBIDDEN_SEALS = {"F_SEAL_WRITE": 0x08, "F_SEAL_FUTURE_WRITE": 0x10}  # linux/fcntl.h
 
 
@@ -56,7 +57,9 @@ def _parameter(name: str) -> int:
         return int(value.read())
 
 
-def allocate(size: int, *, name: str | None = None, hugepages: int | None = None) -> Buffer:
+def allocate(
+    size: SupportsIndex, *, name: str | None = None, hugepages: SupportsIndex | None = None
+) -> Buffer:
     """Allocate at least `size` bytes of zeroed memory, rounded up to whole pages.
 
     `hugepages` is the size of the huge page to take, such as 2 << 20 (Linux 6.12, and pages
@@ -66,15 +69,14 @@ def allocate(size: int, *, name: str | None = None, hugepages: int | None = None
     length = _memory.checked_size(size)
     if name is not None:
         checked_name(name)
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    if hugepages is None:
-        length = _memory.rounded(length)
-        _memory.require(length, "udmabuf")
-    else:
-        length = _memory.rounded(length, _checked_page(hugepages))
-        _require_hugepages(length, hugepages)
-        flags |= os.MFD_HUGETLB | (hugepages.bit_length() - 1) << os.MFD_HUGE_SHIFT
+    page = _memory.PAGE if hugepages is None else _checked_page(hugepages)
+    length = _memory.rounded(length, page)
     _require_limits(length, 1)
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    if hugepages is not None:
+        flags |= os.MFD_HUGETLB | (page.bit_length() - 1) << os.MFD_HUGE_SHIFT
+    elif _memory.must_check(length):
+        _memory.require(length, "udmabuf")
     memfd = os.memfd_create(name or "dmabuf", flags)
     try:
         os.ftruncate(memfd, length)
@@ -89,29 +91,44 @@ def allocate(size: int, *, name: str | None = None, hugepages: int | None = None
         os.close(memfd)
 
 
-def from_memfd(memfd: int | HasFileno, offset: int = 0, size: int | None = None) -> Buffer:
+def from_memfd(
+    memfd: int | HasFileno, offset: SupportsIndex = 0, size: SupportsIndex | None = None
+) -> Buffer:
     """Return a buffer of a part of a memfd, all after `offset` without a size; shared, no copy.
 
     The memfd stays the caller's, and must have F_SEAL_SHRINK, and neither F_SEAL_WRITE nor
-    F_SEAL_FUTURE_WRITE; offset and size must be whole pages of it. RefusedError says which is not.
+    F_SEAL_FUTURE_WRITE; offset and size must be whole pages of it. RefusedError says which is not;
+    AllocationError if its holes can't be filled, or it is over the limits.
     """
     number = descriptor_number(memfd)
+    start = _memory.checked_bytes(offset, "offset")
     if size is None:
-        size = os.fstat(number).st_size - offset
-    return from_memfds([(number, offset, size)])
+        _check_memfd(number)
+        size = os.fstat(number).st_size - start
+    return from_memfds([(number, start, size)])
 
 
-def from_memfds(pieces: Sequence[tuple[int | HasFileno, int, int]]) -> Buffer:
+def from_memfds(
+    pieces: Iterable[tuple[int | HasFileno, SupportsIndex, SupportsIndex]],
+) -> Buffer:
     """Return one buffer of several pieces, (memfd, offset, size) each, in this order.
 
     Each memfd is as in `from_memfd`, and may come more than once.
     """
-    items = [(descriptor_number(memfd), offset, size) for memfd, offset, size in pieces]
+    checked = _memory.checked_bytes
+    items = [
+        (descriptor_number(memfd), checked(offset, "offset"), checked(size, "size"))
+        for memfd, offset, size in pieces
+    ]
     if not items:
         raise RefusedError(errno.EINVAL, "a udmabuf needs at least one piece of a memfd")
     for item in items:
+        _check_memfd(item[0])
         _check_piece(*item)
-    _require_limits(sum(size for _, _, size in items), len(items))
+    total = sum(size for _, _, size in items)
+    _require_limits(total, len(items))
+    if _memory.must_check(total):
+        _memory.require(_missing(items), "udmabuf")
     return _create(items, None)
 
 
@@ -122,31 +139,41 @@ def _create(items: list[tuple[int, int, int]], name: str | None) -> Buffer:
             number = _ioctl.udmabuf_create(device, *items[0])
         else:
             number = _ioctl.udmabuf_create_list(device, items)
+    except OSError as error:
+        if error.errno in (errno.ENOMEM, errno.ENOSPC):
+            raise _no_memory(error, items) from None
+        raise
     finally:
         os.close(device)
     return Buffer._exported(number, name)
 
 
-def _check_piece(memfd: int, offset: int, size: int) -> None:
+def _check_memfd(memfd: int) -> None:
+    create = "os.memfd_create(name, os.MFD_ALLOW_SEALING)"
     try:
         seals = fcntl.fcntl(memfd, fcntl.F_GET_SEALS)
     except OSError as error:
         if error.errno != errno.EINVAL:
-            raise
-        text = f"descriptor {memfd} is no memfd; make one with os.memfd_create"
+            raise os_error(error.errno or errno.EIO, f"memfd {memfd}") from None
+        text = f"descriptor {memfd} is no memfd; make one with {create}"
         raise RefusedError(errno.EBADFD, text) from None
     if not seals & fcntl.F_SEAL_SHRINK:
-        remedy = "fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)"
-        _refuse(f"memfd {memfd} could shrink under the buffer; seal it: {remedy}")
+        remedy = "seal it: fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)"
+        if seals & fcntl.F_SEAL_SEAL:
+            remedy = f"it takes no seals; make one with {create}"
+        _refuse(f"memfd {memfd} could shrink under the buffer; {remedy}")
     for seal, bit in _FORBIDDEN_SEALS.items():
         if seals & bit:
             _refuse(f"memfd {memfd} has {seal}, so that no device may write it; use one without")
+
+
+def _check_piece(memfd: int, offset: int, size: int) -> None:
     for what, number in (("offset", offset), ("size", size)):
         if number % _memory.PAGE:
             _refuse(f"{what} {number} is no multiple of the page, {_memory.PAGE} bytes")
     length = os.fstat(memfd).st_size
     if size <= 0 or offset < 0 or offset + size > length:
-        _refuse(f"bytes {offset} to {offset + size} are no part of memfd {memfd}, 0 to {length}")
+        _refuse(f"{size} bytes at offset {offset} are no part of memfd {memfd} of {length} bytes")
 
 
 def _refuse(text: str) -> None:
@@ -165,19 +192,47 @@ def _require_limits(size: int, count: int) -> None:
             raise AllocationError(errno.EINVAL, text)
 
 
-def _checked_page(hugepages: int) -> int:
-    there = sorted(int(name.split("-")[1][:-2]) << 10 for name in os.listdir(_HUGEPAGES))
-    if hugepages not in there:
+def _missing(items: list[tuple[int, int, int]]) -> int:
+    """Return how many bytes the kernel must allocate at the least, to fill the memfds' holes."""
+    files: dict[tuple[int, int], tuple[int, os.stat_result]] = {}
+    for memfd, _, size in items:
+        if not _is_hugetlb(memfd):  # those pages are no part of the machine's free memory
+            status = os.fstat(memfd)
+            identity = status.st_dev, status.st_ino
+            before = files[identity][0] if identity in files else 0
+            files[identity] = before + size, status
+    return sum(
+        max(0, min(wanted, status.st_size) - status.st_blocks * 512)
+        for wanted, status in files.values()
+    )
+
+
+def _is_hugetlb(memfd: int) -> bool:
+    return _libc.filesystem_magic(memfd) == _HUGETLBFS_MAGIC
+
+
+def _checked_page(hugepages: SupportsIndex) -> int:
+    page = _memory.checked_bytes(hugepages, "hugepages")
+    there = []
+    if os.path.isdir(_HUGEPAGES):
+        there = sorted(int(name.split("-")[1][:-2]) << 10 for name in os.listdir(_HUGEPAGES))
+    if page not in there:
         sizes = ", ".join(map(str, there))
         raise ValueError(f"hugepages must be one of this machine's sizes: {sizes or 'none'}")
-    return hugepages
+    return page
 
 
-def _require_hugepages(size: int, page: int) -> None:
-    folder = f"{_HUGEPAGES}/hugepages-{page >> 10}kB"
-    with open(f"{folder}/free_hugepages", encoding="ascii") as value:
-        free = int(value.read())
-    wanted = size // page
-    if wanted > free:
-        text = f"{wanted} huge pages of {page} bytes wanted, {free} free"
-        raise AllocationError(errno.ENOMEM, f"{text}; reserve more in {folder}/nr_hugepages")
+def _no_memory(error: OSError, items: list[tuple[int, int, int]]) -> AllocationError:
+    """Say what is wanted and what is there, after the kernel refused."""
+    size = sum(size for _, _, size in items)
+    reason = f"{size} bytes wanted; see CommitLimit and Committed_AS in /proc/meminfo"
+    reason = _memory.shortage(size) or reason
+    for memfd, _, size in items:
+        if _is_hugetlb(memfd):
+            page = os.fstat(memfd).st_blksize
+            folder = f"{_HUGEPAGES}/hugepages-{page >> 10}kB"
+            with open(f"{folder}/free_hugepages", encoding="ascii") as value:
+                free = int(value.read())
+            reason = f"{size // page} huge pages of {page} bytes wanted, {free} free"
+            reason = f"{reason}; reserve more in {folder}/nr_hugepages"
+    return AllocationError(error.errno or errno.ENOMEM, f"{error.strerror}; {reason}")

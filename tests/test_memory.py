@@ -179,7 +179,6 @@ class TestArray:
             (2, "u1", {"strides": (-1,)}),
             ((3, 4096), "u1", {}),
             ((1 << 40, 1 << 40), "u1", {}),
-            (1, "u8", {"offset": 8185 - 1}),
             (2**63, "u8", {}),
         ],
     )
@@ -200,8 +199,8 @@ class TestArray:
             (1, "O", None, ValueError, "shared memory"),
             (1, "V0", None, ValueError, "shared memory"),
             (1, "no such", None, TypeError, "no such"),
-            (1.5, "u1", None, TypeError, ""),
-            ("12", "u1", None, TypeError, ""),
+            (1.5, "u1", None, TypeError, "float"),
+            ("12", "u1", None, TypeError, "str"),
         ],
     )
     def test_nonsense_is_refused(self, buffer, shape, dtype, strides, error, word):

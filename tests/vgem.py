@@ -1,4 +1,6 @@
-"""Buffers of vgem, the kernel's own test exporter, for kernels without a heap."""
+"""Buffers and fences of vgem, the kernel's own test exporter."""
+
+from __future__ import annotations
 
 import fcntl
 import os
@@ -11,9 +13,14 @@ import dmabuf
 DRM_IOCTL_VERSION = 0xC0406400
 DRM_IOCTL_GEM_CLOSE = 0x40086409
 DRM_IOCTL_PRIME_HANDLE_TO_FD = 0xC00C642D
+DRM_IOCTL_PRIME_FD_TO_HANDLE = 0xC00C642E
 DRM_IOCTL_MODE_CREATE_DUMB = 0xC02064B2
 DRM_RDWR = os.O_RDWR
 DRM_CLOEXEC = os.O_CLOEXEC
+# include/uapi/drm/vgem_drm.h
+DRM_IOCTL_VGEM_FENCE_ATTACH = 0xC0106441
+DRM_IOCTL_VGEM_FENCE_SIGNAL = 0x40086442
+VGEM_FENCE_WRITE = 1
 
 PAGE = 4096
 
@@ -32,9 +39,7 @@ def node() -> str | None:
 
 def allocate(size: int, *, name: str | None = None, flags: int = DRM_RDWR) -> dmabuf.Buffer:
     """Allocate at least `size` bytes, as `Heap.allocate` does."""
-    path = node()
-    assert path, "this test needs vgem: modprobe vgem"
-    device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    device = _open()
     try:
         dumb = bytearray(struct.pack("IIIIIIQ", -(-size // PAGE), PAGE // 4, 32, 0, 0, 0, 0))
         fcntl.ioctl(device, DRM_IOCTL_MODE_CREATE_DUMB, dumb)
@@ -48,6 +53,47 @@ def allocate(size: int, *, name: str | None = None, flags: int = DRM_RDWR) -> dm
     if name is not None:
         buffer.name = name
     return buffer
+
+
+class Fence:
+    """A fence on a buffer, of a device that reads it or, with `write`, writes it.
+
+    Pending until `signal()` or `close()`. The kernel signals it by itself after 10 s, so a test
+    that comes too late fails in `signal()`, with TimeoutError.
+    """
+
+    def __init__(self, buffer: dmabuf.Buffer, *, write: bool = True) -> None:
+        self._device = _open()
+        try:
+            prime = bytearray(struct.pack("IIi", 0, 0, buffer.fileno()))
+            fcntl.ioctl(self._device, DRM_IOCTL_PRIME_FD_TO_HANDLE, prime)
+            handle = struct.unpack("IIi", prime)[0]
+            attach = bytearray(struct.pack("IIII", handle, VGEM_FENCE_WRITE if write else 0, 0, 0))
+            fcntl.ioctl(self._device, DRM_IOCTL_VGEM_FENCE_ATTACH, attach)
+            self._fence = struct.unpack("IIII", attach)[2]
+        except BaseException:
+            os.close(self._device)
+            raise
+
+    def signal(self) -> None:
+        """Say that the device has done its work."""
+        fcntl.ioctl(self._device, DRM_IOCTL_VGEM_FENCE_SIGNAL, struct.pack("II", self._fence, 0))
+
+    def close(self) -> None:
+        """Give the buffer back, and signal the fence if it is still pending."""
+        os.close(self._device)
+
+    def __enter__(self) -> Fence:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open() -> int:
+    path = node()
+    assert path, "this test needs vgem: modprobe vgem"
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
 def _driver(fd: int) -> str:
