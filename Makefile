@@ -1,0 +1,69 @@
+# make run     the main job: check this machine's exporters, then allocate, fill and verify a buffer
+# make test    all tests
+# Both install what they need, and bring a kernel where this machine's has no dma-buf exporter.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+OUT := out
+
+KERNELS := 5.10 6.1 6.12 7.3
+VM_SECONDS := 900
+
+.PHONY: run test test-native test-kernels lint types format uapi wheel bench clean
+
+run: $(INSTALLED)
+	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
+	else scripts/vm -- scripts/main-job $(BIN); fi
+
+# The virtual machines run side by side, each one's output in one piece.
+test: wheel
+	@if [ -r /dev/dma_heap/system ]; then $(PYTEST) $(ARGS); \
+	else $(MAKE) -j2 --output-sync=target test-6.12 test-7.3; fi
+
+test-native: $(INSTALLED)
+	$(PYTEST) $(ARGS)
+
+test-kernels: $(INSTALLED)
+	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)
+
+$(KERNELS:%=test-%): test-%: $(INSTALLED)
+	scripts/vm --kernel $* --timeout $(VM_SECONDS) -- $(PYTEST) $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+uapi: $(INSTALLED)
+	$(BIN)/python scripts/gen_uapi
+
+# One pure wheel, or the package has grown something that must be compiled.
+wheel: $(INSTALLED)
+	rm -rf build/wheel
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	ls build/wheel/dmabuf-*-py3-none-any.whl
+
+# The import is measured on the machine itself, the rest where there is a heap.
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/start.py
+	mkdir -p $(OUT)
+	@if [ -r /dev/dma_heap/system ]; then DMABUF_VM_OUT=$(OUT) $(BIN)/python benchmarks/core.py; \
+	else scripts/vm --out $(OUT) -- $(BIN)/python benchmarks/core.py; fi
+
+$(INSTALLED): pyproject.toml Makefile scripts/need
+	scripts/need ensurepip:python3-venv gcc:gcc libc:libc6-dev strace:strace
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[test,check]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build $(OUT) *.egg-info
