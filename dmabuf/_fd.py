@@ -25,6 +25,7 @@ taken by fork, so that no child inherits a decision half made.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
 _DMA_BUF_MAGIC = 0x444D4142  # include/uapi/linux/magic.h
 _Self = TypeVar("_Self", bound="Descriptor")
 
-ANY_THREAD = 0
-"""The thread of a hold that belongs to none, such as an access begun without a scope."""
+ANY_THREAD, NO_THREAD = 0, -1
+"""Whose hold belongs to the process, and lives on in a fork; and whose never does."""
 UNUSED, _USED = -1, -2
 """What stands for the number of a hold that is not taken yet, or not any more."""
 
@@ -72,11 +73,12 @@ _process = _Process(None, ANY_THREAD)
 class Descriptor:
     """An owned descriptor: closed once, by `close()`, a `with` block or, with a warning, by GC."""
 
-    __slots__ = ("__weakref__", "_closed", "_holds", "_number")
+    __slots__ = ("__weakref__", "_closed", "_holds", "_number", "_watchers")
 
     def __init__(self, number: int) -> None:
         self._closed = False
         self._holds: list[Hold] = []
+        self._watchers: dict[object, Watcher] = {}
         self._number = number
 
     @property
@@ -96,8 +98,12 @@ class Descriptor:
         Thread-safe: every later use raises ValueError, in every thread; a system call or an access
         that is under way ends as it would have.
         """
-        self._closed = True
+        with _lock:  # not amid a detach() that is refused
+            self._closed = True
         self._let_go()
+        if self._watchers:
+            for watcher in list(self._watchers.values()):
+                watcher.owner_closed()
         self._settle()
 
     def detach(self) -> int:
@@ -107,8 +113,10 @@ class Descriptor:
         closed.
         """
         with _lock:
-            self._require_open()
             self._void_lost_holds()
+            if self._closed:
+                self._require_open()
+            # No signal handler runs before the decision.
             self._closed = True  # whoever takes a hold from here on waits for the lock
             if self._holds:
                 self._closed = False
@@ -120,20 +128,27 @@ class Descriptor:
 
     def _settle(self) -> None:
         """Give the number of a closed descriptor back, unless somebody holds it."""
-        number = -1
+        number, key = -1, id(self)
         try:
             with _lock:
                 if self._holds:
                     self._void_lost_holds()
-                if self._holds:
-                    _closing[id(self)] = self
+                # No signal handler runs before the decision.
+                if not self._closed:
+                    pass  # a detach() was refused
+                elif self._holds:
+                    _closing[key] = self
                 else:
                     number, self._number = self._number, -1
                     if _closing:
-                        _closing.pop(id(self), None)
+                        _closing.pop(key, None)
         finally:
             if number >= 0:
-                os.close(number)
+                self._give_back(number)
+
+    def _give_back(self, number: int) -> None:
+        """Close the number, which is not this object's any more."""
+        os.close(number)
 
     def _let_go(self) -> None:
         """Drop what the object keeps beside the number; called once closed."""
@@ -146,7 +161,9 @@ class Descriptor:
 
     def _void_lost_holds(self) -> None:
         """Forget the holds of threads that a fork left behind. The lock is held."""
-        self._holds[:] = [hold for hold in self._holds if hold._survives()]
+        for hold in self._holds.copy():  # others take and drop theirs meanwhile
+            if not hold.survives():
+                hold.forget()
 
     def __enter__(self: _Self) -> _Self:
         if self._closed:
@@ -172,10 +189,21 @@ class Descriptor:
         except AttributeError:
             return  # the constructor failed
         if number >= 0:
-            if not self._closed:
-                message = f"unclosed {type(self).__name__} with descriptor {number}"
-                warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
-            os.close(number)
+            try:
+                if not self._closed:
+                    message = f"unclosed {type(self).__name__} with descriptor {number}"
+                    warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+            finally:  # the warning may be an error
+                self._give_back(number)
+
+
+class Watcher:
+    """Somebody who waits for a descriptor, and is told when it is closed."""
+
+    __slots__ = ()
+
+    def owner_closed(self) -> None:
+        """Stop waiting. Called in the thread that closes, which may be a finalizer's."""
 
 
 class HoldUsedError(ValueError):
@@ -185,24 +213,31 @@ class HoldUsedError(ValueError):
 class Hold:
     """The right to use a descriptor's number until `drop()`. Single use."""
 
-    __slots__ = ("_number", "_owner", "_process", "_thread")
+    __slots__ = ("_owner", "_process", "number", "thread")
 
     def __init__(self, owner: Descriptor) -> None:
         self._owner = owner
-        self._number = UNUSED
+        self.number = UNUSED
 
     def take(self) -> int:
         """Return the number, which can't be closed or reused before `drop()`."""
-        if self._number != UNUSED:
+        if self.number != UNUSED:
             raise HoldUsedError(f"a {type(self).__name__} is for a single use; make a new one")
         owner = self._owner
         self._process = _process
-        self._thread = get_ident()
-        # No signal handler runs between these two lines.
-        self._number = number = owner._number
-        owner._holds.append(self)
-        if owner._closed:
-            self._retreat()
+        self.thread = get_ident()
+        number = owner._number
+        if number < 0:
+            owner._require_open()
+        try:
+            # No signal handler runs between these two lines.
+            self.number = number
+            owner._holds.append(self)
+            if owner._closed:
+                owner._require_open()
+        except BaseException:
+            self.drop()
+            raise
         return number
 
     def drop(
@@ -212,9 +247,9 @@ class Hold:
         trace: TracebackType | None = None,
     ) -> None:
         """End the hold; the last one of a closed descriptor gives the number back."""
-        if self._number >= 0:
+        if self.number >= 0:
             owner = self._owner
-            self._number = _USED
+            self.number = _USED
             try:
                 owner._holds.remove(self)
             except ValueError:
@@ -226,18 +261,17 @@ class Hold:
     __enter__ = take
     __exit__ = drop
 
-    def _retreat(self) -> None:
-        try:
-            self._owner._require_open()
-        except BaseException:
-            self.drop()
-            raise
+    def forget(self) -> None:
+        """Make the hold void, in a child whose thread it is not."""
+        self.number = _USED
+        with contextlib.suppress(ValueError):
+            self._owner._holds.remove(self)
 
-    def _survives(self) -> bool:
+    def survives(self) -> bool:
         """Whether the thread that took it lives in this process."""
         process = _process
         while process is not self._process:
-            if self._thread not in (ANY_THREAD, process.survivor) or process.parent is None:
+            if self.thread not in (ANY_THREAD, process.survivor) or process.parent is None:
                 return False
             process = process.parent
         return True
@@ -270,19 +304,26 @@ def duplicate(number: int) -> int:
 def check_dma_buf(number: int) -> None:
     """Raise NotADmaBufError, with what it is instead, unless the descriptor is a dma-buf."""
     if _libc.filesystem_magic(number) != _DMA_BUF_MAGIC:
-        try:
-            target = os.readlink(f"/proc/self/fd/{number}")
-        except OSError:
-            target = "something else"
-        raise NotADmaBufError(f"descriptor {number} is no dma-buf but {target}; it was left open")
+        what = f"descriptor {number} is no dma-buf but {open_file(number)}; it was left open"
+        raise NotADmaBufError(what)
+
+
+def open_file(number: int) -> str:
+    """Return what /proc says of a descriptor's open file, for messages."""
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        return "something else"
 
 
 def _after_fork_in_child() -> None:
     global _process
     _process = _Process(_process, get_ident())
-    for owner in list(_closing.values()):
-        owner._settle()
-    _lock.release()
+    try:
+        for owner in list(_closing.values()):
+            owner._settle()
+    finally:
+        _lock.release()
 
 
 os.register_at_fork(

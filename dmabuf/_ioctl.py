@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from fcntl import ioctl
 from struct import Struct
+from typing import NamedTuple
 
 from dmabuf import _libc
 from dmabuf._uapi import ffi
@@ -38,11 +39,14 @@ UDMABUF_CREATE_LIST = _struct(_WRITE, "u", 0x43, "udmabuf_create_list")
 SYNC_IOC_MERGE = _struct(_READ | _WRITE, ">", 3, "sync_merge_data")
 SYNC_IOC_FILE_INFO = _struct(_READ | _WRITE, ">", 4, "sync_file_info")
 SYNC_IOC_SET_DEADLINE = _struct(_WRITE, ">", 5, "sync_set_deadline")
+SW_SYNC_IOC_CREATE_FENCE = _struct(_READ | _WRITE, "W", 0, "sw_sync_create_fence_data")
+SW_SYNC_IOC_INC = request(_WRITE, "W", 1, 4)
 
 SYNC_READ, SYNC_WRITE, SYNC_RW = 1, 2, 3
 SYNC_START, SYNC_END = 0, 4
 UDMABUF_FLAGS_CLOEXEC = 1
 
+_AGAIN = (errno.EINTR, errno.EAGAIN)
 # Kept arguments are for inputs alone: the kernel writes into none of these.
 _sync_structs = [ffi.new("struct dma_buf_sync *", [flags]) for flags in range(8)]
 _sync_arguments = [ffi.buffer(struct) for struct in _sync_structs]
@@ -61,6 +65,10 @@ _import = _layout("dma_buf_import_sync_file")
 _udmabuf = _layout("udmabuf_create")
 _merge = _layout("sync_merge_data")
 _deadline = _layout("sync_set_deadline")
+_file_info = _layout("sync_file_info")
+_fence_info = _layout("sync_fence_info")
+_create_fence = _layout("sw_sync_create_fence_data")
+_u32 = Struct("=I")
 
 
 def call(
@@ -74,10 +82,9 @@ def call(
     while True:
         try:
             return ioctl(fd, number, argument)
-        except (InterruptedError, BlockingIOError):
-            continue
         except OSError as error:
-            raise _failed(error, fd, what, since) from None
+            if error.errno not in _AGAIN:
+                raise _failed(error, fd, what, since) from None
 
 
 def dma_heap_alloc(fd: int, size: int, fd_flags: int) -> int:
@@ -103,11 +110,11 @@ def _sync_again(fd: int, flags: int, error: BaseException) -> None:
     """Go on after a SYNC that raised: retry, or raise what is to be raised in the end."""
     interruption: BaseException | None = None
     while True:
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError) or error.errno is None:
             if not flags & SYNC_END:
                 raise error
             interruption = error
-        elif not isinstance(error, (InterruptedError, BlockingIOError)):
+        elif error.errno not in _AGAIN:
             what = f"DMA_BUF_IOCTL_SYNC with flags {flags:#x}"
             raise _failed(error, fd, what, "") from interruption
         try:
@@ -146,10 +153,55 @@ def sync_merge(fd: int, name: bytes, other: int) -> int:
     return int(_merge.unpack(data)[2])
 
 
+class SyncFileInfo(NamedTuple):
+    """What SYNC_IOC_FILE_INFO tells of a sync_file itself."""
+
+    name: bytes
+    status: int
+    num_fences: int
+
+
+def sync_file_info(fd: int) -> SyncFileInfo:
+    """Return a sync_file's name, its status (0, 1 or -errno) and how many fences it has."""
+    data = bytearray(_file_info.pack(b"", 0, 0, 0, 0, 0))
+    call(fd, SYNC_IOC_FILE_INFO, data, "SYNC_IOC_FILE_INFO")
+    name, status, _, num_fences, _, _ = _file_info.unpack(data)
+    return SyncFileInfo(name, status, num_fences)
+
+
+def sync_fences(fd: int) -> list[tuple[bytes, bytes, int, int, int]]:
+    """Return (timeline, driver, status, flags, timestamp_ns) of each fence in a sync_file."""
+    while True:
+        room = sync_file_info(fd).num_fences
+        fences = bytearray(room * _fence_info.size)
+        address = int(ffi.cast("uintptr_t", ffi.from_buffer(fences))) if room else 0
+        data = bytearray(_file_info.pack(b"", 0, 0, room, 0, address))
+        try:
+            call(fd, SYNC_IOC_FILE_INFO, data, "SYNC_IOC_FILE_INFO")
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            continue  # there are more of them by now
+        found = min(_file_info.unpack(data)[3], room)
+        return list(_fence_info.iter_unpack(fences[: found * _fence_info.size]))
+
+
 def sync_set_deadline(fd: int, deadline_ns: int) -> None:
     """Tell the fences' drivers when the result is wanted (CLOCK_MONOTONIC)."""
     data = _deadline.pack(deadline_ns, 0)
     call(fd, SYNC_IOC_SET_DEADLINE, data, "SYNC_IOC_SET_DEADLINE", since="Linux 6.6")
+
+
+def sw_sync_create_fence(fd: int, value: int, name: bytes) -> int:
+    """Return a sync_file that signals when the software timeline reaches a value."""
+    data = bytearray(_create_fence.pack(value, name, -1))
+    call(fd, SW_SYNC_IOC_CREATE_FENCE, data, "SW_SYNC_IOC_CREATE_FENCE")
+    return int(_create_fence.unpack(data)[2])
+
+
+def sw_sync_inc(fd: int, count: int) -> None:
+    """Move the software timeline on."""
+    call(fd, SW_SYNC_IOC_INC, _u32.pack(count), "SW_SYNC_IOC_INC")
 
 
 def udmabuf_create(fd: int, memfd: int, offset: int, size: int) -> int:
@@ -166,14 +218,15 @@ def udmabuf_create_list(fd: int, items: Sequence[tuple[int, int, int]]) -> int:
     while True:
         try:
             return _libc.ioctl(fd, UDMABUF_CREATE_LIST, data)
-        except (InterruptedError, BlockingIOError):
-            continue
         except OSError as error:
-            raise _failed(error, fd, "UDMABUF_CREATE_LIST", "") from None
+            if error.errno not in _AGAIN:
+                raise _failed(error, fd, "UDMABUF_CREATE_LIST", "") from None
 
 
 def _failed(error: OSError, fd: int, what: str, since: str) -> OSError:
-    number = error.errno or errno.EIO
+    number = error.errno
+    if number is None:
+        return error  # a signal handler's, such as TimeoutError: the kernel's have one
     if number == errno.ENOTTY and since:
         text = f"{what} needs {since}; this is Linux {os.uname().release}"
         return UnsupportedError(number, text)

@@ -53,7 +53,7 @@ class AccessScope(Hold):
     def __init__(self, buffer: Buffer, bits: int) -> None:
         self._owner = buffer
         self._bits = bits
-        self._number = UNUSED
+        self.number = UNUSED
 
     def __enter__(self) -> memoryview:  # type: ignore[override]
         """Wait for the fences that stand in the way, and give the memory."""
@@ -85,28 +85,29 @@ class AccessScope(Hold):
         trace: TracebackType | None = None,
     ) -> None:
         """Release the memory, issue END and drop the hold."""
-        number = self._number
+        number = self.number
         if number < 0:
             raise ValueError("this access is not open")
         try:
-            self._memory.release()
-        except (AttributeError, BufferError):
-            pass  # begun without memory; or exported, and then valid for longer, as arrays are
-        finally:
             try:
-                dma_buf_sync(number, self._bits | SYNC_END)
-            finally:
-                self.drop()
+                self._memory.release()
+            except (AttributeError, BufferError):
+                pass  # begun without memory; or exported, and then valid for longer, as arrays are
+            dma_buf_sync(number, self._bits | SYNC_END)
+            self.drop()
+        except BaseException as error:
+            self._abandon(error)
+            raise
 
     __exit__ = end
 
     def _abandon(self, error: BaseException) -> None:
-        """Undo `begin()`, wherever it was left."""
-        if self._number < 0:
-            return  # no hold was taken
-        if not isinstance(error, OSError):
-            # A signal handler raised, before the START took effect or just after it: an END too
+        """End the access, wherever `begin()` or `end()` was left."""
+        if self.number < 0:
+            return  # no hold was taken, or it was dropped
+        if not isinstance(error, OSError) or error.errno is None:
+            # A signal handler raised, before the SYNC took effect or just after it: an END too
             # many is harmless, one too few is not. udmabuf refuses one before its first START.
             with contextlib.suppress(OSError):
-                dma_buf_sync(self._number, self._bits | SYNC_END)
+                dma_buf_sync(self.number, self._bits | SYNC_END)
         self.drop()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dmabuf import _ioctl, _libc
+from dmabuf import _ioctl, _libc, _wait
 from dmabuf._fd import (
     ANY_THREAD,
     Descriptor,
@@ -22,6 +22,7 @@ from dmabuf._fd import (
 )
 from dmabuf.access import Access, AccessScope, access_bits
 from dmabuf.errors import os_error
+from dmabuf.fence import Fence
 
 if TYPE_CHECKING:
     import numpy
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from dmabuf._fd import HasFileno
 
 _NAME_BYTES = 31  # DMA_BUF_NAME_LEN in include/uapi/linux/dma-buf.h, less the NUL
+_EVENTS = {
+    _ioctl.SYNC_READ: _wait.READABLE,
+    _ioctl.SYNC_WRITE: _wait.WRITABLE,
+    _ioctl.SYNC_RW: _wait.WRITABLE,
+}
 
 
 class Buffer(Descriptor):
@@ -65,14 +71,11 @@ class Buffer(Descriptor):
         """Own a descriptor that the kernel has just made, and name it; closed if that fails."""
         buffer = cls.__new__(cls)
         try:
-            buffer._adopt(number)
             if name is not None:
                 _ioctl.dma_buf_set_name(number, checked_name(name))
+            buffer._adopt(number)
         except BaseException:
-            if hasattr(buffer, "_number"):
-                buffer.close()
-            else:
-                os.close(number)
+            Descriptor(number).close()
             raise
         return buffer
 
@@ -159,7 +162,7 @@ class Buffer(Descriptor):
         bits = access_bits(access)
         scope = AccessScope(self, bits)
         scope.begin()
-        scope._thread = ANY_THREAD
+        scope.thread = ANY_THREAD
         if self._begun is None:
             self._begun = {}
         self._begun.setdefault(bits, []).append(scope)
@@ -172,6 +175,43 @@ class Buffer(Descriptor):
         except LookupError:
             raise ValueError(f"no access {Access(bits)!r} was begun on {self!r}") from None
         scope.end()
+
+    def export_fence(self, access: Access) -> Fence:
+        """Return a fence of what an access would wait for now: READ for writers, else everybody.
+
+        A snapshot: what is queued later doesn't join, and an idle buffer gives a signalled fence.
+        Needs Linux 6.0: UnsupportedError. Follows DMA_BUF_IOCTL_EXPORT_SYNC_FILE.
+        """
+        bits = access_bits(access)
+        with Hold(self) as number:
+            return Fence._exported(_ioctl.dma_buf_export_sync_file(number, bits))
+
+    def import_fence(self, fence: Fence, access: Access) -> None:
+        """Add a fence to the buffer, as that of a reader (READ) or of a writer (WRITE).
+
+        A reader's holds back writers only, a writer's everybody. The fence stays the caller's and
+        may be closed. Needs Linux 6.0: UnsupportedError. Follows DMA_BUF_IOCTL_IMPORT_SYNC_FILE.
+        """
+        bits = access_bits(access)
+        if not isinstance(fence, Fence):
+            raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
+        with Hold(self) as number, Hold(fence) as sync_file:
+            _ioctl.dma_buf_import_sync_file(number, bits, sync_file)
+
+    def is_idle(self, access: Access) -> bool:
+        """Return whether an access would not have to wait: READ for writers, else everybody."""
+        return _wait.is_ready(self, _EVENTS[access_bits(access)])
+
+    def wait(self, access: Access, timeout: float | None = None) -> bool:
+        """Wait until an access need not, `timeout` seconds at the most; False on a time-out.
+
+        By poll(2), on every kernel; the GIL is released, and a signal handler that raises gets out.
+        """
+        return _wait.wait(self, _EVENTS[access_bits(access)], timeout)
+
+    async def ready(self, access: Access) -> None:
+        """Wait in asyncio until an access need not wait; ValueError if the buffer gets closed."""
+        await _wait.ready(self, _EVENTS[access_bits(access)])
 
     @property
     def memory(self) -> memoryview:
@@ -227,6 +267,12 @@ class Buffer(Descriptor):
     def _is_read_only(self) -> OSError:
         what = f"{self!r} can't be written: its descriptor is read-only; allocate it with"
         return os_error(errno.EACCES, f"{what} access=Access.READ_WRITE")
+
+    def _give_back(self, number: int) -> None:
+        if _wait.POLL_NEEDS_OWNER:
+            _wait.close_when_idle(number)
+        else:
+            super()._give_back(number)
 
     def _let_go(self) -> None:
         self._mapping = None  # the last view unmaps

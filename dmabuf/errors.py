@@ -30,6 +30,10 @@ class NotADmaBufError(ValueError):
     """The descriptor belongs to something else than a dma-buf. It is left open."""
 
 
+class NotASyncFileError(ValueError):
+    """The descriptor belongs to something else than a sync_file. It is left open."""
+
+
 def os_error(number: int, what: str) -> OSError:
     """Return the `OSError` subclass for an errno, saying what was tried and what to do."""
     return OSError(number, f"{os.strerror(number)}: {what}")

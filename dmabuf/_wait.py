@@ -1,0 +1,151 @@
+"""Waiting for a descriptor: poll(2), and the event loop's own selector for asyncio.
+
+No thread, no interval. A wait holds its descriptor, so the number can't be reused under it; closing
+the object ends the waits of event loops with ValueError.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from dmabuf._fd import NO_THREAD, Descriptor, Hold, Watcher
+
+if TYPE_CHECKING:
+    import asyncio
+
+READABLE, WRITABLE = select.POLLIN, select.POLLOUT
+_LONGEST = 86400.0  # poll(2) takes 24 days at the most
+
+
+def is_ready(owner: Descriptor, events: int) -> bool:
+    """Return whether poll(2) reports any of the events now."""
+    return wait(owner, events, 0.0)
+
+
+def wait(owner: Descriptor, events: int, timeout: float | None) -> bool:
+    """Wait up to `timeout` seconds for the events, without end for None; False on a time-out."""
+    poll = select.poll()
+    with Hold(owner) as number:
+        poll.register(number, events)
+        if timeout is None:
+            poll.poll()
+            return True
+        if math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, not nan")
+        left = max(timeout, 0.0)
+        deadline = time.monotonic() + left
+        while not poll.poll(min(left, _LONGEST) * 1000):
+            if left <= _LONGEST:
+                return False
+            left = max(deadline - time.monotonic(), 0.0)
+        return True
+
+
+async def ready(owner: Descriptor, events: int) -> None:
+    """Wait in the running asyncio event loop; many tasks and loops may wait at once.
+
+    ValueError if the object is closed, or gets closed meanwhile.
+    """
+    from asyncio import get_running_loop
+
+    loop = get_running_loop()
+    watch = owner._watchers.get((loop, events))
+    if not isinstance(watch, _Watch):
+        watch = _Watch(owner, loop, events)
+    future = loop.create_future()
+    watch.futures[future] = None
+    try:
+        if owner._closed:
+            watch.owner_closed()
+        await future
+    finally:
+        watch.leave(future)
+
+
+class _Watch(Watcher):
+    """The tasks of one event loop that wait for one descriptor: one event in its selector."""
+
+    __slots__ = ("_events", "_hold", "_loop", "_owner", "futures")
+
+    def __init__(self, owner: Descriptor, loop: asyncio.AbstractEventLoop, events: int) -> None:
+        self._owner = owner
+        self._loop = loop
+        self._events = events
+        self._hold = Hold(owner)
+        self.futures: dict[asyncio.Future[None], None] = {}
+        add = loop.add_reader if events == READABLE else loop.add_writer
+        try:
+            number = self._hold.take()
+            self._hold.thread = NO_THREAD  # a forked child shares the selector and may not touch it
+            add(number, self._wake)
+        except BaseException:
+            self._hold.drop()
+            raise
+        owner._watchers[loop, events] = self
+
+    def leave(self, future: asyncio.Future[None]) -> None:
+        """Forget a task that was woken or cancelled; nobody is left after the last."""
+        del self.futures[future]
+        if not self.futures:
+            self._stop()
+
+    def owner_closed(self) -> None:
+        """End every task's wait with ValueError, in the loop's thread."""
+        if self._hold.survives():
+            try:
+                self._loop.call_soon_threadsafe(self._fail)
+            except RuntimeError:
+                self._stop()  # the loop is closed, and nobody waits in it
+
+    def _wake(self) -> None:
+        self._stop()
+        for future in self.futures:
+            if not future.done():
+                future.set_result(None)
+
+    def _fail(self) -> None:
+        self._stop()
+        for future in self.futures:
+            if not future.done():
+                future.set_exception(ValueError(f"closed while it was awaited: {self._owner!r}"))
+
+    def _stop(self) -> None:
+        """Take the descriptor out of the selector, before it may be closed."""
+        number = self._hold.number
+        if number >= 0 and self._hold.survives():
+            del self._owner._watchers[self._loop, self._events]
+            loop = self._loop
+            remove = loop.remove_reader if self._events == READABLE else loop.remove_writer
+            remove(number)
+            self._hold.drop()
+
+
+def _needs_owner() -> bool:
+    """Whether this kernel dies of a buffer that is closed while a poll of it is pending.
+
+    drivers/dma-buf/dma-buf.c takes a reference for a pending poll since Linux 5.16.
+    """
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor)) < (5, 16)
+
+
+POLL_NEEDS_OWNER = _needs_owner()
+
+
+def close_when_idle(number: int) -> None:
+    """Close a dma-buf's descriptor once no fence is pending, in a thread if that is later."""
+    descriptor = Descriptor(number)
+    if is_ready(descriptor, WRITABLE):
+        descriptor.close()
+    else:
+        threading.Thread(target=_wait_and_close, args=(descriptor,)).start()
+
+
+def _wait_and_close(descriptor: Descriptor) -> None:
+    with descriptor:
+        wait(descriptor, WRITABLE, None)

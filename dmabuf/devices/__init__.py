@@ -1,0 +1,1 @@
+"""The devices that export and import buffers."""

@@ -1,0 +1,238 @@
+"""Fences: sync_files, which signal once the work before them is done."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Generator, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from dmabuf import _ioctl, _wait
+from dmabuf._fd import Descriptor, Hold, descriptor_number, duplicate, open_file
+from dmabuf.errors import NotASyncFileError
+
+if TYPE_CHECKING:
+    from dmabuf._fd import HasFileno
+
+_NAME_BYTES = 31  # struct sync_merge_data in include/uapi/linux/sync_file.h, less the NUL
+_NANOSECONDS = 1_000_000_000
+_LATEST = 2**63 / _NANOSECONDS
+
+
+class FenceStatus(Enum):
+    """How far the work behind a fence is."""
+
+    ACTIVE = "active"
+    """It goes on."""
+    SIGNALED = "signaled"
+    """It is done."""
+    ERROR = "error"
+    """It ended with an error; for waiting that is as good as done."""
+
+
+class FencePoint(NamedTuple):
+    """One of the fences that a sync_file is made of, as the kernel reports it."""
+
+    driver: str
+    """The driver that signals it. From Linux 7 on a signalled fence has lost this."""
+    timeline: str
+    """The timeline that it is on. From Linux 7 on a signalled fence has lost this."""
+    status: FenceStatus
+    """Its own status."""
+    timestamp_ns: int
+    """When it signalled, in nanoseconds of CLOCK_MONOTONIC; 0 before."""
+
+
+class FenceInfo(NamedTuple):
+    """What the kernel knows of a sync_file."""
+
+    name: str
+    """The name given when it was merged, else one that the kernel makes up."""
+    status: FenceStatus
+    """The status of all points together."""
+    points: list[FencePoint]
+    """The fences in it."""
+
+
+class Fence(Descriptor):
+    """One descriptor of a sync_file.
+
+    Compares and hashes by identity: the kernel gives fences none. Thread-safe. Use it as a context
+    manager, or call `close()`. `await fence` waits in asyncio; for trio and anyio it has a
+    `fileno()`, which becomes readable.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, fd: int) -> None:
+        """Take over a sync_file's descriptor.
+
+        NotASyncFileError if it is something else and OSError (EBADF) if it is not open; the caller
+        keeps it then. See `from_fd` for a descriptor that stays the caller's.
+        """
+        number = descriptor_number(fd)
+        _check_sync_file(number)
+        super().__init__(number)
+
+    @classmethod
+    def _exported(cls, number: int) -> Fence:
+        """Own a descriptor that the kernel has just made."""
+        fence = cls.__new__(cls)
+        Descriptor.__init__(fence, number)
+        return fence
+
+    @classmethod
+    def from_fd(cls, fd: int | HasFileno) -> Fence:
+        """Return a fence with a descriptor of its own, a duplicate of `fd`, which stays open."""
+        number = descriptor_number(fd)
+        _check_sync_file(number)
+        return cls._exported(duplicate(number))
+
+    def dup(self) -> Fence:
+        """Return another owner of the same fence, with a descriptor of its own."""
+        with Hold(self) as number:
+            return self._exported(duplicate(number))
+
+    @property
+    def status(self) -> FenceStatus:
+        """The status now."""
+        return _status(self._file_info().status)
+
+    @property
+    def signaled(self) -> bool:
+        """Whether the work is done, in error too."""
+        return self._file_info().status != 0
+
+    @property
+    def error(self) -> int | None:
+        """The errno, positive, that the work ended with; None while it goes on, or without one."""
+        status = self._file_info().status
+        return -status if status < 0 else None
+
+    @property
+    def signaled_at(self) -> float | None:
+        """When the last point signalled, in `time.monotonic()` seconds; None while active.
+
+        It means nothing for the fence that an idle buffer exports.
+        """
+        if not self.signaled:
+            return None
+        return max((point.timestamp_ns for point in self.info().points), default=0) / _NANOSECONDS
+
+    def info(self) -> FenceInfo:
+        """Return what the kernel knows: name, status and every point.
+
+        Follows SYNC_IOC_FILE_INFO in include/uapi/linux/sync_file.h.
+        """
+        with Hold(self) as number:
+            about = _ioctl.sync_file_info(number)
+            fences = _ioctl.sync_fences(number)
+        points = [
+            FencePoint(_text(driver), _text(timeline), _status(status), timestamp_ns)
+            for timeline, driver, status, _, timestamp_ns in fences
+        ]
+        return FenceInfo(_text(about.name), _status(about.status), points)
+
+    def _file_info(self) -> _ioctl.SyncFileInfo:
+        with Hold(self) as number:
+            return _ioctl.sync_file_info(number)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it signals, `timeout` seconds at the most; False on a time-out.
+
+        By poll(2); the GIL is released, and a signal handler that raises gets out. A fence that
+        ends in error has signalled: see `error`.
+        """
+        return _wait.wait(self, _wait.READABLE, timeout)
+
+    def __await__(self) -> Generator[object, None, None]:
+        """Wait in the running asyncio event loop; ValueError if the fence gets closed."""
+        return _wait.ready(self, _wait.READABLE).__await__()
+
+    def merge(self, *others: Fence, name: str | None = None) -> Fence:
+        """Return a fence that signals when this one and all others have.
+
+        `name` is at most 31 bytes: ValueError; the kernel makes one up for None. Merging drops what
+        has signalled, with its error, and keeps the latest of each timeline. Follows
+        SYNC_IOC_MERGE.
+        """
+        fences = [self, *others]
+        for fence in fences:
+            if not isinstance(fence, Fence):
+                raise TypeError(f"only fences can be merged, not {type(fence).__name__}")
+        label = checked_label(name)
+        if len(fences) == 1:
+            fences.append(self)
+        return _merge(fences, label)
+
+    def __or__(self, other: Fence) -> Fence:
+        """Return a fence that signals when both have."""
+        if not isinstance(other, Fence):
+            return NotImplemented
+        return self.merge(other)
+
+    def set_deadline(self, monotonic_seconds: float) -> None:
+        """Tell the driver by when the result is wanted, in `time.monotonic()` seconds.
+
+        A hint. Needs Linux 6.6: UnsupportedError. Follows SYNC_IOC_SET_DEADLINE.
+        """
+        if not 0 <= monotonic_seconds < _LATEST:
+            raise ValueError(f"a deadline is a time of time.monotonic(), not {monotonic_seconds}")
+        with Hold(self) as number:
+            _ioctl.sync_set_deadline(number, int(monotonic_seconds * _NANOSECONDS))
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_number"):
+            return "<dmabuf.Fence [not opened]>"
+        if self._closed:
+            return "<dmabuf.Fence [closed]>"
+        try:
+            about = self._file_info()
+        except (OSError, ValueError):
+            return f"<dmabuf.Fence fd={self._number}>"
+        status = _status(about.status).value
+        if about.status < 0:
+            status += f" {errno.errorcode.get(-about.status, -about.status)}"
+        return f"<dmabuf.Fence fd={self._number} {status} name={_text(about.name)!r}>"
+
+
+def _check_sync_file(number: int) -> None:
+    """Raise NotASyncFileError unless the descriptor is a sync_file."""
+    try:
+        _ioctl.sync_file_info(number)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise
+        what = f"descriptor {number} is no sync_file but {open_file(number)}; it was left open"
+        raise NotASyncFileError(what) from None
+
+
+def _merge(fences: Sequence[Fence], name: bytes) -> Fence:
+    """Merge two or more, as a balanced tree: in a chain each merge would copy all before it."""
+    if len(fences) == 2:
+        with Hold(fences[0]) as first, Hold(fences[1]) as second:
+            return Fence._exported(_ioctl.sync_merge(first, name, second))
+    middle = len(fences) // 2
+    with _merge(fences[middle:], name) as right:
+        if middle == 1:
+            return _merge([fences[0], right], name)
+        with _merge(fences[:middle], name) as left:
+            return _merge([left, right], name)
+
+
+def _status(status: int) -> FenceStatus:
+    if status < 0:
+        return FenceStatus.ERROR
+    return FenceStatus.SIGNALED if status else FenceStatus.ACTIVE
+
+
+def _text(name: bytes) -> str:
+    return name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def checked_label(name: str | None) -> bytes:
+    """Return a fence's name as the kernel takes it; ValueError if it can't be one."""
+    label = (name or "").encode("utf-8", "surrogateescape")
+    if len(label) > _NAME_BYTES or b"\0" in label:
+        raise ValueError(f"a fence's name has at most {_NAME_BYTES} bytes and no NUL: {name!r}")
+    return label

@@ -1,0 +1,65 @@
+"""The kernel's software timeline: fences that the caller signals, for tests and demonstrations.
+
+Needs CONFIG_SW_SYNC, debugfs and root. Follows drivers/dma-buf/sw_sync.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from dmabuf import _ioctl
+from dmabuf._fd import Descriptor, Hold
+from dmabuf.errors import UnsupportedError, os_error
+from dmabuf.fence import Fence, checked_label
+
+PATH = "/sys/kernel/debug/sync/sw_sync"
+_U32 = 2**32
+
+
+class Timeline(Descriptor):
+    """A counter that starts at 0, and fences that signal when it reaches their value.
+
+    Closing it ends the fences that are still active with ENOENT. Thread-safe. Use it as a context
+    manager, or call `close()`.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        """Create a timeline. UnsupportedError where the kernel has none, PermissionError."""
+        try:
+            number = os.open(PATH, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            text = f"{PATH} is missing: it needs a kernel with CONFIG_SW_SYNC, and debugfs: mount"
+            text = f"{text} -t debugfs none /sys/kernel/debug"
+            raise UnsupportedError(errno.ENOENT, text) from None
+        except PermissionError:
+            raise os_error(errno.EACCES, f"{PATH} is root's; run as root") from None
+        super().__init__(number)
+
+    def fence(self, value: int, *, name: str | None = None) -> Fence:
+        """Return a fence that signals when the timeline reaches `value`, 0 to 2**32 - 1.
+
+        A value that was reached already gives a fence that has signalled.
+        """
+        _check(value)
+        with Hold(self) as number:
+            return Fence._exported(_ioctl.sw_sync_create_fence(number, value, checked_label(name)))
+
+    def advance(self, count: int = 1) -> None:
+        """Move on by `count`, 0 to 2**32 - 1, and signal what that reaches."""
+        _check(count)
+        with Hold(self) as number:
+            _ioctl.sw_sync_inc(number, count)
+
+    def __repr__(self) -> str:
+        state = "[closed]" if self._closed else f"fd={self._number}"
+        return f"<dmabuf.sw_sync.Timeline {state}>"
+
+
+def _check(value: int) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"a timeline counts in int, not {type(value).__name__}")
+    if not 0 <= value < _U32:
+        raise ValueError(f"a timeline counts from 0 to {_U32 - 1}, not to {value}")
