@@ -32,6 +32,7 @@ import os
 import threading
 import warnings
 from _thread import get_ident
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -74,6 +75,8 @@ class Descriptor:
     """An owned descriptor: closed once, by `close()`, a `with` block or, with a warning, by GC."""
 
     __slots__ = ("__weakref__", "_closed", "_holds", "_number", "_watchers")
+    # Not a method, which a signal handler that raises could keep from closing.
+    _give_back: Callable[[int], None] = staticmethod(os.close)
 
     def __init__(self, number: int) -> None:
         self._closed = False
@@ -145,10 +148,6 @@ class Descriptor:
         finally:
             if number >= 0:
                 self._give_back(number)
-
-    def _give_back(self, number: int) -> None:
-        """Close the number, which is not this object's any more."""
-        os.close(number)
 
     def _let_go(self) -> None:
         """Drop what the object keeps beside the number; called once closed."""

@@ -46,7 +46,6 @@ SYNC_READ, SYNC_WRITE, SYNC_RW = 1, 2, 3
 SYNC_START, SYNC_END = 0, 4
 UDMABUF_FLAGS_CLOEXEC = 1
 
-_AGAIN = (errno.EINTR, errno.EAGAIN)
 # Kept arguments are for inputs alone: the kernel writes into none of these.
 _sync_structs = [ffi.new("struct dma_buf_sync *", [flags]) for flags in range(8)]
 _sync_arguments = [ffi.buffer(struct) for struct in _sync_structs]
@@ -83,8 +82,7 @@ def call(
         try:
             return ioctl(fd, number, argument)
         except OSError as error:
-            if error.errno not in _AGAIN:
-                raise _failed(error, fd, what, since) from None
+            _require_again(error, fd, what, since)
 
 
 def dma_heap_alloc(fd: int, size: int, fd_flags: int) -> int:
@@ -97,33 +95,14 @@ def dma_heap_alloc(fd: int, size: int, fd_flags: int) -> int:
 def dma_buf_sync(fd: int, flags: int) -> None:
     """Begin (SYNC_START) or end (SYNC_END) an access of the processor.
 
-    A signal handler that raises gets out of a START that waits for fences. It can't get out of an
-    END: that is issued first, and the handler's exception goes on afterwards.
+    A signal handler that raises gets out, and leaves open whether the SYNC took effect.
     """
-    try:
-        ioctl(fd, DMA_BUF_IOCTL_SYNC, _sync_arguments[flags])
-    except BaseException as error:
-        _sync_again(fd, flags, error)
-
-
-def _sync_again(fd: int, flags: int, error: BaseException) -> None:
-    """Go on after a SYNC that raised: retry, or raise what is to be raised in the end."""
-    interruption: BaseException | None = None
     while True:
-        if not isinstance(error, OSError) or error.errno is None:
-            if not flags & SYNC_END:
-                raise error
-            interruption = error
-        elif error.errno not in _AGAIN:
-            what = f"DMA_BUF_IOCTL_SYNC with flags {flags:#x}"
-            raise _failed(error, fd, what, "") from interruption
         try:
             ioctl(fd, DMA_BUF_IOCTL_SYNC, _sync_arguments[flags])
-            break
-        except BaseException as another:
-            error = another
-    if interruption is not None:
-        raise interruption
+            return
+        except OSError as error:
+            _require_again(error, fd, f"DMA_BUF_IOCTL_SYNC with flags {flags:#x}", "")
 
 
 def dma_buf_set_name(fd: int, name: bytes) -> None:
@@ -219,15 +198,17 @@ def udmabuf_create_list(fd: int, items: Sequence[tuple[int, int, int]]) -> int:
         try:
             return _libc.ioctl(fd, UDMABUF_CREATE_LIST, data)
         except OSError as error:
-            if error.errno not in _AGAIN:
-                raise _failed(error, fd, "UDMABUF_CREATE_LIST", "") from None
+            _require_again(error, fd, "UDMABUF_CREATE_LIST", "")
 
 
-def _failed(error: OSError, fd: int, what: str, since: str) -> OSError:
+def _require_again(error: OSError, fd: int, what: str, since: str) -> None:
+    """Return if an ioctl that raised is to be issued again; raise what it failed with, if not."""
     number = error.errno
     if number is None:
-        return error  # a signal handler's, such as TimeoutError: the kernel's have one
+        raise error  # a signal handler's, such as TimeoutError: the kernel's have one
+    if number in (errno.EINTR, errno.EAGAIN):
+        return
     if number == errno.ENOTTY and since:
         text = f"{what} needs {since}; this is Linux {os.uname().release}"
-        return UnsupportedError(number, text)
-    return os_error(number, f"{what} on descriptor {fd}")
+        raise UnsupportedError(number, text) from None
+    raise os_error(number, f"{what} on descriptor {fd}") from None

@@ -66,7 +66,8 @@ def require(size: int, what: str, *, cma: bool = False) -> None:
     available, text = _compared(size, cma=cma)
     if text:
         raise AllocationError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}: {what}: {text}")
-    _unchecked = (available - size) // 16
+    if not cma:
+        _unchecked = (available - size) // 16
 
 
 def shortage(size: int, *, cma: bool = False) -> str:

@@ -6,6 +6,7 @@ the object ends the waits of event loops with ValueError.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
@@ -14,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dmabuf._fd import NO_THREAD, Descriptor, Hold, Watcher
+from dmabuf.errors import os_error
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,16 +35,18 @@ def wait(owner: Descriptor, events: int, timeout: float | None) -> bool:
     with Hold(owner) as number:
         poll.register(number, events)
         if timeout is None:
-            poll.poll()
-            return True
-        if math.isnan(timeout):
-            raise ValueError("timeout must be a number of seconds, not nan")
-        left = max(timeout, 0.0)
-        deadline = time.monotonic() + left
-        while not poll.poll(min(left, _LONGEST) * 1000):
-            if left <= _LONGEST:
-                return False
-            left = max(deadline - time.monotonic(), 0.0)
+            happened = poll.poll()
+        else:
+            if math.isnan(timeout):
+                raise ValueError("timeout must be a number of seconds, not nan")
+            left = max(timeout, 0.0)
+            deadline = time.monotonic() + left
+            while not (happened := poll.poll(min(left, _LONGEST) * 1000)):
+                if left <= _LONGEST:
+                    return False
+                left = max(deadline - time.monotonic(), 0.0)
+        if happened[0][1] & select.POLLNVAL:
+            raise os_error(errno.EBADF, f"poll on descriptor {number}, which others have closed")
         return True
 
 

@@ -75,7 +75,7 @@ class AccessScope(Hold):
         except HoldUsedError:
             raise  # by somebody else, whose access goes on
         except BaseException as error:
-            self._abandon(error)
+            self.abandon(error)
             raise
 
     def end(
@@ -96,12 +96,12 @@ class AccessScope(Hold):
             dma_buf_sync(number, self._bits | SYNC_END)
             self.drop()
         except BaseException as error:
-            self._abandon(error)
+            self.abandon(error)
             raise
 
     __exit__ = end
 
-    def _abandon(self, error: BaseException) -> None:
+    def abandon(self, error: BaseException) -> None:
         """End the access, wherever `begin()` or `end()` was left."""
         if self.number < 0:
             return  # no hold was taken, or it was dropped

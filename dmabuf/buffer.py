@@ -46,6 +46,8 @@ class Buffer(Descriptor):
     """
 
     __slots__ = ("_begun", "_device", "_inode", "_mapping", "_size")
+    if _wait.POLL_NEEDS_OWNER:
+        _give_back = staticmethod(_wait.close_when_idle)
 
     def __init__(self, fd: int) -> None:
         """Take over a dma-buf's descriptor.
@@ -161,20 +163,39 @@ class Buffer(Descriptor):
         """
         bits = access_bits(access)
         scope = AccessScope(self, bits)
-        scope.begin()
-        scope.thread = ANY_THREAD
-        if self._begun is None:
-            self._begun = {}
-        self._begun.setdefault(bits, []).append(scope)
+        with _lock:
+            if self._begun is None:
+                self._begun = {1: [], 2: [], 3: []}
+        begun = self._begun[bits]
+        try:
+            scope.begin()
+            scope.thread = ANY_THREAD
+            with _lock:
+                begun.append(scope)
+        except BaseException as error:
+            if scope in begun:
+                begun.remove(scope)
+            scope.abandon(error)
+            raise
 
     def end_access(self, access: Access) -> None:
         """End an access that was begun with the same argument; ValueError if none is open."""
         bits = access_bits(access)
+        begun = self._begun[bits] if self._begun else []
+        scope = None
         try:
-            scope = (self._begun or {})[bits].pop()
-        except LookupError:
-            raise ValueError(f"no access {Access(bits)!r} was begun on {self!r}") from None
-        scope.end()
+            with _lock:
+                if begun:
+                    # No signal handler runs between these two lines.
+                    scope = begun[-1]
+                    del begun[-1]
+            if scope is None:
+                raise ValueError(f"no access {Access(bits)!r} was begun on {self!r}")
+            scope.end()
+        except BaseException as error:
+            if scope is not None:
+                scope.abandon(error)
+            raise
 
     def export_fence(self, access: Access) -> Fence:
         """Return a fence of what an access would wait for now: READ for writers, else everybody.
@@ -267,12 +288,6 @@ class Buffer(Descriptor):
     def _is_read_only(self) -> OSError:
         what = f"{self!r} can't be written: its descriptor is read-only; allocate it with"
         return os_error(errno.EACCES, f"{what} access=Access.READ_WRITE")
-
-    def _give_back(self, number: int) -> None:
-        if _wait.POLL_NEEDS_OWNER:
-            _wait.close_when_idle(number)
-        else:
-            super()._give_back(number)
 
     def _let_go(self) -> None:
         self._mapping = None  # the last view unmaps

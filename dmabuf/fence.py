@@ -231,7 +231,9 @@ def _text(name: bytes) -> str:
 
 
 def checked_label(name: str | None) -> bytes:
-    """Return a fence's name as the kernel takes it; ValueError if it can't be one."""
+    """Return a fence's name as the kernel takes it; TypeError or ValueError if it can't be one."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {type(name).__name__}")
     label = (name or "").encode("utf-8", "surrogateescape")
     if len(label) > _NAME_BYTES or b"\0" in label:
         raise ValueError(f"a fence's name has at most {_NAME_BYTES} bytes and no NUL: {name!r}")

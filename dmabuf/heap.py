@@ -134,7 +134,7 @@ class Heap(Descriptor):
         if error.errno == errno.EMFILE:
             reason = "close descriptors, or raise their number with ulimit -n"
         reason = reason or f"{size} bytes refused by {self.path}"
-        return AllocationError(error.errno or errno.EIO, f"{error.strerror}; {reason}")
+        return AllocationError(error.errno or errno.EIO, f"{error.strerror}: {reason}")
 
     def __repr__(self) -> str:
         state = "[closed]" if self._closed else f"fd={self._number}"
@@ -181,7 +181,12 @@ def _exporters(size: int, name: str | None, wanted: list[str] | None) -> Iterato
             yield heap, partial(_allocate_from, heap, size, name)
         return
     yield "system", partial(_allocate_from, "system", size, name)
-    for info in heaps():
+    others = []
+    try:
+        others = heaps()
+    except OSError as error:
+        yield DIRECTORY, partial(_fail, error)
+    for info in others:
         node = os.path.basename(info.path)
         if node != "system" and not info.protected:
             yield node, partial(_allocate_from, info.path, size, name)
@@ -191,3 +196,7 @@ def _exporters(size: int, name: str | None, wanted: list[str] | None) -> Iterato
 def _allocate_from(heap: str, size: int, name: str | None) -> Buffer:
     with Heap(heap) as opened:
         return opened.allocate(size, name=name)
+
+
+def _fail(error: OSError) -> Buffer:
+    raise error

@@ -224,15 +224,22 @@ def _checked_page(hugepages: SupportsIndex) -> int:
 
 def _no_memory(error: OSError, items: list[tuple[int, int, int]]) -> AllocationError:
     """Say what is wanted and what is there, after the kernel refused."""
-    size = sum(size for _, _, size in items)
-    reason = f"{size} bytes wanted; see CommitLimit and Committed_AS in /proc/meminfo"
-    reason = _memory.shortage(size) or reason
-    for memfd, _, size in items:
-        if _is_hugetlb(memfd):
-            page = os.fstat(memfd).st_blksize
-            folder = f"{_HUGEPAGES}/hugepages-{page >> 10}kB"
-            with open(f"{folder}/free_hugepages", encoding="ascii") as value:
-                free = int(value.read())
-            reason = f"{size // page} huge pages of {page} bytes wanted, {free} free"
-            reason = f"{reason}; reserve more in {folder}/nr_hugepages"
+    total = sum(size for _, _, size in items)
+    huge = next((item for item in items if _is_hugetlb(item[0])), None)
+    if huge is not None:
+        reason = _no_hugepages(*huge)
+    else:
+        commit = "see CommitLimit and Committed_AS in /proc/meminfo"
+        reason = _memory.shortage(total) or f"{total} bytes wanted; {commit}"
     return AllocationError(error.errno or errno.ENOMEM, f"{error.strerror}; {reason}")
+
+
+def _no_hugepages(memfd: int, offset: int, size: int) -> str:
+    status = os.fstat(memfd)
+    page = status.st_blksize
+    folder = f"{_HUGEPAGES}/hugepages-{page >> 10}kB"
+    with open(f"{folder}/free_hugepages", encoding="ascii") as value:
+        free = int(value.read()) + status.st_blocks * 512 // page  # the memfd keeps what it got
+    wanted = -(-(offset % page + size) // page)
+    text = f"{wanted} huge pages of {page} bytes wanted, {free} free"
+    return f"{text}; reserve more in {folder}/nr_hugepages"

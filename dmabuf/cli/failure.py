@@ -1,0 +1,34 @@
+"""How a command fails: with an exit status and one line that says why."""
+
+from __future__ import annotations
+
+from errno import errorcode
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+
+class Failure(Exception):
+    """The command could not do what it was asked to."""
+
+    status = FAILED
+
+    def __init__(
+        self, message: str, number: int | None = None, document: dict[str, object] | None = None
+    ) -> None:
+        """`number` is the errno behind it, `document` what the JSON has beside the error."""
+        super().__init__(message)
+        self.errno = errorcode.get(number or 0)
+        self.document = document or {}
+
+
+class UsageError(Failure):
+    """The command line makes no sense."""
+
+    status = WRONG_USAGE
+
+
+def one_line(error: OSError) -> str:
+    """Return an error's message without its errno; a list of exporters behind semicolons."""
+    head, *rest = (line.strip() for line in (error.strerror or str(error)).splitlines())
+    message = f"{head} {'; '.join(rest)}" if rest else head
+    return message if error.filename is None else f"{error.filename}: {message}"

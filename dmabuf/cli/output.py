@@ -1,0 +1,123 @@
+"""Where an answer goes: lines and tables on standard output or, with --json, one document.
+
+Tables are drawn on a terminal; elsewhere they are columns of plain text, never wrapped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+SCHEMA = 1
+"""The version of docs/json.md; it changes when a field changes its meaning or goes away."""
+
+_STYLES = {"yes": "green", "no": "red"}
+
+
+class OutputError(Exception):
+    """Standard output takes no more: its reader is gone, or its disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"standard output: {error.strerror}")
+        self.reader_gone = isinstance(error, BrokenPipeError)
+
+
+class Output:
+    """What one run of the command prints."""
+
+    def __init__(self, *, json: bool) -> None:
+        self.command: str | None = None
+        self._json = json
+        self._documented = False
+
+    def line(self, text: str) -> None:
+        """Print a line of text."""
+        if not self._json:
+            self._write(_shown(text, sys.stdout))
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table, without its empty columns, and an empty line."""
+        if self._json or sys.stdout is None:
+            return
+        used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
+        heads = [columns[number] for number in used]
+        cells = [[_shown(row[number], sys.stdout) for number in used] for row in rows]
+        if sys.stdout.isatty():
+            self._draw(title, heads, cells)
+        else:
+            self._write(_plain(title, heads, cells))
+
+    def document(self, **fields: object) -> None:
+        """Print the JSON document; only the first one, since there is one a run."""
+        if not self._json or self._documented:
+            return
+        import json
+
+        self._documented = True
+        head = {"schema": SCHEMA, "command": self.command}
+        self._write(json.dumps(head | fields, indent=2))
+
+    def error(self, message: str, errno: str | None = None, **fields: object) -> None:
+        """Print why the command failed: one line on standard error, and the document."""
+        if sys.stderr is not None:
+            try:
+                print(_shown(f"dmabuf-alloc: {message}", sys.stderr), file=sys.stderr, flush=True)
+            except OSError:
+                pass  # nobody is left to be told
+        self.document(**fields, error=message, errno=errno)
+
+    def flush(self) -> None:
+        """Hand everything to the reader; OutputError if it can't be."""
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError as error:
+            raise OutputError(error) from None
+
+    def abandon(self) -> None:
+        """Let nothing more reach standard output, so that the interpreter's exit is silent."""
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+    def _write(self, text: str) -> None:
+        try:
+            print(text)
+        except OSError as error:
+            raise OutputError(error) from None
+
+    def _draw(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+        table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
+        for column in columns:
+            table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
+        for row in rows:
+            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        try:
+            Console(highlight=False, markup=False, emoji=False).print(table, "")
+        except OSError as error:
+            raise OutputError(error) from None
+
+
+def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    lines = [title]
+    for row in (columns, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _shown(text: str, stream: TextIO | None) -> str:
+    r"""Return text that the stream can take and that stays on one line: "\x1b" for an escape."""
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)

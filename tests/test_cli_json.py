@@ -1,0 +1,241 @@
+"""The JSON of dmabuf-alloc: one document a run, as docs/json.md promises."""
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import descriptors
+
+from dmabuf.cli import contents, main
+
+MANUAL = Path(__file__).parent.parent / "docs" / "json.md"
+*EXAMPLES, SCHEMA = map(json.loads, re.findall(r"```json\n(.*?)```", MANUAL.read_text(), re.DOTALL))
+TYPES = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+    "null": type(None),
+}
+WORKING = os.path.exists("/dev/dma_heap/system") or os.path.exists("/dev/udmabuf")
+
+
+def faults(value, schema, where="$"):
+    """Return what a value has against a schema: the part of JSON Schema that docs/json.md uses."""
+    found = []
+    for keyword, expected in schema.items():
+        match keyword:
+            case "$ref":
+                found += faults(value, SCHEMA["$defs"][expected.removeprefix("#/$defs/")], where)
+            case "oneOf":
+                tried = [faults(value, choice, where) for choice in expected]
+                if tried.count([]) != 1:
+                    found.append(f"{where} fits {tried.count([])} choices: {tried}")
+            case "const" | "enum":
+                choices = [expected] if keyword == "const" else expected
+                if value not in choices:
+                    found.append(f"{where} is {value!r}, not {expected!r}")
+            case "type":
+                names = [expected] if isinstance(expected, str) else expected
+                if not any(is_a(value, name) for name in names):
+                    found.append(f"{where} is {value!r}, not {expected}")
+            case "required":
+                if isinstance(value, dict):
+                    found += [f"{where} has no {name}" for name in expected if name not in value]
+            case "properties":
+                for name in value.keys() & expected.keys() if isinstance(value, dict) else ():
+                    found += faults(value[name], expected[name], f"{where}.{name}")
+            case "additionalProperties":
+                known = schema.get("properties", {})
+                for name in value.keys() - known.keys() if isinstance(value, dict) else ():
+                    if expected is False:
+                        found.append(f"{where} has {name}")
+                    else:
+                        found += faults(value[name], expected, f"{where}.{name}")
+            case "items":
+                for index, item in enumerate(value if isinstance(value, list) else ()):
+                    found += faults(item, expected, f"{where}[{index}]")
+            case "minimum" | "maximum" if is_a(value, "number"):
+                if not (expected <= value if keyword == "minimum" else value <= expected):
+                    found.append(f"{where} is {value}, beyond {expected}")
+            case "$schema" | "$defs" | "title" | "description" | "minimum" | "maximum":
+                pass
+            case _:
+                found.append(f"the schema has an unknown keyword {keyword}")
+    return found
+
+
+def is_a(value, name):
+    return isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool))
+
+
+@pytest.fixture
+def run(capfd):
+    """Return a function that runs the command and gives its status and its valid document."""
+
+    def run(*arguments):
+        status = main([*arguments, "--json"])
+        out, err = capfd.readouterr()
+        document = json.loads(out)
+        assert faults(document, SCHEMA) == []
+        assert ("error" in document) == (status != 0)
+        assert err == (f"dmabuf-alloc: {document['error']}\n" if status else "")
+        return status, document
+
+    return run
+
+
+class TestManual:
+    def test_the_examples_are_valid(self):
+        assert len(EXAMPLES) == 5
+        assert [faults(example, SCHEMA) for example in EXAMPLES] == [[]] * 5
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"schema": 2},
+            {"command": "check"},
+            {"exporters": None},
+            {"exporters": [{"name": "system"}]},
+            {"more": 1},
+        ],
+        ids=str,
+    )
+    def test_the_schema_refuses_what_it_should(self, change):
+        assert faults(EXAMPLES[1] | change, SCHEMA) != []
+
+
+class TestDocuments:
+    def test_check(self, run):
+        status, document = run()
+        assert status == (0 if WORKING else 1)
+        assert document["command"] == "check"
+        assert document["machine"]["kernel"] == os.uname().release
+        assert {"system", "udmabuf"} <= {exporter["name"] for exporter in document["exporters"]}
+        for exporter in document["exporters"]:
+            assert exporter["works"] == (exporter["error"] is None)
+            assert exporter["works"] == (exporter["remedy"] is None)
+
+    @pytest.mark.needs("heap", "udmabuf", "root", "export", "deadline")
+    def test_check_where_all_works(self, run):
+        _, document = run("check")
+        for exporter in document["exporters"]:
+            assert exporter["works"]
+            assert min(exporter["speed"].values()) > 0
+        assert len(document["ioctls"]) == 10
+        assert all(ioctl["works"] for ioctl in document["ioctls"])
+
+    def test_list(self, run):
+        status, document = run("list")
+        assert status == 0
+        assert (document["exporters"] != []) == WORKING
+
+    @pytest.mark.needs("heap", "root")
+    def test_alloc(self, run):
+        status, document = run("5000", "--count", "2", "--name", "cam")
+        assert status == 0
+        first, second = document["buffers"]
+        assert (first["size"], first["exporter"]) == (8192, "system")
+        assert (first["name"], second["name"]) == ("cam-0", "cam-1")
+        assert first["inode"] != second["inode"]
+        assert document["fill"] is None
+        assert document["hold"] is None
+        assert document["verified"] is False
+
+    @pytest.mark.needs("heap", "root")
+    @pytest.mark.parametrize(
+        ("arguments", "fill"),
+        [
+            ("--fill 0x10", {"kind": "byte", "byte": 16}),
+            ("--fill-pattern", {"kind": "pattern"}),
+            (
+                "--fill-from /dev/zero",
+                {"kind": "file", "file": "/dev/zero", "length": 8192},
+            ),
+        ],
+    )
+    def test_alloc_and_fill(self, run, arguments, fill):
+        _, document = run("8K", *arguments.split(), "--verify")
+        assert document["fill"] == fill
+        assert document["verified"] is True
+        assert None not in document["seconds"].values()
+
+    @pytest.mark.needs("heap", "root")
+    def test_hold(self, run):
+        _, document = run("8K", "--hold-for", "0")
+        assert document["hold"] == {"pid": os.getpid(), "seconds": 0}
+
+    @pytest.mark.needs("heap", "root")
+    def test_the_document_comes_before_the_wait(self):
+        command = [sys.executable, "-m", "dmabuf", "4K", "--hold", "--json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            text = ""
+            while not text.endswith("\n}\n"):
+                text += process.stdout.readline()
+            assert json.loads(text)["hold"] == {"pid": process.pid, "seconds": None}
+            process.send_signal(signal.SIGTERM)
+            assert process.wait() == 0
+            assert process.stdout.read() == ""
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("line", "command"),
+        [
+            ("64MB", "alloc"),
+            ("list 64M", "list"),
+            ("check --fill 1", "check"),
+            ("--bogus", "check"),
+            ("4K --hold --hold-for 1", "alloc"),
+        ],
+    )
+    def test_wrong_usage(self, run, line, command):
+        status, document = run(*line.split())
+        assert status == 2
+        assert document["command"] == command
+
+    def test_a_file_that_is_not_there(self, run):
+        status, document = run("4K", "--fill-from", "/nonexistent")
+        assert status == 1
+        assert document["errno"] == "ENOENT"
+
+    @pytest.mark.needs("heap", "root")
+    def test_a_heap_that_is_not_there(self, run):
+        status, document = run("4K", "--heap", "nope")
+        assert status == 1
+        assert document["errno"] == "ENOENT"
+
+    @pytest.mark.needs("heap", "root")
+    def test_too_many_buffers(self, run):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 10, hard))
+        try:
+            status, document = run("4K", "--count", "20")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert status == 1
+        assert document["errno"] == "EMFILE"
+
+    @pytest.mark.needs("heap", "root")
+    def test_a_difference(self, run, monkeypatch):
+        monkeypatch.setattr(contents, "fill", lambda buffer, index, content, advance: None)
+        status, document = run("4K", "--fill", "7", "--verify")
+        assert status == 1
+        assert document["difference"] == {"buffer": 0, "offset": 0, "expected": 7, "found": 0}
+
+    def test_an_interrupt(self, run, monkeypatch):
+        def interrupted(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(contents.FileContent, "__init__", interrupted)
+        status, document = run("4K", "--fill-from", "file")
+        assert status == 130
+        assert document["errno"] == "EINTR"
