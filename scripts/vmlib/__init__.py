@@ -1,0 +1,1 @@
+"""Runs a command under another kernel: the parts of ``scripts/vm``."""

@@ -1,0 +1,131 @@
+"""A kernel that can be booted, and its modules."""
+
+import lzma
+import re
+import struct
+import subprocess
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vmlib.failure import Failure
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module's file and the parameters that it is loaded with."""
+
+    path: Path
+    parameters: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name as the guest sees it, uncompressed."""
+        return self.path.name.partition(".ko")[0] + ".ko"
+
+    def read(self) -> bytes:
+        """The module's code, uncompressed here because the guest is many times slower."""
+        return decompress(self.path.read_bytes())
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel's image, its release (``uname -r``) and its ``/lib/modules/RELEASE``."""
+
+    image: Path
+    release: str
+    modules: Path | None
+
+    @property
+    def major(self) -> int:
+        """The first number of the release."""
+        return int(self.release.partition(".")[0])
+
+    def has(self, module: str) -> bool:
+        """Whether ``module`` is a file here, neither built in nor absent."""
+        return _name(module) in self._files
+
+    def load_order(self, wanted: Iterable[tuple[str, str]]) -> list[Module]:
+        """The modules of the pairs (name, parameters), each after those that it needs."""
+        order: dict[str, Module] = {}
+        for name, parameters in wanted:
+            if not self.has(name):
+                raise Failure(f"Linux {self.release} has no module {name} (or has it built in)")
+            path, needs = self._files[_name(name)]
+            for need in reversed(needs):
+                order.setdefault(_name(need.name), Module(need))
+            order[_name(name)] = Module(path, parameters)
+        return list(order.values())
+
+    @cached_property
+    def _files(self) -> dict[str, tuple[Path, list[Path]]]:
+        """Each module's file and those of the modules that it needs, the last first."""
+        if not self.modules:
+            return {}
+        index = self.modules / "modules.dep"
+        if not index.exists():
+            raise Failure(f"{index} is missing: run depmod")
+        files = {}
+        for line in index.read_text().splitlines():
+            path, _, needs = line.partition(":")
+            needed = [self.modules / need for need in needs.split()]
+            files[_name(Path(path).name)] = (self.modules / path, needed)
+        return files
+
+
+def at(path: Path) -> Kernel:
+    """The kernel in a bzImage, with the modules that lie where its release says."""
+    image = path.read_bytes()
+    release = _release(image)
+    if not release:
+        raise Failure(f"{path} is not a Linux kernel image (bzImage)")
+    bases = (path.parent, path.parent.parent, Path("/"))
+    places = [base / "lib/modules" / release for base in bases]
+    modules = next((place for place in places if place.is_dir()), None)
+    return Kernel(path.absolute(), release, modules and modules.absolute())
+
+
+def unwrap(image: bytes) -> bytes:
+    """The uncompressed kernel in a bzImage: the guest would take longer to decompress it."""
+    # The setup header, Documentation/arch/x86/boot.rst: setup_sects, payload_offset and _length.
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    start = (image[0x1F1] + 1) * 512 + offset
+    return decompress(image[start : start + length])
+
+
+def decompress(data: bytes) -> bytes:
+    """Undo the compression that the first bytes tell; what follows the stream is left out."""
+    if data.startswith(b"\xfd7zXZ"):
+        return lzma.LZMADecompressor().decompress(data)
+    if data.startswith(b"\x1f\x8b"):
+        return zlib.decompressobj(wbits=31).decompress(data)
+    if data.startswith(b"\x28\xb5\x2f\xfd"):
+        return _unzstd(data)
+    return data
+
+
+def _unzstd(data: bytes) -> bytes:
+    # Python has no zstd before 3.14. The program complains about a kernel's size after the
+    # stream, but gives all before it.
+    try:
+        done = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True)
+    except FileNotFoundError:
+        raise Failure("this kernel is compressed by zstd: install the program zstd") from None
+    if not done.stdout:
+        raise Failure(f"zstd could not decompress this kernel: {done.stderr.decode()}")
+    return done.stdout
+
+
+def _release(image: bytes) -> str:
+    """The release that the setup header names (boot.rst: header, kernel_version)."""
+    if image[0x202:0x206] != b"HdrS":
+        return ""
+    (offset,) = struct.unpack_from("<H", image, 0x20E)
+    found = re.match(rb"[\w.+~-]+", image[offset + 0x200 :][:200])
+    return found[0].decode() if found else ""
+
+
+def _name(file: str) -> str:
+    return file.partition(".ko")[0].replace("-", "_")

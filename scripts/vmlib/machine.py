@@ -1,0 +1,121 @@
+"""QEMU: its command line, its process and the channels to it."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmlib.processes import die_with_parent
+from vmlib.tools import QEMU
+
+SHARE_OPTIONS = "trans=virtio,version=9p2000.L,msize=512000"
+BOOT_OPTIONS = (
+    *("console=ttyS0", "panic=-1", "mitigations=off", "no_timer_check", "tsc=reliable"),
+    *("nokaslr", "random.trust_cpu=on"),
+)
+# Port 0 of the bus is kept for a console. The guest's scripts count on these numbers.
+PORTS = {"control": 1, "stdout": 2, "stderr": 3, "screendump": 4}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What QEMU is started with."""
+
+    image: Path
+    initramfs: bytes
+    memory: int
+    cpus: int | None
+    display: str | None
+    out: Path | None
+    boot_options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A QEMU process and our ends of its channels: ``PORTS``, ``serial`` and ``monitor``."""
+
+    process: "subprocess.Popen[bytes]"
+    channels: dict[str, int]
+
+
+@contextmanager
+def start(machine: Machine) -> Iterator[Running]:
+    """Run the machine; at the end of the scope it is gone, and nothing of it is left."""
+    with ExitStack() as ours, ExitStack() as theirs:
+        initramfs = os.memfd_create("initramfs")
+        theirs.callback(os.close, initramfs)
+        with open(initramfs, "wb", closefd=False) as file:
+            file.write(machine.initramfs)
+        near, far = {}, {}
+        for name in ("serial", "monitor", *PORTS):
+            near[name], far[name] = os.pipe() if name == "serial" else _socketpair()
+            ours.callback(os.close, near[name])
+            theirs.callback(os.close, far[name])
+        process = subprocess.Popen(
+            arguments(machine, initramfs, far),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(initramfs, *far.values()),
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        theirs.close()
+        try:
+            yield Running(process, near)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def arguments(machine: Machine, initramfs: int, channels: dict[str, int]) -> list[str]:
+    """QEMU's command line; the initramfs and the channels are open descriptors."""
+    words = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    words += ["-machine", "q35", "-cpu", "max", "-m", str(machine.memory)]
+    words += _acceleration(machine.cpus)
+    words += ["-kernel", str(machine.image), "-initrd", f"/proc/self/fd/{initramfs}"]
+    words += ["-append", " ".join((*BOOT_OPTIONS, *machine.boot_options))]
+    # A pipe, for a socket is full after some hundred of the single bytes that the serial port
+    # writes, and it loses what does not fit.
+    words += ["-chardev", f"file,id=serial,path=/proc/self/fd/{channels['serial']}"]
+    for name in ("monitor", *PORTS):
+        words += ["-chardev", f"socket,id={name},fd={channels[name]}"]
+    words += ["-serial", "chardev:serial", "-mon", "chardev=monitor,mode=control"]
+    words += ["-device", "virtio-serial-pci"]
+    for name, port in PORTS.items():
+        words += ["-device", f"virtserialport,chardev={name},nr={port},name={name}"]
+    words += _share("root", Path("/"), ",readonly=on")
+    if machine.out:
+        words += _share("out", machine.out)
+    if machine.display:
+        words += ["-device", machine.display]
+    return words
+
+
+def _acceleration(cpus: int | None) -> list[str]:
+    # QEMU takes the first that works. One thread for all emulated processors, since up to 8.0
+    # it runs outdated code when one processor patches what another executes: a kernel that
+    # flips a static key then dies of "Oops: int3". With one thread a second processor costs.
+    emulation = ["-accel", "tcg,thread=single"]
+    if not _has_kvm():
+        return [*emulation, "-smp", str(cpus or 1)]
+    return ["-accel", "kvm", *emulation, "-smp", str(cpus or min(4, len(os.sched_getaffinity(0))))]
+
+
+def _has_kvm() -> bool:
+    """Whether KVM can run a stock kernel: the device node alone does not say so."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    return bool(flags & {"vmx", "svm"}) and os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
+def _share(tag: str, path: Path, options: str = "") -> list[str]:
+    escaped = str(path).replace(",", ",,")
+    backend = f"local,id={tag},path={escaped},security_model=none,multidevs=remap{options}"
+    return ["-fsdev", backend, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+
+
+def _socketpair() -> tuple[int, int]:
+    near, far = socket.socketpair()
+    return near.detach(), far.detach()

@@ -1,0 +1,49 @@
+"""The machine's own programs, run so that they end with us."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from vmlib.failure import Failure
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """As ``preexec_fn``: the kernel kills the child when we go, be it by SIGKILL."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def path() -> str:
+    """The folders of programs, with those of root's that an ordinary user's PATH lacks."""
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+def run(program: str, *words: str, folder: Path | None = None) -> str:
+    """Run a program of the machine and return its output; a failure shows what it said."""
+    settings = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "PATH": path()}
+    try:
+        done = subprocess.run(
+            [program, *words],
+            cwd=folder,
+            env=os.environ | settings,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            preexec_fn=die_with_parent,
+        )
+    except FileNotFoundError:
+        raise Failure(f"{program} is not installed on this machine") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).replace("\n", "\n    ")
+        raise Failure(f"{program} {words[-1]} failed:\n    {said}")
+    return done.stdout
+
+
+def say(message: str) -> None:
+    """Tell the user about a step that takes long."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr, flush=True)
