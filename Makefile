@@ -12,7 +12,7 @@ OUT := out
 KERNELS := 5.10 6.1 6.12 7.3
 VM_SECONDS := 900
 
-.PHONY: run test test-native test-kernels lint types format uapi wheel bench clean
+.PHONY: run test test-native test-kernels test-lab lint types format uapi wheel bench clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -31,6 +31,11 @@ test-kernels: $(INSTALLED)
 
 $(KERNELS:%=test-%): test-%: $(INSTALLED)
 	scripts/vm --kernel $* --timeout $(VM_SECONDS) -- $(PYTEST) $(ARGS)
+
+# Our own kernel has what stock kernels lack: a software timeline, a CMA heap, injected failures.
+test-lab: $(INSTALLED)
+	image=$$(scripts/lab-kernel) && \
+	scripts/vm --kernel "$$image" --timeout $(VM_SECONDS) -- $(PYTEST) $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -56,8 +61,8 @@ wheel: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/start.py
 	mkdir -p $(OUT)
-	@if [ -r /dev/dma_heap/system ]; then DMABUF_VM_OUT=$(OUT) $(BIN)/python benchmarks/core.py; \
-	else scripts/vm --out $(OUT) -- $(BIN)/python benchmarks/core.py; fi
+	@if [ -r /dev/dma_heap/system ]; then DMABUF_VM_OUT=$(OUT) scripts/benchmark $(BIN); \
+	else scripts/vm --out $(OUT) -- scripts/benchmark $(BIN); fi
 
 $(INSTALLED): pyproject.toml Makefile scripts/need
 	scripts/need ensurepip:python3-venv gcc:gcc libc:libc6-dev strace:strace

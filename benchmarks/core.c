@@ -1,4 +1,4 @@
-/* The same work in C: what the kernel itself costs. Usage: baseline SCENARIO SIZE ROUNDS
+/* The same work in C: what the kernel itself costs. Usage: core SCENARIO SIZE ROUNDS
  * Prints nanoseconds a round.
  */
 #include <fcntl.h>
@@ -53,7 +53,7 @@ static void synchronise(int fd, uint64_t flags)
 
 int main(int argc, char **argv)
 {
-	must(argc == 4, "usage: baseline SCENARIO SIZE ROUNDS");
+	must(argc == 4, "usage: core SCENARIO SIZE ROUNDS");
 	const char *scenario = argv[1];
 	uint64_t size = strtoull(argv[2], NULL, 10);
 	long rounds = strtol(argv[3], NULL, 10);

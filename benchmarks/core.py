@@ -1,14 +1,7 @@
-"""The core against C and against today's Python, in one run on one kernel.
+"""The core against C and against today's Python. On the system heap; writes core.json."""
 
-Every figure is the best of several interleaved repeats, and the ratio is what counts: the machine
-is shared and perhaps emulated. Run by `make bench`; writes core.json into $DMABUF_VM_OUT if set.
-"""
-
-import json
 import os
 import resource
-import subprocess
-import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -16,14 +9,13 @@ from pathlib import Path
 
 import numpy
 import today
-from rich.console import Console
-from rich.table import Table
+from compare import Rows, compiled, keep_best, report, run_c
 
 import dmabuf
 
-HERE = Path(__file__).parent
 MIB = 1 << 20
-REPEATS = 7
+REPEATS = 5
+BATCHES = 10  # short ones, that other work on the machine seldom hits
 BUFFERS = 10_000
 
 Work = Callable[[], object]
@@ -37,22 +29,22 @@ def timed(work: Work, rounds: int) -> float:
     return (time.perf_counter_ns() - start) / rounds
 
 
-def compare(c_command: list[str], ways: dict[str, Work], rounds: int) -> dict[str, float]:
-    """Return the best time of each way, C first if it has one, measured in turns."""
+def compare(ways: dict[str, Work], rounds: int, c: tuple[object, ...] = ()) -> dict[str, float]:
+    """Return the best time of each way, C's first if it has one, measured in turns."""
     best: dict[str, float] = {}
     for _ in range(REPEATS):
-        if c_command:
-            figure = subprocess.run(c_command, check=True, capture_output=True, text=True)
-            best["C"] = min(best.get("C", 1e18), float(figure.stdout))
-        for way, work in ways.items():
-            best[way] = min(best.get(way, 1e18), timed(work, rounds))
+        if c:
+            keep_best(best, "C", run_c(*c))
+        for _ in range(BATCHES):
+            for way, work in ways.items():
+                keep_best(best, way, timed(work, rounds))
     return best
 
 
-def scopes(baseline: Path) -> dict[str, dict[str, float]]:
+def scopes(program: Path) -> Rows:
     """An empty write scope, and one that makes a numpy view."""
-    rounds = 2000
-    c_command = [str(baseline), "scope", "4096", str(rounds * 10)]
+    rounds = 200
+    c = (program, "scope", 4096, 20_000)
     with dmabuf.Heap("system") as heap, heap.allocate(4096) as buffer:
         fd = buffer.fileno()
         memory = buffer.memory
@@ -75,14 +67,14 @@ def scopes(baseline: Path) -> dict[str, dict[str, float]]:
 
         empty = {"bare": lambda: today.bare_scope(fd), "ctypes": ctypes_empty, "dmabuf": ours_empty}
         return {
-            "empty write scope": compare(c_command, empty, rounds),
+            "empty write scope": compare(empty, rounds, c),
             "write scope with a numpy view": compare(
-                [], {"ctypes": ctypes_numpy, "dmabuf": ours_numpy}, rounds
+                {"ctypes": ctypes_numpy, "dmabuf": ours_numpy}, rounds
             ),
         }
 
 
-def allocations(baseline: Path) -> dict[str, dict[str, float]]:
+def allocations(program: Path) -> Rows:
     """Allocate, map and close."""
     found = {}
     with dmabuf.Heap("system") as heap:
@@ -100,15 +92,15 @@ def allocations(baseline: Path) -> dict[str, dict[str, float]]:
             def bare(size: int = size) -> None:
                 today.allocate_map_close(fd, size)
 
-            c_command = [str(baseline), "allocate", str(size), str(rounds)]
+            c = (program, "allocate", size, rounds * 10)
             ways = {"bare": bare, "dmabuf": ours}
-            found[f"allocate + map + close, {title}"] = compare(c_command, ways, rounds)
+            found[f"allocate + map + close, {title}"] = compare(ways, rounds, c)
     return found
 
 
-def filling(baseline: Path) -> dict[str, dict[str, float]]:
+def filling(program: Path) -> Rows:
     """Fill and sum 8 MiB, in a buffer and in an ordinary array."""
-    size, rounds = 8 * MIB, 10
+    size = 8 * MIB
     ordinary = numpy.ones(size // 8, "u8")
     with dmabuf.Heap("system") as heap, heap.allocate(size) as buffer:
         array = buffer.array(size // 8, "u8")
@@ -124,14 +116,12 @@ def filling(baseline: Path) -> dict[str, dict[str, float]]:
 
         return {
             "fill 8 MiB": compare(
-                [str(baseline), "fill", str(size), str(rounds)],
                 {"numpy": lambda: ordinary.fill(2), "dmabuf": ours_fill},
-                rounds,
+                1,
+                (program, "fill", size, 10),
             ),
             "sum 8 MiB": compare(
-                [str(baseline), "sum", str(size), str(rounds)],
-                {"numpy": ordinary.sum, "dmabuf": ours_sum},
-                rounds,
+                {"numpy": ordinary.sum, "dmabuf": ours_sum}, 1, (program, "sum", size, 10)
             ),
         }
 
@@ -169,30 +159,11 @@ def many_buffers() -> dict[str, float]:
     }
 
 
-def show(title: str, rows: dict[str, dict[str, float]]) -> None:
-    """Print each comparison with our ratio to every other way."""
-    table = Table("", "best times", "dmabuf against", title=title)
-    for name, best in rows.items():
-        times = "  ".join(f"{way} {figure / 1000:,.1f} µs" for way, figure in best.items())
-        others = [(way, figure) for way, figure in best.items() if way != "dmabuf"]
-        ratios = "  ".join(f"{way} x{best['dmabuf'] / figure:.2f}" for way, figure in others)
-        table.add_row(name, times, ratios)
-    Console(width=130).print(table)
-
-
 def main() -> None:
-    """Measure everything that this machine can."""
-    with tempfile.TemporaryDirectory() as folder:
-        baseline = Path(folder) / "baseline"
-        subprocess.run(["gcc", "-O2", "-o", baseline, HERE / "baseline.c"], check=True)
-        rows = {**scopes(baseline), **allocations(baseline), **filling(baseline)}
-    show(f"dmabuf {dmabuf.__version__} on Linux {os.uname().release}", rows)
-    many = many_buffers()
-    for name, figure in many.items():
-        print(f"{name}: {figure:,.2f}")
-    if "DMABUF_VM_OUT" in os.environ:
-        text = json.dumps({"times_ns": rows, "many": many}, indent=1)
-        Path(os.environ["DMABUF_VM_OUT"], "core.json").write_text(text)
+    """Measure everything, and print the ratios."""
+    with compiled("core") as program:
+        rows = {**scopes(program), **allocations(program), **filling(program)}
+    report("core", rows, many_buffers())
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fences
 import pytest
 import vgem
 
 import dmabuf
+from dmabuf.devices.drm import GemBuffer, Vgem
 
 BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 
@@ -21,10 +24,36 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "vgem": (lambda: vgem.node() is not None, "vgem (modprobe vgem)"),
     "bufinfo": (BUFINFO.exists, "debugfs, and root to read it"),
     "root": (lambda: os.geteuid() == 0, "root"),
+    "own machine": (lambda: IN_OUR_MACHINE, "our own virtual machine, which may be meddled with"),
+    "no heap": (lambda: not os.path.exists("/sys/class/dma_heap"), "a kernel without heaps"),
+    "no udmabuf": (
+        lambda: not os.path.exists("/sys/class/misc/udmabuf"),
+        "a kernel without udmabuf",
+    ),
+    "export": (lambda: RELEASE >= (6, 0), "Linux 6.0, which exports and imports fences"),
+    "no export": (lambda: RELEASE < (6, 0), "a kernel before Linux 6.0"),
+    "deadline": (lambda: RELEASE >= (6, 6), "Linux 6.6, whose fences take deadlines"),
+    "no deadline": (lambda: RELEASE < (6, 6), "a kernel before Linux 6.6"),
+    "sw_sync": (lambda: os.path.exists(dmabuf.sw_sync.PATH), "sw_sync (CONFIG_SW_SYNC), and root"),
+    "no sw_sync": (lambda: not os.path.exists(dmabuf.sw_sync.PATH), "a kernel without sw_sync"),
+    "second DRM driver": (
+        lambda: len(list(Path("/dev/dri").glob("card*"))) > 1,
+        "a DRM driver beside vgem",
+    ),
 }
-# What the stock kernels of the project's virtual machine are known to lack.
-ABSENT = {"5.10": {"heap", "udmabuf"}, "6.1": {"heap", "udmabuf"}}
-KERNEL = re.match(r"\d+\.\d+", os.uname().release)[0]
+# What the kernels of the project's virtual machine are known to lack.
+RELEASE = tuple(map(int, re.match(r"(\d+)\.(\d+)", os.uname().release).groups()))
+LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/lab-kernel.config
+_OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
+_STOCK = {"sw_sync", "second DRM driver"}
+ABSENT = {
+    "5.10": {*_OLD, *_STOCK, "export", "deadline"},
+    "6.1": {*_OLD, *_STOCK, "no export", "deadline"},
+    "6.12": {*_NEW, *_STOCK, "no export", "no deadline"},
+    "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
+    "lab": {*_NEW, "no export", "no deadline", "no sw_sync"},
+}
+KERNEL = "lab" if LAB else ".".join(map(str, RELEASE))
 IN_OUR_MACHINE = "DMABUF_VM" in os.environ
 
 
@@ -99,3 +128,34 @@ def buffer(allocate: Callable[..., dmabuf.Buffer]) -> Iterator[dmabuf.Buffer]:
     """Give a buffer of two pages, closed at the end."""
     with allocate(8192) as buffer:
         yield buffer
+
+
+@pytest.fixture(params=fences.SOURCES)
+def source(
+    request: pytest.FixtureRequest, allocate: Callable[..., dmabuf.Buffer]
+) -> Iterator[fences.Source]:
+    """Give a source of pending fences: each that this machine has."""
+    with contextlib.closing(request.param(allocate)) as source:
+        yield source
+
+
+@pytest.fixture
+def pending(source: fences.Source) -> Iterator[fences.Pending]:
+    """Give a fence that is active until `pending.signal()`."""
+    pending = source.pending()
+    with pending.fence:
+        yield pending
+
+
+@pytest.fixture
+def device() -> Iterator[Vgem]:
+    """Give vgem; what is pending at the end signals."""
+    with Vgem() as device:
+        yield device
+
+
+@pytest.fixture
+def gem(buffer: dmabuf.Buffer, device: Vgem) -> Iterator[GemBuffer]:
+    """Give the buffer as vgem has it."""
+    with device.import_buffer(buffer) as gem:
+        yield gem

@@ -47,14 +47,23 @@ class File(Descriptor):
     def given_back(self) -> bool:
         return not refers(self.number, self.inode)
 
+    def detach_and_close(self) -> None:
+        """Detach and close the number, unless the object is closed or in use."""
+        with contextlib.suppress(ValueError, OSError):
+            os.close(self.detach())
+
 
 def refers(number: int, inode: int) -> bool:
     """Whether a descriptor is open, and still the file that it was."""
     try:
         return os.fstat(number).st_ino == inode
-    except OSError as error:
-        assert error.errno == errno.EBADF
+    except OSError:
         return False
+
+
+def hold_briefly(file: File) -> None:
+    with Hold(file) as number:
+        assert refers(number, file.inode)
 
 
 @pytest.fixture
@@ -64,7 +73,7 @@ def file():
 
 
 @contextlib.contextmanager
-def running(*bodies):
+def running(*bodies, barrier=None):
     """Run each body in a thread, meanwhile the block; what a body raises is raised at the end."""
     errors = []
 
@@ -73,6 +82,8 @@ def running(*bodies):
             body()
         except BaseException as error:
             errors.append(error)
+            if barrier:
+                barrier.abort()
 
     threads = [threading.Thread(target=run, args=(body,)) for body in bodies]
     for thread in threads:
@@ -88,7 +99,7 @@ def running(*bodies):
 
 @contextlib.contextmanager
 def held_by_a_thread(owner):
-    """Have another thread hold a descriptor meanwhile; gives what ends it before the block's end."""
+    """Have another thread hold a descriptor meanwhile; gives the event that ends it earlier."""
     taken, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -105,6 +116,21 @@ def held_by_a_thread(owner):
             yield done
         finally:
             done.set()
+
+
+@contextlib.contextmanager
+def reused(number):
+    """Open another file under a number, which must be free; gives its inode."""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    other = os.memfd_create("test_fd")
+    if other != number:
+        os.dup2(other, number, inheritable=False)
+        os.close(other)
+    try:
+        yield os.fstat(number).st_ino
+    finally:
+        os.close(number)
 
 
 def refuse_all(owner) -> None:
@@ -244,21 +270,6 @@ class TestClosedAndHeld:
             assert refers(file.number, inode)
 
 
-@contextlib.contextmanager
-def reused(number):
-    """Open another file under a number that must be free."""
-    other = os.memfd_create("test_fd")
-    try:
-        assert not refers(number, os.fstat(other).st_ino) or other == number
-        if other != number:
-            os.dup2(other, number)
-        yield os.fstat(other).st_ino
-    finally:
-        os.close(number)
-        if other != number:
-            os.close(other)
-
-
 class TestClosedAndIdle:
     @pytest.mark.parametrize("close", [Descriptor.close, lambda file: os.close(file.detach())])
     def test_a_reused_number_is_left_alone(self, close):
@@ -377,8 +388,8 @@ class TestCollection:
         cycle = [file]
         cycle.append(cycle)
         del file
+        del cycle
         with pytest.warns(ResourceWarning, match="unclosed File"):
-            del cycle
             gc.collect()
         assert not refers(number, inode)
 
@@ -410,8 +421,8 @@ class TestCollection:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for moment in interrupt.every_point(collect):
-                with moment, Hold(file) as number:
+            for moment in interrupt.every_point():
+                with moment.runs(collect), Hold(file) as number:
                     assert refers(number, file.inode)
         assert not file.given_back
 
@@ -420,101 +431,126 @@ class TestSignals:
     """A handler comes at each point of the code, one after the other."""
 
     def test_a_handler_that_closes_amid_a_hold_closes_once(self):
-        for moment in interrupt.every_point(lambda: file.close()):
+        for moment in interrupt.every_point():
             file = File()
-            with moment, contextlib.suppress(ValueError), Hold(file) as number:
+            hold = Hold(file)
+            with contextlib.suppress(ValueError), moment.runs(file.close), hold as number:
                 assert refers(number, file.inode), moment.where
-            assert file.closed == moment.reached
-            assert file.given_back == moment.reached, moment.where
+            assert file.closed == file.given_back == moment.reached, moment.where
             file.close()
             assert file.given_back, moment.where
 
-    def test_a_handler_that_closes_amid_a_close_closes_once(self):
-        for held in (False, True):
-            for moment in interrupt.every_point(lambda: file.close()):
-                file = File()
-                with Hold(file) if held else contextlib.nullcontext():
-                    with moment:
-                        file.close()
-                    assert file.given_back != held, moment.where
-                assert file.given_back, moment.where
+    @pytest.mark.parametrize("held", [False, True])
+    def test_a_handler_that_closes_amid_a_close_closes_once(self, held):
+        for moment in interrupt.every_point():
+            file = File()
+            with Hold(file) if held else contextlib.nullcontext():
+                with moment.runs(file.close):
+                    file.close()
+                assert file.given_back != held, moment.where
+            assert file.given_back, moment.where
 
     def test_a_handler_that_closes_amid_a_detach_loses_or_wins(self):
-        for moment in interrupt.every_point(lambda: file.close()):
+        for moment in interrupt.every_point():
             file = File()
-            with moment, contextlib.suppress(ValueError):
-                assert file.detach() == file.number
+            with contextlib.suppress(ValueError), moment.runs(file.close):
+                assert file.detach() == file.number, moment.where
                 assert not file.given_back, moment.where
                 os.close(file.number)
             assert file.given_back, moment.where
 
-    def test_a_handler_that_takes_a_hold_amid_a_close_keeps_the_number(self):
-        def hold_all() -> None:
-            hold = Hold(file)
-            with contextlib.suppress(ValueError):
-                assert hold.take() == file.number
-                holds.append(hold)
-
-        for moment in interrupt.every_point(hold_all):
-            file, holds = File(), []
-            with moment:
-                file.close()
-            assert file.given_back == (not holds), moment.where
-            for hold in holds:
-                hold.drop()
+    @pytest.mark.parametrize("use", [hold_briefly, File.close])
+    def test_a_handler_that_detaches_amid_it_loses_or_wins(self, use):
+        for moment in interrupt.every_point():
+            file = File()
+            with contextlib.suppress(ValueError), moment.runs(file.detach_and_close):
+                use(file)
+            file.close()
             assert file.given_back, moment.where
 
-    def test_a_handler_that_drops_a_hold_amid_a_close_leaves_none(self):
-        for closing in (True, False):
-            for moment in interrupt.every_point(lambda: hold.drop()):
-                file = File()
-                hold = Hold(file)
-                hold.take()
-                with moment:
-                    if closing:
-                        file.close()
-                    else:
-                        with contextlib.suppress(OSError):  # EBUSY, or too late for it
-                            os.close(file.detach())
-                hold.drop()
-                file.close()
-                assert file.given_back, moment.where
+    def test_a_handler_that_takes_a_hold_amid_a_close_keeps_the_number(self):
+        def take() -> None:
+            with contextlib.suppress(ValueError):
+                assert hold.take() == file.number
 
-    def test_a_handler_that_raises_amid_a_hold_leaves_none(self):
-        for closed in (False, True):
-            for moment in interrupt.every_point(interrupt.raise_interrupted):
-                file = File()
-                with contextlib.suppress(interrupt.Interrupted), moment, Hold(file):
-                    if closed:
-                        file.close()
+        for moment in interrupt.every_point():
+            file = File()
+            hold = Hold(file)
+            with moment.runs(take):
                 file.close()
-                assert file.given_back, moment.where
+            assert file.given_back == (hold.number < 0), moment.where
+            hold.drop()
+            assert file.given_back, moment.where
+
+    @pytest.mark.parametrize("closing", [File.close, lambda file: os.close(file.detach())])
+    def test_a_handler_that_drops_the_hold_amid_a_close_leaves_none(self, closing):
+        for moment in interrupt.every_point():
+            file = File()
+            hold = Hold(file)
+            hold.take()
+            with contextlib.suppress(OSError), moment.runs(hold.drop):  # detach: EBUSY, or too late
+                closing(file)
+            hold.drop()
+            if not file.closed:
+                file.close()
+            assert file.given_back, moment.where
+            gone = weakref.ref(file)
+            del file, hold
+            gc.collect()
+            assert gone() is None, moment.where
+
+    @pytest.mark.parametrize("closed", [False, True])
+    def test_a_handler_that_raises_amid_a_hold_leaves_none(self, closed):
+        for moment in interrupt.every_point():
+            file = File()
+            hold = Hold(file)
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+                hold,
+            ):
+                if closed:
+                    file.close()
+            file.close()
+            assert file.given_back, moment.where
 
     def test_a_handler_that_raises_amid_a_close_can_be_followed_by_another(self):
-        for moment in interrupt.every_point(interrupt.raise_interrupted):
+        for moment in interrupt.every_point():
             file = File()
-            with contextlib.suppress(interrupt.Interrupted), moment:
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
                 file.close()
             file.close()
             refuse_all(file)
             assert file.given_back, moment.where
 
     def test_a_handler_that_forks_leaves_both_processes_whole(self):
-        def fork() -> None:
-            strace.in_child(lambda: check(file))
+        parent = os.getpid()
+        child = 0
 
-        def check(file) -> None:
-            file.close()
+        def fork() -> None:
+            nonlocal child
+            child = os.fork()
+
+        def check() -> None:
+            assert file.given_back, moment.where
             with File() as other, Hold(other):
                 pass
-            with running(other.close):  # needs the lock, which a child must not inherit locked
+            with running(other.close, Hold(other).drop):  # the lock is free, for any thread
                 pass
 
-        for moment in interrupt.every_point(fork):
+        for moment in interrupt.every_point():
             file = File()
-            with moment, Hold(file):
+            hold = Hold(file)
+            with moment.runs(fork), hold:
                 file.close()
-            assert file.given_back, moment.where
+            if os.getpid() != parent:
+                strace.end_child(check)
+            check()
+            if moment.reached:
+                assert os.waitpid(child, 0)[1] == 0, moment.where
 
 
 class TestThreads:
@@ -553,68 +589,54 @@ class TestThreads:
             os.close(number)
 
     def test_no_hold_ever_has_a_number_that_was_reused(self, switching):
-        """Users, two closers, one who tries detach, and one who opens files under free numbers."""
+        """Four users, two closers, one who detaches, and one who opens files under free numbers."""
         barrier = threading.Barrier(7)
         over = threading.Event()
-        refused = []
 
         def use() -> None:
             for file in files:
                 barrier.wait()
-                while True:
-                    try:
-                        with Hold(file) as number:
-                            assert refers(number, file.inode)
-                            os.lseek(number, 0, os.SEEK_CUR)
-                            assert refers(number, file.inode)
-                    except ValueError:
-                        break
+                with contextlib.suppress(ValueError):
+                    while True:
+                        hold_briefly(file)
 
         def close() -> None:
             for file in files:
                 barrier.wait()
                 for _ in range(random.randrange(20)):
-                    os.lseek(sentinel, 0, os.SEEK_CUR)
+                    os.fstat(0)
                 file.close()
 
         def detach() -> None:
             for file in files:
                 barrier.wait()
                 while not file.closed:
-                    try:
-                        os.close(file.detach())
-                    except ValueError:
-                        break
-                    except OSError as error:
-                        assert error.errno == errno.EBUSY
-                        refused.append(file)
+                    file.detach_and_close()
 
         def reuse() -> None:
             while not over.is_set():
                 os.close(os.memfd_create("test_fd"))
 
-        sentinel = os.memfd_create("test_fd")
         files = [File() for _ in range(40)]
+        users = [use, use, use, use, close, close, detach]
         with running(reuse):
             try:
-                with running(use, use, use, use, close, close, detach):
+                with running(*users, barrier=barrier):
                     pass
             finally:
-                barrier.abort()
                 over.set()
-        assert refused
         for file in files:
             assert file.closed
             assert file.given_back
-        os.close(sentinel)
 
-    @pytest.fixture
-    def switching(self):
-        """Switch threads as often as the interpreter can."""
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
-        yield
-        sys.setswitchinterval(interval)
+
+@pytest.fixture
+def switching():
+    """Switch threads as often as the interpreter can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 class TestFork:
@@ -667,16 +689,9 @@ class TestFork:
 
     @forks_with_threads
     def test_a_hold_of_another_thread_is_void_in_the_child(self, file):
-        def end() -> None:
-            if random.random() < 0.5:
-                os.close(file.detach())
-            else:
-                file.close()
-            assert file.given_back
-
         with held_by_a_thread(file):
-            strace.in_child(end)
-            strace.in_child(end)
+            strace.in_child(lambda: (file.close(), given_back(file)))
+            strace.in_child(lambda: (os.close(file.detach()), given_back(file)))
             with pytest.raises(OSError, match="in use"):
                 file.detach()
             file.close()
@@ -781,26 +796,32 @@ class TestFork:
 
         def hammer() -> None:
             while not over.is_set():
-                with File() as file:
-                    with Hold(file), Hold(shared):
-                        file.close()
-                    with contextlib.suppress(OSError):
-                        shared.detach()
+                with File() as file, Hold(file), Hold(shared):
+                    file.close()
+                with pytest.raises(OSError, match="in use"):
+                    shared.detach()
 
         def use() -> None:
             with File() as file, Hold(file):
-                shared.close()
-            with running(file.close, shared.close):  # other threads get the lock, too
-                pass
+                file.close()
             assert file.given_back
+            shared.close()
+            assert not shared.given_back
+            with running(hold.drop):  # other threads get the lock, too
+                pass
             assert shared.given_back
 
-        with File() as shared, Hold(shared), running(*[hammer] * 3):
+        shared = File()
+        hold = Hold(shared)
+        hold.take()
+        with running(*[hammer] * 3):
             try:
                 for _ in range(10):
-                    strace.in_child(lambda: (ours.drop(), use()))
+                    strace.in_child(use)
             finally:
                 over.set()
+        hold.drop()
+        shared.close()
 
 
 def given_back(file) -> None:
@@ -818,24 +839,29 @@ class Table(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held = {}  # number: how many holds of its owner
-        self.open = set()  # the owners that are not closed
-        self.detached = set()
+        self.opened = []  # every buffer
+        self.taken = []  # every hold that was not dropped
+        self.open = set()  # the numbers of buffers that are not closed
+        self.held = {}  # how many holds each number has that a buffer still owns
+        self.detached = set()  # the numbers that are ours again
+        self.seen = set()  # every number that there was
 
     @rule(target=buffers)
     def dup(self):
-        return self._opened(self.source.dup())
+        return self._owned(self.source.dup())
 
     @rule(target=buffers, number=consumes(numbers))
     def adopt(self, number):
         self.detached.remove(number)
-        return self._opened(dmabuf.Buffer(number))
+        return self._owned(dmabuf.Buffer(number))
 
-    def _opened(self, buffer):
+    def _owned(self, buffer):
         number = buffer.fileno()
         assert number not in self.held
         self.held[number] = 0
-        self.open.add(buffer.fileno())
+        self.seen.add(number)
+        self.open.add(number)
+        self.opened.append(buffer)
         return buffer, number
 
     @rule(target=holds, owner=buffers, kind=st.sampled_from([Hold, dmabuf.Buffer.read]))
@@ -848,11 +874,13 @@ class Table(RuleBasedStateMachine):
             return multiple()
         hold.__enter__()
         self.held[number] += 1
+        self.taken.append(hold)
         return hold, number
 
     @rule(hold=consumes(holds))
     def drop(self, hold):
         hold, number = hold
+        self.taken.remove(hold)
         hold.__exit__(None, None, None)
         self.held[number] -= 1
         self._settle(number)
@@ -886,17 +914,34 @@ class Table(RuleBasedStateMachine):
         return number
 
     def _settle(self, number) -> None:
-        if number in self.held and number not in self.open and not self.held[number]:
+        if self.held.get(number) == 0 and number not in self.open:
             del self.held[number]
 
     @invariant()
-    def the_kernel_has_open_what_the_model_has(self):
-        there = set()
-        for number in map(int, os.listdir("/proc/self/fd")):
-            if refers(number, self.source.inode):
-                there.add(number)
-        assert there == {self.source.fileno(), *self.held, *self.detached}
+    def the_process_has_open_what_the_model_has(self):
+        there = {number for number in self.seen if refers(number, self.source.inode)}
+        assert there == {*self.held, *self.detached}
 
     def teardown(self):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
+        for buffer in self.opened:
+            buffer.close()
+        for hold in self.taken:
+            hold.__exit__(None, None, None)
+        for number in self.detached:
+            os.close(number)
+
+
+def test_the_table_holds_for_any_order_of_calls(buffer):
+    class OfThisBuffer(Table):
+        source = buffer
+
+    run_state_machine_as_test(
+        OfThisBuffer,
+        settings=settings(
+            max_examples=20,
+            stateful_step_count=20,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

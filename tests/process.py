@@ -1,0 +1,93 @@
+"""What a process may have: memory, descriptors, permissions; and children that have less."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import re
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+# What no machine has, and what a careless conversion to the kernel's u64 would make small again.
+ABSURD = (1 << 40, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 4096)
+NOBODY = 65534
+
+_Result = TypeVar("_Result")
+
+
+def in_child(function: Callable[[], _Result], *, user: int | None = None) -> _Result:
+    """Return what a function returns, or raise what it raises, in a child of its own."""
+    receive, send = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.close(receive)
+            if user is not None:
+                os.setgroups([])
+                os.setgid(user)
+                os.setuid(user)
+            os.write(send, _outcome(function))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(send)
+    with open(receive, "rb") as pipe:
+        outcome = pipe.read()
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"the child ended with {os.waitstatus_to_exitcode(status)}"
+    result, error = pickle.loads(outcome)
+    if error is not None:
+        raise error
+    return result
+
+
+def _outcome(function: Callable[[], object]) -> bytes:
+    try:
+        return pickle.dumps((function(), None))
+    except BaseException as error:
+        return pickle.dumps((None, error))
+
+
+def opened_paths(function: Callable[[], object]) -> list[str]:
+    """Return the paths that Python opens while a function runs, in a child, since hooks stay."""
+
+    def watched() -> list[str]:
+        paths: list[str] = []
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            if event == "open":
+                paths.append(str(arguments[0]))
+
+        sys.addaudithook(hook)
+        try:
+            function()
+        except (OSError, ValueError):
+            pass
+        return paths
+
+    return in_child(watched)
+
+
+def available() -> int:
+    """Return the kernel's own MemAvailable in bytes."""
+    text = Path("/proc/meminfo").read_text()
+    return int(re.search(r"MemAvailable: +(\d+) kB", text)[1]) * 1024
+
+
+@contextlib.contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Let this process open so many descriptors more, and no others."""
+    free = [os.dup(0) for _ in range(count + 1)]
+    for number in free:
+        os.close(number)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

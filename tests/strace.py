@@ -1,0 +1,200 @@
+"""Children forked from a test, and what they ask the kernel, seen from outside: ioctl and close.
+
+As `strace -f -e trace=ioctl,close` shows them, with what strace doesn't decode: the flags of
+DMA_BUF_IOCTL_SYNC. The child is forked from the test, so it costs no start of an interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import platform
+import signal
+import struct
+import traceback
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+DMA_BUF_IOCTL_SYNC = 0x40086200
+
+# System call numbers: include/uapi/asm-generic/unistd.h, and x86's own.
+_IOCTL, _CLOSE = (16, 3) if platform.machine() == "x86_64" else (29, 57)
+
+# include/uapi/linux/ptrace.h
+_SYSCALL = 24
+_SEIZE = 0x4206
+_INTERRUPT = 0x4207
+_GET_SYSCALL_INFO = 0x420E
+_OPTIONS = 1 | 2 | 4 | 8 | 1 << 20  # TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, EXITKILL
+_ENTRY, _EXIT = 1, 2
+_SYSCALL_STOP = signal.SIGTRAP | 0x80
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_info = ctypes.create_string_buffer(88)  # struct ptrace_syscall_info
+
+_MARK = 0x4D41524B
+_WALL = 0x40000000  # wait for threads too
+_SECONDS = 60  # after which a child that hangs is killed
+
+
+class Call(NamedTuple):
+    """One system call: `what` is "START", "END" or "close", or an ioctl's request number in hex.
+
+    `flags` are the SYNC flags as the kernel gets them, `error` is 0 or a positive errno (512, the
+    kernel's ERESTARTSYS, for a call that a signal interrupts).
+    """
+
+    descriptor: int
+    what: str
+    flags: int
+    error: int
+
+
+def in_child(body: Callable[[], object]) -> None:
+    """Run `body` in a forked child and fail with its traceback if it raises or hangs."""
+    join(*fork(body))
+
+
+def sequences(body: Callable[[], object]) -> list[list[Call]]:
+    """Run `body` in a forked child, as `in_child` does; return its calls between its `mark()`s."""
+    ready, go = os.pipe()
+
+    def wait_and_run() -> None:
+        os.close(go)
+        os.read(ready, 1)
+        os.close(ready)
+        mark()
+        body()
+        mark()
+
+    report, child = fork(wait_and_run)
+    try:
+        os.close(ready)
+        _ptrace(_SEIZE, child, 0, _OPTIONS)
+        _ptrace(_INTERRUPT, child, 0, 0)
+    finally:
+        os.close(go)
+    seen, status = _follow(child)
+    _check(status, _read(report))
+    marks = [i for i, call in enumerate(seen) if call.what == hex(_MARK)]
+    return [seen[begin + 1 : end] for begin, end in itertools.pairwise(marks)]
+
+
+def calls(body: Callable[[], object]) -> list[Call]:
+    """Run `body` in a forked child, as `in_child` does; return its calls, in their order."""
+    return [call for sequence in sequences(body) for call in sequence]
+
+
+def mark() -> None:
+    """End a sequence: an ioctl that nobody has, on a descriptor that nobody has."""
+    _libc.ioctl(-1, ctypes.c_ulong(_MARK), None)
+
+
+def syncs(body: Callable[[], object]) -> list[tuple[int, int]]:
+    """Run `body` in a forked child and return each SYNC: descriptor and flags.
+
+    Fails if one of them fails: all of them reach a dma-buf.
+    """
+    seen = [call for call in calls(body) if call.what in ("START", "END")]
+    assert all(call.error in (0, 512) for call in seen), seen
+    return [(call.descriptor, call.flags) for call in seen]
+
+
+def fork(body: Callable[[], object]) -> tuple[int, int]:
+    """Begin what `in_child` does, and return what `join` takes to end it."""
+    report, write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(write)
+        return report, child
+    os.dup2(write, 2)
+    os.close(write)
+    end_child(body)
+
+
+def join(report: int, child: int) -> None:
+    """Wait for a child, and fail with its traceback if it failed."""
+    text = _read(report)
+    _, status = os.waitpid(child, 0)
+    _check(status, text)
+
+
+def end_child(body: Callable[[], object]) -> NoReturn:
+    """Run `body` and end this process, with status 0 unless it raises."""
+    status = 1
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_SECONDS)
+        body()
+        status = 0
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(status)
+
+
+def _read(report: int) -> str:
+    with open(report, "rb") as file:
+        return file.read().decode()
+
+
+def _check(status: int, text: str) -> None:
+    assert status == 0, f"the child ended with {os.waitstatus_to_exitcode(status)}:\n{text}"
+
+
+def _follow(child: int) -> tuple[list[Call], int]:
+    seen: list[Call] = []
+    entered: dict[int, tuple[int, str, int]] = {}
+    alive = {child}
+    result = 0
+    while alive:
+        thread, status = os.waitpid(-1, _WALL)
+        if not os.WIFSTOPPED(status):
+            alive.discard(thread)
+            if thread == child:
+                result = status
+            continue
+        alive.add(thread)
+        stop = os.WSTOPSIG(status)
+        deliver = 0
+        if stop == _SYSCALL_STOP:
+            _record(thread, entered, seen)
+        elif not status >> 16:
+            deliver = stop
+        with contextlib.suppress(ProcessLookupError):  # killed meanwhile
+            _ptrace(_SYSCALL, thread, 0, deliver)
+    return seen, result
+
+
+def _record(thread: int, entered: dict[int, tuple[int, str, int]], seen: list[Call]) -> None:
+    _ptrace(_GET_SYSCALL_INFO, thread, len(_info), ctypes.addressof(_info))
+    operation = _info[0][0]
+    if operation == _ENTRY:
+        number, first, second, third = struct.unpack_from("QQQQ", _info, 24)
+        descriptor = ctypes.c_int(first).value
+        if number == _CLOSE:
+            entered[thread] = (descriptor, "close", 0)
+        elif number == _IOCTL:
+            request = second & 0xFFFFFFFF
+            flags = _flags(thread, third) if request == DMA_BUF_IOCTL_SYNC else 0
+            what = ("START", "END")[flags >> 2 & 1] if flags else hex(request)
+            entered[thread] = (descriptor, what, flags)
+    elif operation == _EXIT and thread in entered:
+        returned, failed = struct.unpack_from("q?", _info, 24)
+        seen.append(Call(*entered.pop(thread), -returned if failed else 0))
+
+
+def _flags(thread: int, address: int) -> int:
+    with open(f"/proc/{thread}/mem", "rb", buffering=0) as memory:
+        memory.seek(address)
+        return struct.unpack("Q", memory.read(8))[0]
+
+
+def _ptrace(request: int, thread: int, address: int, data: int) -> None:
+    if _libc.ptrace(request, thread, address, data) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"ptrace request {request:#x}: {os.strerror(number)}")
