@@ -12,16 +12,19 @@ OUT := out
 KERNELS := 5.10 6.1 6.12 7.3
 VM_SECONDS := 900
 
-.PHONY: run test test-native test-kernels test-lab lint types format uapi wheel bench clean
+.PHONY: run test layouts test-native test-kernels test-lab lint types format uapi wheel bench clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
 	else scripts/vm -- scripts/main-job $(BIN); fi
 
 # The virtual machines run side by side, each one's output in one piece.
-test: wheel
+test: wheel layouts
 	@if [ -r /dev/dma_heap/system ]; then $(PYTEST) $(ARGS); \
 	else $(MAKE) -j2 --output-sync=target test-6.12 test-7.3; fi
+
+layouts: $(INSTALLED)
+	$(BIN)/python scripts/uapi_check /usr/include $$(scripts/kernel-headers)
 
 test-native: $(INSTALLED)
 	$(PYTEST) $(ARGS)
