@@ -16,6 +16,7 @@ from typing import SupportsIndex
 from dmabuf.errors import AllocationError
 
 PAGE = mmap.PAGESIZE
+_KEPT = 64  # one part of so many is left to the system
 _LARGEST_FILE = 2**63 - PAGE
 
 _unchecked = 0  # what may be asked for before /proc/meminfo is read again
@@ -78,8 +79,10 @@ def shortage(size: int, *, cma: bool = False) -> str:
 def _compared(size: int, *, cma: bool) -> tuple[int, str]:
     """Return how many bytes there are, and what is to be said if these are too few."""
     fields = meminfo()
-    available = fields.get("MemAvailable", 0)
-    where, remedy = "MemAvailable in /proc/meminfo", "free memory or ask for less"
+    # Whoever takes the last of it has the OOM killer take somebody's process.
+    kept = fields.get("MemTotal", 0) // _KEPT
+    available = max(fields.get("MemAvailable", 0) - kept, 0)
+    where, remedy = "MemAvailable in /proc/meminfo, less a reserve", "free memory or ask for less"
     if cma and fields.get("CmaTotal"):
         available = fields.get("CmaFree", 0)
         where, remedy = "CmaFree in /proc/meminfo", "boot with a larger cma="

@@ -15,7 +15,7 @@ from fences import POLL, Stop, VgemSource, handled, interrupt, is_open, once_asl
 from process import in_child
 
 import dmabuf
-from dmabuf import FenceStatus
+from dmabuf import FenceStatus, _wait
 
 
 class TestWait:
@@ -34,6 +34,19 @@ class TestWait:
     def test_sleeps_until_it_signals(self, pending, timeout):
         with once_asleep(POLL, pending.signal):
             assert pending.fence.wait(timeout) is True
+
+    def test_a_wait_that_is_longer_than_a_poll_goes_on(self, pending, monkeypatch):
+        """poll(2) takes 24 days at the most."""
+        monkeypatch.setattr(_wait, "_LONGEST", 0.002)
+        sleeps = []
+
+        def signal_later() -> bool | None:
+            sleeps.append(pending.fence.wait(0.003))  # two polls
+            return True if len(sleeps) < 3 else pending.signal()
+
+        with once_asleep(POLL, signal_later):
+            assert pending.fence.wait(3600) is True
+        assert sleeps == [False] * 3
 
     def test_sleeps_until_all_that_were_merged_have_signalled(self, source):
         pendings = source.many(3)

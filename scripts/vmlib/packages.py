@@ -16,9 +16,9 @@ KEYRING = Path("usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 class Apt:
-    """An apt state in ``folder``, with ``sources`` or with the machine's own."""
+    """An apt state in ``folder``, with the machine's sources or one signed by ``keyring``."""
 
-    def __init__(self, folder: Path, sources: str | None = None) -> None:
+    def __init__(self, folder: Path, source: str = "", keyring: Path | None = None) -> None:
         self._folder = folder
         for name in ("lists/partial", "cache/archives/partial", "debs"):
             (folder / name).mkdir(parents=True)
@@ -34,18 +34,20 @@ class Apt:
             'Dir::State::status "/dev/null";',
             f'Dir::Cache "{folder}/cache";',
         ]
-        if sources:
-            (folder / "sources.list").write_text(sources)
+        if source:
+            (folder / "sources.list").write_text(f"{source}\n")
             lines += [
                 f'Dir::Etc::sourcelist "{folder}/sources.list";',
                 'Dir::Etc::sourceparts "-";',
+                f'Dir::Etc::trusted "{keyring}";',
+                'Dir::Etc::trustedparts "-";',
             ]
         (folder / "apt.conf").write_text("\n".join(lines) + "\n")
-        self._run("apt-get", "update", "--error-on=any")
+        self.run("apt-get", "update", "--error-on=any")
 
     def names(self, prefix: str) -> list[str]:
         """All packages whose name begins with ``prefix``."""
-        return self._run("apt-cache", "pkgnames", prefix).split()
+        return self.run("apt-cache", "pkgnames", prefix).split()
 
     def closure(self, package: str, wanted: re.Pattern[str]) -> list[str]:
         """``package`` and what it depends on, as far as the names match ``wanted``."""
@@ -61,40 +63,40 @@ class Apt:
     def unpack(self, packages: Iterable[str], into: Path) -> None:
         """Fetch ``packages`` and unpack them."""
         debs = self._folder / "debs"
-        self._run("apt-get", "download", *packages, folder=debs)
+        self.run("apt-get", "download", *packages, folder=debs)
         for deb in debs.iterdir():
             run("dpkg-deb", "-x", str(deb), str(into))
 
     def _dependencies(self, package: str) -> Iterator[str]:
-        shown = self._run("apt-cache", "show", "--no-all-versions", package)
+        shown = self.run("apt-cache", "show", "--no-all-versions", package)
         for field in re.findall(r"^(?:Pre-)?Depends: (.*)$", shown, re.MULTILINE):
             for alternatives in field.split(","):
                 yield re.split(r"[ (|:]", alternatives.strip(), maxsplit=1)[0]
 
-    def _run(self, program: str, *words: str, folder: Path | None = None) -> str:
-        return run(program, f"--config-file={self._folder}/apt.conf", "-q", *words, folder=folder)
+    def run(self, program: str, *words: str, folder: Path | None = None) -> str:
+        """Run one of apt's programs on this state and return its output."""
+        return run(program, *words, "-q", f"--config-file={self._folder}/apt.conf", folder=folder)
 
 
 def debian(folder: Path, suite: str) -> Apt:
     """An apt state with one suite of Debian."""
-    mirror = os.environ.get("DMABUF_VM_MIRROR") or _machines_mirror()
+    mirror = os.environ.get("DMABUF_VM_MIRROR") or _machines_mirror(folder)
+    source = f"deb {mirror} {suite} main"
     keyring = Path("/") / KEYRING
-    if not keyring.exists():
-        return Apt(folder, _source(_newest_keyring(folder), mirror, suite))
-    try:
-        return Apt(folder / "first", _source(keyring, mirror, suite))
-    except Failure as failure:
-        if "NO_PUBKEY" not in str(failure):
-            raise
-    # The machine's keyring is older than the suite.
-    return Apt(folder / "second", _source(_newest_keyring(folder), mirror, suite))
+    if keyring.exists():
+        try:
+            return Apt(folder / "first", source, keyring)
+        except Failure as failure:
+            # The machine's keyring may be older than the suite.
+            if "NO_PUBKEY" not in str(failure):
+                raise
+    return Apt(folder / "second", source, _newest_keyring(folder))
 
 
-def _machines_mirror() -> str:
-    form = "$(LABEL) $(SITE)"
-    for line in run(
-        "apt-get", "indextargets", "--format", form, "Identifier: Packages"
-    ).splitlines():
+def _machines_mirror(folder: Path) -> str:
+    words = ("apt-get", "indextargets", "--format", "$(LABEL) $(SITE)", "Identifier: Packages")
+    # A fresh machine has no lists yet, and says nothing about its sources before it has.
+    for line in (run(*words) or Apt(folder / "mirror").run(*words)).splitlines():
         label, _, site = line.partition(" ")
         if label == "Debian":
             return site
@@ -106,9 +108,5 @@ def _machines_mirror() -> str:
 
 def _newest_keyring(folder: Path) -> Path:
     """Debian's keys out of the package that the machine's own distribution signs."""
-    Apt(folder / "machine").unpack(["debian-archive-keyring"], folder / "keyring")
+    Apt(folder / "newest").unpack(["debian-archive-keyring"], folder / "keyring")
     return folder / "keyring" / KEYRING
-
-
-def _source(keyring: Path, mirror: str, suite: str) -> str:
-    return f"deb [signed-by={keyring}] {mirror} {suite} main\n"

@@ -40,7 +40,7 @@ def run(program: str, *words: str, folder: Path | None = None) -> str:
         raise Failure(f"{program} is not installed on this machine") from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).replace("\n", "\n    ")
-        raise Failure(f"{program} {words[-1]} failed:\n    {said}")
+        raise Failure(f"{program} {words[0]} failed:\n    {said}")
     return done.stdout
 
 
