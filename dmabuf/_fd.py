@@ -276,6 +276,14 @@ class Hold:
         return True
 
 
+def owned_number(descriptor: int) -> int:
+    """Return the number of a descriptor that is handed over; an object would keep its own."""
+    if not isinstance(descriptor, int) and hasattr(descriptor, "fileno"):
+        kind = type(descriptor).__name__
+        raise TypeError(f"a {kind} keeps its descriptor: use from_fd(), or detach() it first")
+    return descriptor_number(descriptor)
+
+
 def descriptor_number(descriptor: int | HasFileno) -> int:
     """Return the number of a descriptor, or of an object with a `fileno()`."""
     if isinstance(descriptor, bool):

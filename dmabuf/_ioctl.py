@@ -171,9 +171,9 @@ def sync_set_deadline(fd: int, deadline_ns: int) -> None:
     call(fd, SYNC_IOC_SET_DEADLINE, data, "SYNC_IOC_SET_DEADLINE", since="Linux 6.6")
 
 
-def sw_sync_create_fence(fd: int, value: int, name: bytes) -> int:
+def sw_sync_create_fence(fd: int, value: int) -> int:
     """Return a sync_file that signals when the software timeline reaches a value."""
-    data = bytearray(_create_fence.pack(value, name, -1))
+    data = bytearray(_create_fence.pack(value, b"", -1))  # the kernel ignores the name
     call(fd, SW_SYNC_IOC_CREATE_FENCE, data, "SW_SYNC_IOC_CREATE_FENCE")
     return int(_create_fence.unpack(data)[2])
 

@@ -19,6 +19,7 @@ from dmabuf._fd import (
     check_dma_buf,
     descriptor_number,
     duplicate,
+    owned_number,
 )
 from dmabuf.access import Access, AccessScope, access_bits
 from dmabuf.errors import os_error
@@ -55,7 +56,7 @@ class Buffer(Descriptor):
         NotADmaBufError if it is something else and OSError (EBADF) if it is not open; the caller
         keeps it then. See `from_fd` for a descriptor that stays the caller's.
         """
-        number = descriptor_number(fd)
+        number = owned_number(fd)
         check_dma_buf(number)
         self._adopt(number)
 

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from dmabuf import _ioctl, _wait
-from dmabuf._fd import Descriptor, Hold, descriptor_number, duplicate, open_file
+from dmabuf._fd import Descriptor, Hold, descriptor_number, duplicate, open_file, owned_number
 from dmabuf.errors import NotASyncFileError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Fence(Descriptor):
         NotASyncFileError if it is something else and OSError (EBADF) if it is not open; the caller
         keeps it then. See `from_fd` for a descriptor that stays the caller's.
         """
-        number = descriptor_number(fd)
+        number = owned_number(fd)
         _check_sync_file(number)
         super().__init__(number)
 
@@ -101,7 +101,8 @@ class Fence(Descriptor):
     @property
     def signaled(self) -> bool:
         """Whether the work is done, in error too."""
-        return self._file_info().status != 0
+        with Hold(self) as number:
+            return _ioctl.sync_file_info(number).status != 0
 
     @property
     def error(self) -> int | None:
@@ -131,11 +132,14 @@ class Fence(Descriptor):
             FencePoint(_text(driver), _text(timeline), _status(status), timestamp_ns)
             for timeline, driver, status, _, timestamp_ns in fences
         ]
-        return FenceInfo(_text(about.name), _status(about.status), points)
+        return FenceInfo(_text(about.name), _status(_outcome(about.status, fences)), points)
 
     def _file_info(self) -> _ioctl.SyncFileInfo:
         with Hold(self) as number:
-            return _ioctl.sync_file_info(number)
+            about = _ioctl.sync_file_info(number)
+            if about.status <= 0 or about.num_fences <= 1:
+                return about
+            return about._replace(status=_outcome(about.status, _ioctl.sync_fences(number)))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it signals, `timeout` seconds at the most; False on a time-out.
@@ -160,7 +164,7 @@ class Fence(Descriptor):
         for fence in fences:
             if not isinstance(fence, Fence):
                 raise TypeError(f"only fences can be merged, not {type(fence).__name__}")
-        label = checked_label(name)
+        label = _checked_label(name)
         if len(fences) == 1:
             fences.append(self)
         return _merge(fences, label)
@@ -220,6 +224,16 @@ def _merge(fences: Sequence[Fence], name: bytes) -> Fence:
             return _merge([left, right], name)
 
 
+def _outcome(status: int, fences: Sequence[tuple[bytes, bytes, int, int, int]]) -> int:
+    """Return a sync_file's status, with the error of its fences once all have signalled.
+
+    The kernel's own has it only if somebody polled before (drivers/dma-buf/dma-fence-array.c).
+    """
+    if status <= 0:
+        return status
+    return next((error for _, _, error, _, _ in fences if error < 0), status)
+
+
 def _status(status: int) -> FenceStatus:
     if status < 0:
         return FenceStatus.ERROR
@@ -230,7 +244,7 @@ def _text(name: bytes) -> str:
     return name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
-def checked_label(name: str | None) -> bytes:
+def _checked_label(name: str | None) -> bytes:
     """Return a fence's name as the kernel takes it; TypeError or ValueError if it can't be one."""
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a str, not {type(name).__name__}")

@@ -11,7 +11,7 @@ import os
 from dmabuf import _ioctl
 from dmabuf._fd import Descriptor, Hold
 from dmabuf.errors import UnsupportedError, os_error
-from dmabuf.fence import Fence, checked_label
+from dmabuf.fence import Fence
 
 PATH = "/sys/kernel/debug/sync/sw_sync"
 _U32 = 2**32
@@ -38,14 +38,15 @@ class Timeline(Descriptor):
             raise os_error(errno.EACCES, f"{PATH} is root's; run as root") from None
         super().__init__(number)
 
-    def fence(self, value: int, *, name: str | None = None) -> Fence:
+    def fence(self, value: int) -> Fence:
         """Return a fence that signals when the timeline reaches `value`, 0 to 2**32 - 1.
 
-        A value that was reached already gives a fence that has signalled.
+        A value that was reached already gives a fence that has signalled. The counter wraps: more
+        than 2**31 - 1 ahead counts as behind.
         """
         _check(value)
         with Hold(self) as number:
-            return Fence._exported(_ioctl.sw_sync_create_fence(number, value, checked_label(name)))
+            return Fence._exported(_ioctl.sw_sync_create_fence(number, value))
 
     def advance(self, count: int = 1) -> None:
         """Move on by `count`, 0 to 2**32 - 1, and signal what that reaches."""

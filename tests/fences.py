@@ -21,7 +21,7 @@ Allocate = Callable[..., dmabuf.Buffer]
 
 # System call numbers: include/uapi/asm-generic/unistd.h, and x86's own.
 _X86 = platform.machine() == "x86_64"
-IOCTL, POLL = (16, 7) if _X86 else (29, 73)
+IOCTL, POLL, EPOLL = (16, 7, 232) if _X86 else (29, 73, 22)
 
 
 class Pending(NamedTuple):
@@ -179,7 +179,8 @@ def sleeps(call: Callable[[], object], system_call: int = IOCTL) -> bool:
 def many_descriptors(count: int) -> Iterator[None]:
     """Let this process open so many descriptors in the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(count, hard)), hard))
+    wanted = max(soft, count)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
     try:
         yield
     finally:

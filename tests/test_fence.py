@@ -98,6 +98,13 @@ class TestConstruction:
         with pytest.raises(error, match="descriptor"):
             make(wrong)
 
+    def test_an_object_is_not_taken_for_its_descriptor(self, pending, buffer):
+        """It would be closed twice."""
+        for make, owner in ((dmabuf.Fence, pending.fence), (dmabuf.Buffer, buffer)):
+            with pytest.raises(TypeError, match=rf"{make.__name__} keeps its descriptor.*from_fd"):
+                make(owner)
+            assert not owner.closed
+
     def test_a_closed_fence_gives_no_descriptor(self, pending):
         other = pending.fence.dup()
         other.close()

@@ -1,11 +1,14 @@
 """Awaiting fences: by the event loop's own selector, and gone from it with the last waiter."""
 
 import asyncio
+import contextlib
 import gc
+import signal
 import threading
 
 import pytest
-from fences import is_open, many_descriptors
+from fences import EPOLL, interrupt, is_open, many_descriptors, once_asleep
+from interrupt import every_point
 from process import in_child
 from tasks import waiting, watched
 
@@ -168,16 +171,12 @@ class TestClosed:
 
         asyncio.run(main())
 
-    @pytest.mark.parametrize("where", ["this thread", "another thread"])
-    def test_closing_ends_every_wait_and_gives_the_number_back(self, pending, where):
+    def test_closing_ends_every_wait_and_gives_the_number_back(self, pending):
         async def main():
             fence = pending.fence.dup()
             number = fence.fileno()
             tasks = await waiting(fence, fence, pending.fence)
-            if where == "this thread":
-                fence.close()
-            else:
-                await asyncio.to_thread(fence.close)
+            fence.close()
             for task in tasks[:2]:
                 with pytest.raises(ValueError, match="closed while it was awaited"):
                     await task
@@ -186,6 +185,18 @@ class TestClosed:
             assert not tasks[2].done()
             pending.signal()
             await tasks[2]
+
+        asyncio.run(main())
+
+    def test_closing_in_another_thread_wakes_the_loop(self, pending):
+        async def main():
+            fence = pending.fence.dup()
+            number = fence.fileno()
+            awaited = pytest.raises(ValueError, match="closed while it was awaited")
+            with awaited, once_asleep(EPOLL, fence.close):
+                await fence
+            assert not is_open(number)
+            assert watched() == 0
 
         asyncio.run(main())
 
@@ -202,6 +213,32 @@ class TestClosed:
             assert not is_open(number)
 
         asyncio.run(main())
+
+    def test_a_handler_may_close_it_at_any_point(self, pending):
+        async def main():
+            for moment in every_point():
+                fence = pending.fence.dup()
+                number = fence.fileno()
+                with contextlib.suppress(ValueError), moment.runs(fence.close):
+                    await fence
+                fence.close()
+                assert not is_open(number), moment.where
+                assert watched() == 0, moment.where
+
+        pending.signal()
+        asyncio.run(main())
+
+    def test_ctrl_c_gets_out_and_leaves_nothing_held(self, pending):
+        async def main():
+            await pending.fence
+
+        with (
+            pytest.raises(KeyboardInterrupt),
+            once_asleep(EPOLL, lambda: interrupt(signal.SIGINT)),
+        ):
+            asyncio.run(main())
+        with dmabuf.Fence(pending.fence.detach()) as again:
+            assert not again.signaled
 
     def test_a_closed_fence_that_is_cancelled_is_cancelled(self, pending):
         async def main():

@@ -187,6 +187,9 @@ class TestImport:
         for wrong in (buffer, None, pending.fence.fileno(), "fence"):
             with pytest.raises(TypeError, match=f"Fence, not {type(wrong).__name__}"):
                 buffer.import_fence(wrong, WRITE)
+        for wrong, error in ((0, ValueError), (4, ValueError), (True, TypeError), ("w", TypeError)):
+            with pytest.raises(error, match="access must be"):
+                buffer.import_fence(pending.fence, wrong)
         assert buffer.is_idle(WRITE)
 
     def test_a_closed_fence_and_a_closed_buffer_are_refused(self, buffer, pending):
