@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from vmlib.failure import GUEST_DIED, NOT_SET_UP, TIMED_OUT, Failure, Interrupted
+from vmlib.failure import GUEST_DIED, TIMED_OUT, Failure, Interrupted, QemuFailed
 from vmlib.machine import Running
 from vmlib.screen import Screen
 
@@ -104,10 +104,12 @@ class Conversation:
     def _end(self) -> Failure:
         self._flush()
         code = self._running.process.wait()
-        how = f" (QEMU ended with status {code})" if code else ""
+        if code and not self._booted:
+            return QemuFailed(f"QEMU ended with status {code}")
         if self._booted:
+            how = f" (QEMU ended with status {code})" if code else ""
             return Failure(f"the guest died{how}; {self._log_end()}", GUEST_DIED)
-        return Failure(f"the guest could not boot{how}; {self._log_end()}", NOT_SET_UP)
+        return Failure(f"the guest could not boot; {self._log_end()}")
 
     def _silence(self) -> Failure:
         self._flush()

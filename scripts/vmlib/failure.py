@@ -16,6 +16,10 @@ class Failure(Exception):
         self.status = status
 
 
+class QemuFailed(Failure):
+    """QEMU ended with an error of its own before the guest had booted."""
+
+
 class Interrupted(BaseException):
     """A signal asks us to end; raised wherever we are, so that all scopes clean up."""
 
@@ -26,7 +30,9 @@ class Interrupted(BaseException):
 
 def catch_signals() -> None:
     """From now on, signals that end a program raise ``Interrupted``, once."""
-    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    asked = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    # nohup, for one, starts programs that are to go on.
+    numbers = [number for number in asked if signal.getsignal(number) != signal.SIG_IGN]
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         for each in numbers:

@@ -51,28 +51,24 @@ class Kernel:
         """The modules of the pairs (name, parameters), each after those that it needs."""
         order: dict[str, Module] = {}
         for name, parameters in wanted:
-            if not self.has(name):
+            if not self.modules or not self.has(name):
                 raise Failure(f"Linux {self.release} has no module {name} (or has it built in)")
             path, needs = self._files[_name(name)]
-            for need in reversed(needs):
-                order.setdefault(_name(need.name), Module(need))
-            order[_name(name)] = Module(path, parameters)
+            for need in reversed(needs.split()):
+                order.setdefault(_name(need), Module(self.modules / need))
+            order[_name(name)] = Module(self.modules / path, parameters)
         return list(order.values())
 
     @cached_property
-    def _files(self) -> dict[str, tuple[Path, list[Path]]]:
+    def _files(self) -> dict[str, tuple[str, str]]:
         """Each module's file and those of the modules that it needs, the last first."""
         if not self.modules:
             return {}
         index = self.modules / "modules.dep"
         if not index.exists():
             raise Failure(f"{index} is missing: run depmod")
-        files = {}
-        for line in index.read_text().splitlines():
-            path, _, needs = line.partition(":")
-            needed = [self.modules / need for need in needs.split()]
-            files[_name(Path(path).name)] = (self.modules / path, needed)
-        return files
+        lines = (line.partition(":") for line in index.read_text().splitlines())
+        return {_name(path): (path, needs) for path, _, needs in lines}
 
 
 def at(path: Path) -> Kernel:
@@ -128,4 +124,5 @@ def _release(image: bytes) -> str:
 
 
 def _name(file: str) -> str:
-    return file.partition(".ko")[0].replace("-", "_")
+    """A module's name, from its name or its file's path."""
+    return file.rpartition("/")[2].partition(".ko")[0].replace("-", "_")

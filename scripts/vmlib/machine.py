@@ -31,6 +31,7 @@ class Machine:
     display: str | None
     out: Path | None
     boot_options: tuple[str, ...]
+    kvm: bool
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def arguments(machine: Machine, initramfs: int, channels: dict[str, int]) -> lis
     """QEMU's command line; the initramfs and the channels are open descriptors."""
     words = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     words += ["-machine", "q35", "-cpu", "max", "-m", str(machine.memory)]
-    words += _acceleration(machine.cpus)
+    words += _acceleration(machine)
     words += ["-kernel", str(machine.image), "-initrd", f"/proc/self/fd/{initramfs}"]
     words += ["-append", " ".join((*BOOT_OPTIONS, *machine.boot_options))]
     # A pipe, for a socket is full after some hundred of the single bytes that the serial port
@@ -94,20 +95,20 @@ def arguments(machine: Machine, initramfs: int, channels: dict[str, int]) -> lis
     return words
 
 
-def _acceleration(cpus: int | None) -> list[str]:
-    # QEMU takes the first that works. One thread for all emulated processors, since up to 8.0
-    # it runs outdated code when one processor patches what another executes: a kernel that
-    # flips a static key then dies of "Oops: int3". With one thread a second processor costs.
-    emulation = ["-accel", "tcg,thread=single"]
-    if not _has_kvm():
-        return [*emulation, "-smp", str(cpus or 1)]
-    return ["-accel", "kvm", *emulation, "-smp", str(cpus or min(4, len(os.sched_getaffinity(0))))]
-
-
-def _has_kvm() -> bool:
-    """Whether KVM can run a stock kernel: the device node alone does not say so."""
+def has_kvm() -> bool:
+    """Whether KVM should run a stock kernel: the device node alone does not say so."""
     flags = set(Path("/proc/cpuinfo").read_text().split())
     return bool(flags & {"vmx", "svm"}) and os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
+def _acceleration(machine: Machine) -> list[str]:
+    if machine.kvm:
+        cpus = machine.cpus or min(4, len(os.sched_getaffinity(0)))
+        return ["-accel", "kvm", "-smp", str(cpus)]
+    # One thread for all emulated processors: with more, QEMU up to 8.0 can run outdated code when
+    # one processor patches what another executes, and a kernel that flips a static key then dies
+    # of "Oops: int3". With one thread, more processors bring nothing but waiting.
+    return ["-accel", "tcg,thread=single", "-smp", str(machine.cpus or 1)]
 
 
 def _share(tag: str, path: Path, options: str = "") -> list[str]:

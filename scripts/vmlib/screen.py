@@ -57,8 +57,8 @@ class Screen:
                 error = reply.get("error")
                 self._answer(f"error: {error['desc']}" if error else "ok")
 
-    def _execute(self, command: str, number: str, **arguments: Any) -> None:
-        message = {"execute": command, "id": number, "arguments": arguments}
+    def _execute(self, command: str, label: str, **arguments: Any) -> None:
+        message = {"execute": command, "id": label, "arguments": arguments}
         _send(self._monitor, json.dumps(message).encode())
 
     def _answer(self, line: str) -> None:

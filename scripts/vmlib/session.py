@@ -5,6 +5,8 @@ import resource
 import shlex
 from collections.abc import Mapping, Sequence
 
+from vmlib.failure import NOT_SET_UP
+
 MOST_FILES = 1 << 20
 
 
@@ -27,7 +29,7 @@ def script(words: Sequence[str], environment: Mapping[str, str]) -> bytes:
     # It would take a program with an equals sign in its name for one more variable.
     shield = ["/usr/bin/nice", "-n0"] if "=" in words[0] else []
     line = shlex.join(["exec", "setsid", "/usr/bin/env", "-i", *variables, *shield, *words])
-    return os.fsencode(f"{shlex.join(['cd', os.getcwd()])} || exit 125\n{line}\n")
+    return os.fsencode(f"{shlex.join(['cd', os.getcwd()])} || exit {NOT_SET_UP}\n{line}\n")
 
 
 def _bounded(limit: int) -> int:
