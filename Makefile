@@ -68,7 +68,8 @@ bench: $(INSTALLED)
 	else scripts/vm --out $(OUT) -- scripts/benchmark $(BIN); fi
 
 $(INSTALLED): pyproject.toml Makefile scripts/need
-	scripts/need ensurepip:python3-venv gcc:gcc libc:libc6-dev strace:strace
+	scripts/need ensurepip:python3-venv gcc:gcc strace:strace \
+		/usr/include/stdio.h:libc6-dev /usr/include/libdrm/drm.h:libdrm-dev
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[test,check]'
 	touch $@

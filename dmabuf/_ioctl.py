@@ -11,13 +11,16 @@ import os
 from collections.abc import Sequence
 from fcntl import ioctl
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dmabuf import _libc
 from dmabuf._uapi import ffi
 from dmabuf.errors import UnsupportedError, os_error
 
-_WRITE, _READ = 1, 2
+if TYPE_CHECKING:
+    from _cffi_backend import buffer
+
+WRITE, READ = 1, 2
 
 
 def request(direction: int, kind: str, number: int, size: int) -> int:
@@ -29,18 +32,18 @@ def _struct(direction: int, kind: str, number: int, struct: str) -> int:
     return request(direction, kind, number, ffi.sizeof(f"struct {struct}"))
 
 
-DMA_HEAP_IOCTL_ALLOC = _struct(_READ | _WRITE, "H", 0, "dma_heap_allocation_data")
-DMA_BUF_IOCTL_SYNC = _struct(_WRITE, "b", 0, "dma_buf_sync")
-DMA_BUF_SET_NAME_B = request(_WRITE, "b", 1, 8)
-DMA_BUF_IOCTL_EXPORT_SYNC_FILE = _struct(_READ | _WRITE, "b", 2, "dma_buf_export_sync_file")
-DMA_BUF_IOCTL_IMPORT_SYNC_FILE = _struct(_WRITE, "b", 3, "dma_buf_import_sync_file")
-UDMABUF_CREATE = _struct(_WRITE, "u", 0x42, "udmabuf_create")
-UDMABUF_CREATE_LIST = _struct(_WRITE, "u", 0x43, "udmabuf_create_list")
-SYNC_IOC_MERGE = _struct(_READ | _WRITE, ">", 3, "sync_merge_data")
-SYNC_IOC_FILE_INFO = _struct(_READ | _WRITE, ">", 4, "sync_file_info")
-SYNC_IOC_SET_DEADLINE = _struct(_WRITE, ">", 5, "sync_set_deadline")
-SW_SYNC_IOC_CREATE_FENCE = _struct(_READ | _WRITE, "W", 0, "sw_sync_create_fence_data")
-SW_SYNC_IOC_INC = request(_WRITE, "W", 1, 4)
+DMA_HEAP_IOCTL_ALLOC = _struct(READ | WRITE, "H", 0, "dma_heap_allocation_data")
+DMA_BUF_IOCTL_SYNC = _struct(WRITE, "b", 0, "dma_buf_sync")
+DMA_BUF_SET_NAME_B = request(WRITE, "b", 1, 8)
+DMA_BUF_IOCTL_EXPORT_SYNC_FILE = _struct(READ | WRITE, "b", 2, "dma_buf_export_sync_file")
+DMA_BUF_IOCTL_IMPORT_SYNC_FILE = _struct(WRITE, "b", 3, "dma_buf_import_sync_file")
+UDMABUF_CREATE = _struct(WRITE, "u", 0x42, "udmabuf_create")
+UDMABUF_CREATE_LIST = _struct(WRITE, "u", 0x43, "udmabuf_create_list")
+SYNC_IOC_MERGE = _struct(READ | WRITE, ">", 3, "sync_merge_data")
+SYNC_IOC_FILE_INFO = _struct(READ | WRITE, ">", 4, "sync_file_info")
+SYNC_IOC_SET_DEADLINE = _struct(WRITE, ">", 5, "sync_set_deadline")
+SW_SYNC_IOC_CREATE_FENCE = _struct(READ | WRITE, "W", 0, "sw_sync_create_fence_data")
+SW_SYNC_IOC_INC = request(WRITE, "W", 1, 4)
 
 SYNC_READ, SYNC_WRITE, SYNC_RW = 1, 2, 3
 SYNC_START, SYNC_END = 0, 4
@@ -71,12 +74,13 @@ _u32 = Struct("=I")
 
 
 def call(
-    fd: int, number: int, argument: bytes | bytearray, what: str, *, since: str = ""
+    fd: int, number: int, argument: bytes | bytearray | buffer, what: str, *, since: str = ""
 ) -> int | bytes:
     """Issue an ioctl, again on EINTR and EAGAIN, and say what was tried when it fails.
 
-    A bytearray takes what the kernel writes, and the result is the ioctl's; at most 1,024 bytes.
-    ENOTTY becomes `UnsupportedError` where `since` names what has the ioctl.
+    A bytearray, or the `ffi.buffer` of a struct, takes what the kernel writes, and the result is
+    the ioctl's; at most 1,024 bytes. ENOTTY becomes `UnsupportedError` where `since` names what has
+    the ioctl.
     """
     while True:
         try:

@@ -8,10 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_generated_module_is_what_the_generator_writes(tmp_path):
-    again = tmp_path / "_uapi.py"
-    subprocess.run([sys.executable, ROOT / "scripts" / "gen_uapi", again], check=True)
-    assert again.read_bytes() == (ROOT / "dmabuf" / "_uapi.py").read_bytes()
+def test_the_generated_modules_are_what_the_generator_writes(tmp_path):
+    subprocess.run([sys.executable, ROOT / "scripts" / "gen_uapi", tmp_path], check=True)
+    names = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.py")}
+    assert names == {path.relative_to(ROOT) for path in ROOT.glob("dmabuf/**/*_uapi.py")}
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_layouts_and_requests_are_those_of_the_machines_headers(capsys):
@@ -29,7 +31,8 @@ def test_layouts_and_requests_are_those_of_the_machines_headers(capsys):
 
 def test_a_wrong_layout_is_found(tmp_path):
     include = tmp_path / "include"
-    shutil.copytree("/usr/include/linux", include / "linux")
+    for folder in ("linux", "libdrm"):
+        shutil.copytree(f"/usr/include/{folder}", include / folder)
     header = include / "linux" / "dma-heap.h"
     header.write_text(header.read_text().replace("__u32 fd_flags", "__u64 fd_flags"))
     command = [sys.executable, ROOT / "scripts" / "uapi_check", "--bits", "64", include]

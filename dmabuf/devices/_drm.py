@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from struct import Struct
+from typing import Any
 
-from dmabuf._ioctl import call, request
-from dmabuf._uapi import ffi
+from dmabuf._ioctl import READ, WRITE, call, request
+from dmabuf.devices._drm_uapi import ffi
 
-_version = Struct("=iii4xQQQQQQ")
-_gem_close = Struct("=II")
-_prime_handle = Struct("=IIi")
-_fence_attach = Struct("=IIII")
-_fence_signal = Struct("=II")
 
-DRM_IOCTL_VERSION = request(3, "d", 0x00, _version.size)
-DRM_IOCTL_GEM_CLOSE = request(1, "d", 0x09, _gem_close.size)
-DRM_IOCTL_PRIME_FD_TO_HANDLE = request(3, "d", 0x2E, _prime_handle.size)
-DRM_IOCTL_VGEM_FENCE_ATTACH = request(3, "d", 0x41, _fence_attach.size)
-DRM_IOCTL_VGEM_FENCE_SIGNAL = request(1, "d", 0x42, _fence_signal.size)
+def _struct(direction: int, number: int, struct: str) -> int:
+    return request(direction, "d", number, ffi.sizeof(f"struct {struct}"))
+
+
+DRM_IOCTL_VERSION = _struct(READ | WRITE, 0x00, "drm_version")
+DRM_IOCTL_GEM_CLOSE = _struct(WRITE, 0x09, "drm_gem_close")
+DRM_IOCTL_PRIME_FD_TO_HANDLE = _struct(READ | WRITE, 0x2E, "drm_prime_handle")
+DRM_IOCTL_VGEM_FENCE_ATTACH = _struct(READ | WRITE, 0x41, "drm_vgem_fence_attach")
+DRM_IOCTL_VGEM_FENCE_SIGNAL = _struct(WRITE, 0x42, "drm_vgem_fence_signal")
 
 VGEM_FENCE_WRITE = 1
 _NAME = 32
@@ -25,33 +24,33 @@ _NAME = 32
 
 def driver_name(fd: int) -> str:
     """Return the name of the driver behind a node."""
-    name = bytearray(_NAME)
-    address = int(ffi.cast("uintptr_t", ffi.from_buffer(name)))
-    data = bytearray(_version.pack(0, 0, 0, len(name), address, 0, 0, 0, 0))
-    call(fd, DRM_IOCTL_VERSION, data, "DRM_IOCTL_VERSION")
-    return name.rstrip(b"\0").decode()
+    name = ffi.new("char[]", _NAME)
+    version: Any = ffi.new("struct drm_version *", {"name_len": _NAME, "name": name})
+    call(fd, DRM_IOCTL_VERSION, ffi.buffer(version), "DRM_IOCTL_VERSION")
+    return bytes(ffi.buffer(name, min(version.name_len, _NAME))).rstrip(b"\0").decode()
 
 
 def gem_close(fd: int, handle: int) -> None:
     """Give a handle back."""
-    call(fd, DRM_IOCTL_GEM_CLOSE, _gem_close.pack(handle, 0), "DRM_IOCTL_GEM_CLOSE")
+    data = ffi.new("struct drm_gem_close *", {"handle": handle})
+    call(fd, DRM_IOCTL_GEM_CLOSE, ffi.buffer(data), "DRM_IOCTL_GEM_CLOSE")
 
 
 def prime_fd_to_handle(fd: int, buffer: int) -> int:
     """Import a dma-buf; the same one gives the same handle, without a count."""
-    data = bytearray(_prime_handle.pack(0, 0, buffer))
-    call(fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, data, "DRM_IOCTL_PRIME_FD_TO_HANDLE")
-    return int(_prime_handle.unpack(data)[0])
+    data: Any = ffi.new("struct drm_prime_handle *", {"fd": buffer})
+    call(fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, ffi.buffer(data), "DRM_IOCTL_PRIME_FD_TO_HANDLE")
+    return int(data.handle)
 
 
 def vgem_fence_attach(fd: int, handle: int, flags: int) -> int:
     """Put a pending fence on a buffer and return the fence's handle."""
-    data = bytearray(_fence_attach.pack(handle, flags, 0, 0))
-    call(fd, DRM_IOCTL_VGEM_FENCE_ATTACH, data, "DRM_IOCTL_VGEM_FENCE_ATTACH")
-    return int(_fence_attach.unpack(data)[2])
+    data: Any = ffi.new("struct drm_vgem_fence_attach *", {"handle": handle, "flags": flags})
+    call(fd, DRM_IOCTL_VGEM_FENCE_ATTACH, ffi.buffer(data), "DRM_IOCTL_VGEM_FENCE_ATTACH")
+    return int(data.out_fence)
 
 
 def vgem_fence_signal(fd: int, fence: int) -> None:
     """Signal a fence and give its handle back."""
-    data = _fence_signal.pack(fence, 0)
-    call(fd, DRM_IOCTL_VGEM_FENCE_SIGNAL, data, "DRM_IOCTL_VGEM_FENCE_SIGNAL")
+    data = ffi.new("struct drm_vgem_fence_signal *", {"fence": fence})
+    call(fd, DRM_IOCTL_VGEM_FENCE_SIGNAL, ffi.buffer(data), "DRM_IOCTL_VGEM_FENCE_SIGNAL")
