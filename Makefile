@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+EQUIPPED := $(VENV)/.equipped
 PYTEST := $(BIN)/python -m pytest
 OUT := out
 
@@ -23,54 +24,66 @@ test: wheel layouts
 	@if [ -r /dev/dma_heap/system ]; then $(PYTEST) $(ARGS); \
 	else $(MAKE) -j2 --output-sync=target test-6.12 test-7.3; fi
 
-layouts: $(INSTALLED)
+layouts: $(EQUIPPED)
 	$(BIN)/python scripts/uapi_check /usr/include $$(scripts/kernel-headers)
 
-test-native: $(INSTALLED)
+test-native: $(EQUIPPED)
 	$(PYTEST) $(ARGS)
 
-test-kernels: $(INSTALLED)
+test-kernels: $(EQUIPPED)
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)
 
-$(KERNELS:%=test-%): test-%: $(INSTALLED)
+$(KERNELS:%=test-%): test-%: $(EQUIPPED)
 	scripts/vm --kernel $* --timeout $(VM_SECONDS) -- $(PYTEST) $(ARGS)
 
 # Our own kernel has what stock kernels lack: a software timeline, a CMA heap, injected failures.
-test-lab: $(INSTALLED)
+test-lab: $(EQUIPPED)
 	image=$$(scripts/lab-kernel) && \
 	scripts/vm --kernel "$$image" --timeout $(VM_SECONDS) -- $(PYTEST) $(ARGS)
 
-lint: $(INSTALLED)
+lint: $(EQUIPPED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED)
+types: $(EQUIPPED)
 	$(BIN)/mypy
 
-format: $(INSTALLED)
+format: $(EQUIPPED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-uapi: $(INSTALLED)
+uapi: $(EQUIPPED)
 	$(BIN)/python scripts/gen_uapi
 
 # One pure wheel, or the package has grown something that must be compiled.
-wheel: $(INSTALLED)
+wheel: $(EQUIPPED)
 	rm -rf build/wheel
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	ls build/wheel/dmabuf-*-py3-none-any.whl
 
 # The import is measured on the machine itself, the rest where there is a heap.
-bench: $(INSTALLED)
+bench: $(EQUIPPED)
 	$(BIN)/python benchmarks/start.py
 	mkdir -p $(OUT)
 	@if [ -r /dev/dma_heap/system ]; then DMABUF_VM_OUT=$(OUT) scripts/benchmark $(BIN); \
 	else scripts/vm --out $(OUT) -- scripts/benchmark $(BIN); fi
 
 $(INSTALLED): pyproject.toml Makefile scripts/need
-	scripts/need ensurepip:python3-venv gcc:gcc strace:strace \
-		/usr/include/stdio.h:libc6-dev /usr/include/libdrm/drm.h:libdrm-dev
+	scripts/need ensurepip:python3-venv
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+# What the tests, the checks and the benchmarks use beside the package: a compiler and headers to
+# hold the layouts against, and GStreamer, which the distribution's own Python runs.
+$(EQUIPPED): $(INSTALLED)
+	scripts/need gcc:gcc strace:strace \
+		/usr/include/stdio.h:libc6-dev /usr/include/libdrm/drm.h:libdrm-dev \
+		'/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib:gir1.2-gst-plugins-base-1.0' \
+		'/usr/lib/*/gstreamer-1.0/libgstvideo4linux2.so:gstreamer1.0-plugins-good' \
+		'/usr/lib/*/gstreamer-1.0/libgstapp.so:gstreamer1.0-plugins-base' \
+		'/usr/lib/python3/dist-packages/gi/__init__.py:python3-gi' \
+		'/usr/lib/python3/dist-packages/_cffi_backend*.so:python3-cffi-backend'
 	$(BIN)/pip install --quiet --editable '.[test,check]'
 	touch $@
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import glob
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -36,6 +37,11 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "no deadline": (lambda: RELEASE < (6, 6), "a kernel before Linux 6.6"),
     "sw_sync": (lambda: os.path.exists(dmabuf.sw_sync.PATH), "sw_sync (CONFIG_SW_SYNC), and root"),
     "no sw_sync": (lambda: not os.path.exists(dmabuf.sw_sync.PATH), "a kernel without sw_sync"),
+    "vivid": (lambda: os.path.isdir("/sys/bus/platform/drivers/vivid"), "vivid (modprobe vivid)"),
+    "gstreamer": (
+        lambda: bool(glob.glob("/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib")),
+        "GStreamer for the distribution's Python (see the Makefile)",
+    ),
     "second DRM driver": (
         lambda: len(list(Path("/dev/dri").glob("card*"))) > 1,
         "a DRM driver beside vgem",
