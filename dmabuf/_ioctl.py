@@ -74,18 +74,27 @@ _u32 = Struct("=I")
 
 
 def call(
-    fd: int, number: int, argument: bytes | bytearray | buffer, what: str, *, since: str = ""
+    fd: int,
+    number: int,
+    argument: bytes | bytearray | buffer,
+    what: str,
+    *,
+    since: str = "",
+    nonblocking: bool = False,
 ) -> int | bytes:
     """Issue an ioctl, again on EINTR and EAGAIN, and say what was tried when it fails.
 
     A bytearray, or the `ffi.buffer` of a struct, takes what the kernel writes, and the result is
     the ioctl's; at most 1,024 bytes. ENOTTY becomes `UnsupportedError` where `since` names what has
-    the ioctl.
+    the ioctl. With `nonblocking` EAGAIN is the answer of a descriptor that does not block:
+    BlockingIOError.
     """
     while True:
         try:
             return ioctl(fd, number, argument)
         except OSError as error:
+            if nonblocking and error.errno == errno.EAGAIN:
+                raise
             _require_again(error, fd, what, since)
 
 
