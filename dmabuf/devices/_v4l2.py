@@ -171,7 +171,7 @@ def enum_framesizes(fd: int, pixelformat: int) -> list[tuple[int, int, int, int,
             width, height = data.rest[0], data.rest[1]
             found.append((width, width, 1, height, height, 1))
         else:
-            sizes = ffi.cast("struct v4l2_frmsize_stepwise *", data.rest)
+            sizes: Any = ffi.cast("struct v4l2_frmsize_stepwise *", data.rest)
             columns = (sizes.min_width, sizes.max_width, sizes.step_width)
             rows = (sizes.min_height, sizes.max_height, sizes.step_height)
             return [*found, (*columns, *rows)]
@@ -251,7 +251,7 @@ def expbuf(fd: int, kind: int, index: int, plane: int) -> int:
 class Dequeued(NamedTuple):
     """What VIDIOC_DQBUF tells of a buffer; (bytesused, data_offset) of each plane."""
 
-    index: int
+    slot: int
     flags: int
     field: int
     sequence: int
