@@ -1,5 +1,7 @@
 """The Linux dma-buf: memory that devices and processes share as a file descriptor."""
 
+from typing import TYPE_CHECKING, Any
+
 from dmabuf import sw_sync, udmabuf
 from dmabuf.access import Access, AccessScope
 from dmabuf.buffer import Buffer
@@ -12,6 +14,10 @@ from dmabuf.errors import (
 )
 from dmabuf.fence import Fence, FenceInfo, FencePoint, FenceStatus
 from dmabuf.heap import Heap, HeapInfo, allocate, heaps
+
+if TYPE_CHECKING:
+    from dmabuf import image
+    from dmabuf.image import Image
 
 __version__ = "0.1.0"
 
@@ -26,12 +32,25 @@ __all__ = [
     "FenceStatus",
     "Heap",
     "HeapInfo",
+    "Image",
     "NotADmaBufError",
     "NotASyncFileError",
     "RefusedError",
     "UnsupportedError",
     "allocate",
     "heaps",
+    "image",
     "sw_sync",
     "udmabuf",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import images when they are first used: their table would slow every start."""
+    if name not in ("Image", "image"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module("dmabuf.image")
+    globals()["Image"] = module.Image
+    return globals()[name]

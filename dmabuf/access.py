@@ -101,8 +101,8 @@ class AccessScope(Hold):
 
     __exit__ = end
 
-    def abandon(self, error: BaseException) -> None:
-        """End the access, wherever `begin()` or `end()` was left."""
+    def abandon(self, error: BaseException | None = None) -> None:
+        """End an open access, or wherever `begin()` or `end()` was left by an error."""
         if self.number < 0:
             return  # no hold was taken, or it was dropped
         if not isinstance(error, OSError) or error.errno is None:
