@@ -101,13 +101,13 @@ class Descriptor:
         Thread-safe: every later use raises ValueError, in every thread; a system call or an access
         that is under way ends as it would have.
         """
-        with _lock:  # not amid a detach() that is refused
-            self._closed = True
-        self._let_go()
-        if self._watchers:
-            for watcher in list(self._watchers.values()):
-                watcher.owner_closed()
-        self._settle()
+        try:
+            self._settle(True)
+        finally:
+            self._let_go()
+            if self._watchers:
+                for watcher in list(self._watchers.values()):
+                    watcher.owner_closed()
 
     def detach(self) -> int:
         """Return the number and leave it to the caller; the object is closed.
@@ -129,7 +129,7 @@ class Descriptor:
         self._let_go()
         return number
 
-    def _settle(self) -> None:
+    def _settle(self, closing: bool = False) -> None:
         """Give the number of a closed descriptor back, unless somebody holds it."""
         number, key = -1, id(self)
         try:
@@ -137,6 +137,8 @@ class Descriptor:
                 if self._holds:
                     self._void_lost_holds()
                 # No signal handler runs before the decision.
+                if closing:
+                    self._closed = True
                 if not self._closed:
                     pass  # a detach() was refused
                 elif self._holds:

@@ -15,6 +15,8 @@ _MAP_FAILED = -1
 _MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000
 _MAP_NORESERVE = 0x4000
+_READ, _READ_WRITE = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE
+_OVER = mmap.MAP_SHARED | _MAP_FIXED
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
 
 _never_unmapped: list[mmap.mmap] = []
@@ -43,12 +45,12 @@ def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:
     its anonymous mapping is replaced, in place, by the descriptor's. What holds a view of the
     result keeps it mapped; nobody may call its `close()`.
     """
-    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    protection = _READ_WRITE if writable else _READ
     if sys.version_info >= (3, 13):
         return mmap.mmap(fd, size, mmap.MAP_SHARED, protection, trackfd=False)
     mapping = mmap.mmap(-1, size, _PRIVATE, protection)
     view = ffi.from_buffer(mapping)
-    if _libc.mmap(view, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) == _MAP_FAILED:
+    if _libc.mmap(view, size, protection, _OVER, fd, 0) == _MAP_FAILED:
         number = ffi.errno
         _refill(mapping, view, size, protection)
         raise os_error(number, f"mmap of {size} bytes of descriptor {fd}")

@@ -43,7 +43,7 @@ def checked_bytes(number: SupportsIndex, what: str) -> int:
 
 def checked_size(size: SupportsIndex) -> int:
     """Return a size as an int; TypeError if it is none, ValueError if no memory has it."""
-    number = checked_bytes(size, "size")
+    number = size if type(size) is int else checked_bytes(size, "size")
     if number <= 0:
         raise ValueError(f"size must be at least 1 byte, not {number}")
     return number
