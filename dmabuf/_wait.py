@@ -6,6 +6,7 @@ the object ends the waits of event loops with ValueError.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -29,11 +30,18 @@ def is_ready(owner: Descriptor, events: int) -> bool:
     return wait(owner, events, 0.0)
 
 
-def wait(owner: Descriptor, events: int, timeout: float | None) -> bool:
-    """Wait up to `timeout` seconds for the events, without end for None; False on a time-out."""
+def wait(
+    owner: Descriptor, events: int, timeout: float | None, end: Descriptor | None = None
+) -> bool:
+    """Wait up to `timeout` seconds for the events, without end for None; False on a time-out.
+
+    A readable `end` ends it too.
+    """
     poll = select.poll()
-    with Hold(owner) as number:
+    with Hold(owner) as number, Hold(end) if end else contextlib.nullcontext() as other:
         poll.register(number, events)
+        if other is not None:
+            poll.register(other, READABLE)
         if timeout is None:
             happened = poll.poll()
         else:
@@ -71,15 +79,22 @@ async def ready(owner: Descriptor, events: int) -> None:
         watch.leave(future)
 
 
+def wake(owner: Descriptor, events: int) -> bool:
+    """End all waits in event loops for these events; False if one, in another thread, is yet to."""
+    watches = [watch for watch in list(owner._watchers.values()) if isinstance(watch, _Watch)]
+    woken = [watch.wake() for watch in watches if watch.events == events]
+    return all(woken)
+
+
 class _Watch(Watcher):
     """The tasks of one event loop that wait for one descriptor: one event in its selector."""
 
-    __slots__ = ("_events", "_hold", "_loop", "_owner", "futures")
+    __slots__ = ("_hold", "_loop", "_owner", "events", "futures")
 
     def __init__(self, owner: Descriptor, loop: asyncio.AbstractEventLoop, events: int) -> None:
         self._owner = owner
         self._loop = loop
-        self._events = events
+        self.events = events
         self._hold = Hold(owner)
         self.futures: dict[asyncio.Future[None], None] = {}
         add = loop.add_reader if events == READABLE else loop.add_writer
@@ -106,6 +121,19 @@ class _Watch(Watcher):
             except RuntimeError:
                 self._stop()  # the loop is closed, and nobody waits in it
 
+    def wake(self) -> bool:
+        """End every task's wait, at once unless the loop runs in another thread."""
+        from asyncio import _get_running_loop
+
+        if not self._hold.survives() or self._loop.is_closed():
+            self._stop()
+        elif self._loop.is_running() and _get_running_loop() is not self._loop:
+            self._loop.call_soon_threadsafe(self._wake)
+            return False
+        else:
+            self._wake()
+        return True
+
     def _wake(self) -> None:
         self._stop()
         for future in self.futures:
@@ -122,9 +150,9 @@ class _Watch(Watcher):
         """Take the descriptor out of the selector, before it may be closed."""
         number = self._hold.number
         if number >= 0 and self._hold.survives():
-            del self._owner._watchers[self._loop, self._events]
+            del self._owner._watchers[self._loop, self.events]
             loop = self._loop
-            remove = loop.remove_reader if self._events == READABLE else loop.remove_writer
+            remove = loop.remove_reader if self.events == READABLE else loop.remove_writer
             remove(number)
             self._hold.drop()
 

@@ -71,7 +71,7 @@ V4L2_FMT_FLAG_COMPRESSED = 1
 V4L2_FMT_FLAG_EMULATED = 2
 V4L2_FRMSIZE_TYPE_DISCRETE = 1
 V4L2_PIX_FMT_PRIV_MAGIC = 0xFEEDCAFE
-V4L2_CTRL_FLAG_DISABLED = 1
+V4L2_CTRL_TYPE_CTRL_CLASS = 6
 V4L2_CTRL_FLAG_NEXT_CTRL = 0x80000000
 VIDEO_MAX_PLANES = 8
 VIDEO_MAX_FRAME = 32
@@ -390,9 +390,9 @@ def enum_dv_timings(fd: int) -> list[Timings]:
         found.append(Timings(width, height, interlaced, clock, total, timings))
 
 
-def s_dv_timings(fd: int, timings: Timings) -> None:
-    """Set the current input or output to these timings."""
-    call(fd, VIDIOC_S_DV_TIMINGS, bytearray(timings.data), "VIDIOC_S_DV_TIMINGS")
+def s_dv_timings(fd: int, timings: bytes) -> None:
+    """Set the current input or output to a struct v4l2_dv_timings."""
+    call(fd, VIDIOC_S_DV_TIMINGS, bytearray(timings), "VIDIOC_S_DV_TIMINGS")
 
 
 class ControlInfo(NamedTuple):

@@ -1,95 +1,178 @@
-"""V4L2 devices: cameras, outputs and memory-to-memory devices, which fill and take dma-bufs."""
+"""V4L2 devices: cameras, outputs and memory-to-memory devices, which fill and take dma-bufs.
+
+    with v4l2.Capture("/dev/video0") as camera:
+        format = camera.set_format("XRGB8888", 640, 360)
+        buffers = [dmabuf.allocate(format.sizeimage[0]) for _ in range(4)]
+        with camera.stream(buffers) as frames:
+            for frame in frames:
+                with frame:
+                    frame.image.save("frame.png")
+
+Without buffers `stream()` has the device allocate, and exports its memory as `Buffer`s. Follows
+Documentation/userspace-api/media/v4l in the kernel's sources.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-from enum import IntFlag
-from typing import NamedTuple
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from dmabuf._fd import Descriptor, Hold
-from dmabuf._node import Kind, open_node
-from dmabuf.devices import _v4l2
+from dmabuf.devices import _v4l2, _v4l2_device, _v4l2_format
+from dmabuf.devices._v4l2_device import Control, Device, Memory, Timings, V4l2Info, inspect
+from dmabuf.devices._v4l2_format import Format, FormatInfo, FrameSize
+from dmabuf.devices._v4l2_frame import Frame, FrameFlag
+from dmabuf.devices._v4l2_stream import OutputStream, Source, Stream
+from dmabuf.errors import RefusedError, os_error
 
-_NODE = Kind("V4L2 device", "video4linux", "video", "CONFIG_VIDEO_DEV", "load its driver")
-_CAPTURE = _v4l2.V4L2_CAP_VIDEO_CAPTURE | _v4l2.V4L2_CAP_VIDEO_CAPTURE_MPLANE
-_OUTPUT = _v4l2.V4L2_CAP_VIDEO_OUTPUT | _v4l2.V4L2_CAP_VIDEO_OUTPUT_MPLANE
-_M2M = _v4l2.V4L2_CAP_VIDEO_M2M | _v4l2.V4L2_CAP_VIDEO_M2M_MPLANE
-_MULTI_PLANAR = (
-    _v4l2.V4L2_CAP_VIDEO_CAPTURE_MPLANE
-    | _v4l2.V4L2_CAP_VIDEO_OUTPUT_MPLANE
-    | _v4l2.V4L2_CAP_VIDEO_M2M_MPLANE
-)
+if TYPE_CHECKING:
+    from dmabuf.image import PixelFormat
 
+__all__ = [
+    "Capture",
+    "Control",
+    "Device",
+    "Format",
+    "FormatInfo",
+    "Frame",
+    "FrameFlag",
+    "FrameSize",
+    "Memory",
+    "Output",
+    "OutputStream",
+    "Stream",
+    "Timings",
+    "V4l2Info",
+    "inspect",
+]
 
-class Memory(IntFlag):
-    """Where the memory of a queue's buffers may come from: the V4L2_BUF_CAP_SUPPORTS bits."""
-
-    MMAP = _v4l2.V4L2_BUF_CAP_SUPPORTS_MMAP
-    """The device allocates; the buffers can be exported."""
-    USERPTR = _v4l2.V4L2_BUF_CAP_SUPPORTS_USERPTR
-    """The process's own memory."""
-    DMABUF = _v4l2.V4L2_BUF_CAP_SUPPORTS_DMABUF
-    """Buffers of others are imported."""
-
-
-class V4l2Info(NamedTuple):
-    """What a node says of itself."""
-
-    path: str
-    """The node."""
-    driver: str
-    """The kernel's name of the driver."""
-    card: str
-    """What the device is called."""
-    bus: str
-    """Where it is: "usb-0000:00:14.0-1", "platform:vivid-000"."""
-    capture: bool
-    """Frames can be had from it; of a memory-to-memory device, its results."""
-    output: bool
-    """Frames can be given to it."""
-    m2m: bool
-    """What it is given comes back changed: a codec, a scaler, a converter."""
-    multi_planar: bool
-    """Its formats can have a buffer for each plane."""
-    memory: Memory | None
-    """Where buffers may come from, before Linux 4.20 unknown (0). None while somebody uses it."""
+_Self = TypeVar("_Self", bound="_Queue")
 
 
-def inspect(path: str | os.PathLike[str]) -> V4l2Info:
-    """Open a node, ask and close it; a device that others are using is not disturbed.
+class _Queue:
+    """One direction of a device."""
 
-    Nodes for anything else than video (metadata, radio, touch) have neither capture nor output.
-    OSError, with the path, if it can't be opened. Follows VIDIOC_QUERYCAP and VIDIOC_CREATE_BUFS.
-    """
-    node = os.fspath(path)
-    number = open_node(node, os.O_RDWR | os.O_NONBLOCK, _NODE)
-    with Descriptor(number) as device, Hold(device) as fd:
-        about = _v4l2.querycap(fd)
-        kinds = _kinds(about.device_caps)
-        types: int | None = 0
-        if kinds and about.device_caps & _v4l2.V4L2_CAP_STREAMING:
-            types = _v4l2.memory_types(fd, next(iter(kinds.values())))
-    return V4l2Info(
-        node,
-        about.driver,
-        about.card,
-        about.bus_info,
-        "capture" in kinds,
-        "output" in kinds,
-        bool(about.device_caps & _M2M),
-        bool(about.device_caps & _MULTI_PLANAR),
-        None if types is None else Memory(types & 7),
-    )
+    __slots__ = ("_device", "_kind", "_owned")
+    _what: ClassVar[str]
+    _kinds: ClassVar[tuple[int, int]]
+
+    def __init__(self, device: Device | str | os.PathLike[str]) -> None:
+        """Open a node, and close it with this object; or share an open device, which stays open."""
+        self._owned = not isinstance(device, Device)
+        opened = device if isinstance(device, Device) else Device(device)
+        if not getattr(opened.info, self._what):
+            if self._owned:
+                opened.close()
+            what = f"{opened.path} ({opened.info.card}) has no {self._what} queue"
+            raise os_error(errno.ENODEV, what)
+        self._device = opened
+        self._kind = self._kinds[opened.info.multi_planar]
+
+    @property
+    def device(self) -> Device:
+        """The device that it belongs to."""
+        return self._device
+
+    @property
+    def format(self) -> Format:
+        """The format as the driver has it now; see `set_format`."""
+        with self._device.use("read its format") as fd:
+            return _v4l2_format.current(fd, self._kind)
+
+    def formats(self) -> list[FormatInfo]:
+        """Return the pixel formats on offer, the driver's favourite first."""
+        with self._device.use("list its formats") as fd:
+            return _v4l2_format.offered(fd, self._kind)
+
+    def frame_sizes(self, format: str | int | PixelFormat) -> list[FrameSize]:
+        """Return the sizes that go with a format; none if the driver doesn't list them."""
+        with self._device.use("list its frame sizes") as fd:
+            return _v4l2_format.sizes(fd, self._kind, format)
+
+    def set_format(self, format: str | int | PixelFormat, width: int, height: int) -> Format:
+        """Ask for a format and return what the driver made of it: the size may be another.
+
+        `format` is what `dmabuf.image.pixel_format` takes, or V4L2's code of any (an int, or text
+        such as "NM12", "MJPG"). All planes in one buffer are preferred to one buffer each.
+        RefusedError (EINVAL) if the device has no such format, EBUSY during a stream.
+        """
+        with self._device.use("set its format") as fd:
+            return _v4l2_format.negotiated(fd, self._kind, format, width, height)
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Frames a second; None if the driver doesn't say. May be set: the nearest is taken."""
+        with self._device.use("read its frame rate") as fd:
+            numerator, denominator = _v4l2.g_parm(fd, self._kind)
+        return denominator / numerator if numerator else None
+
+    @frame_rate.setter
+    def frame_rate(self, rate: float) -> None:
+        from fractions import Fraction
+
+        if not rate > 0:
+            raise ValueError(f"a frame rate is above 0, not {rate}")
+        time = 1 / Fraction(rate).limit_denominator(1001)
+        with self._device.use("set its frame rate") as fd:
+            _v4l2.s_parm(fd, self._kind, time.numerator, time.denominator)
+
+    def close(self) -> None:
+        """Close the device, if this object has opened it. Idempotent."""
+        if self._owned:
+            self._device.close()
+
+    def __enter__(self: _Self) -> _Self:
+        self._device.fileno()  # ValueError if closed
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<dmabuf.devices.v4l2.{type(self).__name__} of {self._device!r}>"
+
+    def _streamed(self, buffers: Sequence[Source] | None) -> Format:
+        """Return the format of a stream; RefusedError if it can't be on such buffers."""
+        there, wanted = self._device.info.memory, Memory.MMAP if buffers is None else Memory.DMABUF
+        if there and not there & wanted:
+            remedy = "its own: stream(count=…)" if there & Memory.MMAP else "those of others"
+            what = f"{self._device.path} takes no {wanted.name} buffers, but {remedy}"
+            raise RefusedError(errno.EINVAL, what)
+        return self.format
 
 
-def _kinds(caps: int) -> dict[str, int]:
-    """Return the V4L2_BUF_TYPE of each of a node's queues."""
-    kinds = {}
-    many = bool(caps & _MULTI_PLANAR)
-    if caps & (_CAPTURE | _M2M):
-        single, planar = _v4l2.V4L2_BUF_TYPE_VIDEO_CAPTURE, _v4l2.V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE
-        kinds["capture"] = planar if many else single
-    if caps & (_OUTPUT | _M2M):
-        single, planar = _v4l2.V4L2_BUF_TYPE_VIDEO_OUTPUT, _v4l2.V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE
-        kinds["output"] = planar if many else single
-    return kinds
+class Capture(_Queue):
+    """Frames that come from a device: `Capture(path)`, or `device.capture`. Thread-safe."""
+
+    __slots__ = ()
+    _what = "capture"
+    _kinds = _v4l2_device.CAPTURE
+
+    def stream(self, buffers: Sequence[Source] | None = None, *, count: int = 4) -> Stream:
+        """Return a stream of frames; the device is not touched before it is entered.
+
+        On `buffers`, one (a buffer, or one a plane, or an Image) for each frame that may be under
+        way, which stay the caller's; or on `count` of the device's own, which are exported. It may
+        want more. RefusedError (EINVAL) for buffers smaller than `sizeimage`, too few of them, or
+        of a kind that the device doesn't take.
+        """
+        return Stream(self._device, self._kind, self._streamed(buffers), buffers, count)
+
+
+class Output(_Queue):
+    """Frames that go to a device: `Output(path)`, or `device.output`. Thread-safe."""
+
+    __slots__ = ()
+    _what = "output"
+    _kinds = _v4l2_device.OUTPUT
+
+    def stream(self, buffers: Sequence[Source] | None = None, *, count: int = 4) -> OutputStream:
+        """Return a stream of frames to be filled; as `Capture.stream`."""
+        return OutputStream(self._device, self._kind, self._streamed(buffers), buffers, count)
