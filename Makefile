@@ -12,6 +12,9 @@ OUT := out
 
 KERNELS := 5.10 6.1 6.12 7.3
 VM_SECONDS := 900
+# A display that imports buffers (its pictures come to $(OUT)), a DRM device with sync objects, and
+# two vivid cameras: one with the single-planar interface of V4L2, one with the multi-planar.
+VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1"
 
 .PHONY: run test layouts test-native test-kernels test-lab lint types format uapi wheel bench clean
 
@@ -34,12 +37,12 @@ test-kernels: $(EQUIPPED)
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)
 
 $(KERNELS:%=test-%): test-%: $(EQUIPPED)
-	scripts/vm --kernel $* --timeout $(VM_SECONDS) -- $(PYTEST) $(ARGS)
+	scripts/vm --kernel $* --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/$* -- $(PYTEST) $(ARGS)
 
 # Our own kernel has what stock kernels lack: a software timeline, a CMA heap, injected failures.
 test-lab: $(EQUIPPED)
 	image=$$(scripts/lab-kernel) && \
-	scripts/vm --kernel "$$image" --timeout $(VM_SECONDS) -- $(PYTEST) $(ARGS)
+	scripts/vm --kernel "$$image" --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/lab -- $(PYTEST) $(ARGS)
 
 lint: $(EQUIPPED)
 	$(BIN)/ruff check .

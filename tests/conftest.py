@@ -51,7 +51,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
 RELEASE = tuple(map(int, re.match(r"(\d+)\.(\d+)", os.uname().release).groups()))
 LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/lab-kernel.config
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
-_STOCK = {"sw_sync", "second DRM driver"}
+_STOCK = {"sw_sync"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "no export", "deadline"},

@@ -32,7 +32,10 @@ class Module:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel's image, its release (``uname -r``) and its ``/lib/modules/RELEASE``."""
+    """A kernel's image, its release (``uname -r``) and its ``/lib/modules/RELEASE``.
+
+    Without that folder it is taken to have all that it needs built in.
+    """
 
     image: Path
     release: str
@@ -47,17 +50,31 @@ class Kernel:
         """Whether ``module`` is a file here, neither built in nor absent."""
         return _name(module) in self._files
 
-    def load_order(self, wanted: Iterable[tuple[str, str]]) -> list[Module]:
-        """The modules of the pairs (name, parameters), each after those that it needs."""
+    def drivers(self, wanted: Iterable[tuple[str, str]]) -> tuple[list[Module], list[str]]:
+        """What brings the drivers of the pairs (name, parameters).
+
+        The modules to load, each after those that it needs, and kernel options with the parameters
+        of drivers that are built in.
+        """
         order: dict[str, Module] = {}
+        options = []
         for name, parameters in wanted:
-            if not self.modules or not self.has(name):
-                raise Failure(f"Linux {self.release} has no module {name} (or has it built in)")
-            path, needs = self._files[_name(name)]
-            for need in reversed(needs.split()):
-                order.setdefault(_name(need), Module(self.modules / need))
-            order[_name(name)] = Module(self.modules / path, parameters)
-        return list(order.values())
+            if self.modules and self.has(name):
+                path, needs = self._files[_name(name)]
+                for need in reversed(needs.split()):
+                    order.setdefault(_name(need), Module(self.modules / need))
+                order[_name(name)] = Module(self.modules / path, parameters)
+            elif not self.modules or _name(name) in self._built_in:
+                options += [f"{name}.{parameter}" for parameter in parameters.split()]
+            else:
+                raise Failure(f"Linux {self.release} has no driver {name}")
+        return list(order.values()), options
+
+    @cached_property
+    def _built_in(self) -> set[str]:
+        """The drivers that would be modules elsewhere."""
+        index = self.modules and self.modules / "modules.builtin"
+        return set(map(_name, index.read_text().split())) if index and index.exists() else set()
 
     @cached_property
     def _files(self) -> dict[str, tuple[str, str]]:

@@ -28,7 +28,7 @@ class Machine:
     initramfs: bytes
     memory: int
     cpus: int | None
-    display: str | None
+    displays: tuple[str, ...]
     out: Path | None
     boot_options: tuple[str, ...]
     kvm: bool
@@ -90,8 +90,8 @@ def arguments(machine: Machine, initramfs: int, channels: dict[str, int]) -> lis
     words += _share("root", Path("/"), ",readonly=on")
     if machine.out:
         words += _share("out", machine.out)
-    if machine.display:
-        words += ["-device", machine.display]
+    for display in machine.displays:
+        words += ["-device", display]
     return words
 
 

@@ -13,18 +13,33 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vmlib.kernel import Kernel
 
+ID = "display"
 PORT = "/dev/virtio-ports/screendump"
 
 
-def display(kernel: Kernel) -> tuple[str, tuple[str, ...]]:
-    """QEMU's display whose driver imports foreign dma-bufs, and the driver's possible names."""
-    if kernel.major >= 7:
-        return "bochs-display", ("bochs",)
-    return "cirrus-vga", ("cirrus", "cirrus_qemu")
+class Display(NamedTuple):
+    """A device of QEMU's and its driver in the guest."""
+
+    device: str
+    driver: str
+
+
+def displays(kernel: Kernel, *, display: bool, gpu: bool) -> list[Display]:
+    """The displays that are asked for: the one that pictures are taken of is named ``ID``."""
+    wanted = []
+    if display and kernel.major >= 7:
+        wanted.append(Display(f"bochs-display,id={ID}", "bochs"))
+    elif display:
+        names = ("cirrus_qemu", "cirrus")  # the newer name first
+        driver = next((name for name in names if kernel.has(name)), names[-1])
+        wanted.append(Display(f"cirrus-vga,id={ID}", driver))
+    if gpu:
+        wanted.append(Display("virtio-gpu-pci", "virtio_gpu"))
+    return wanted
 
 
 class Screen:
@@ -44,7 +59,8 @@ class Screen:
         for line in lines:
             name = os.fsdecode(line)
             if re.fullmatch(r"[\w.+-]+\.png", name):
-                picture = {"filename": str(self._out / name), "format": "png"}
+                file = str(self._out / name)
+                picture = {"filename": file, "format": "png", "device": ID}
                 self._execute("screendump", "picture", **picture)
             else:
                 self._answer(f"error: {name!r} is not a plain file name that ends in .png")
