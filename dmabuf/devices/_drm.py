@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+import os
+from typing import Any, NamedTuple
 
 from dmabuf._ioctl import READ, WRITE, call, request
 from dmabuf.devices._drm_uapi import ffi
@@ -14,10 +16,15 @@ def _struct(direction: int, number: int, struct: str) -> int:
 
 DRM_IOCTL_VERSION = _struct(READ | WRITE, 0x00, "drm_version")
 DRM_IOCTL_GEM_CLOSE = _struct(WRITE, 0x09, "drm_gem_close")
+DRM_IOCTL_GET_CAP = _struct(READ | WRITE, 0x0C, "drm_get_cap")
+DRM_IOCTL_PRIME_HANDLE_TO_FD = _struct(READ | WRITE, 0x2D, "drm_prime_handle")
 DRM_IOCTL_PRIME_FD_TO_HANDLE = _struct(READ | WRITE, 0x2E, "drm_prime_handle")
 DRM_IOCTL_VGEM_FENCE_ATTACH = _struct(READ | WRITE, 0x41, "drm_vgem_fence_attach")
 DRM_IOCTL_VGEM_FENCE_SIGNAL = _struct(WRITE, 0x42, "drm_vgem_fence_signal")
+DRM_IOCTL_MODE_CREATE_DUMB = _struct(READ | WRITE, 0xB2, "drm_mode_create_dumb")
 
+DRM_CAP_PRIME, DRM_CAP_SYNCOBJ, DRM_CAP_SYNCOBJ_TIMELINE = 0x5, 0x13, 0x14
+DRM_PRIME_CAP_IMPORT, DRM_PRIME_CAP_EXPORT = 1, 2
 VGEM_FENCE_WRITE = 1
 _NAME = 32
 
@@ -28,6 +35,13 @@ def driver_name(fd: int) -> str:
     version: Any = ffi.new("struct drm_version *", {"name_len": _NAME, "name": name})
     call(fd, DRM_IOCTL_VERSION, ffi.buffer(version), "DRM_IOCTL_VERSION")
     return bytes(ffi.buffer(name, min(version.name_len, _NAME))).rstrip(b"\0").decode()
+
+
+def get_cap(fd: int, capability: int) -> int:
+    """Return the value of one of the DRM_CAP constants."""
+    data: Any = ffi.new("struct drm_get_cap *", {"capability": capability})
+    call(fd, DRM_IOCTL_GET_CAP, ffi.buffer(data), f"DRM_IOCTL_GET_CAP {capability:#x}")
+    return int(data.value)
 
 
 def gem_close(fd: int, handle: int) -> None:
@@ -41,6 +55,40 @@ def prime_fd_to_handle(fd: int, buffer: int) -> int:
     data: Any = ffi.new("struct drm_prime_handle *", {"fd": buffer})
     call(fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, ffi.buffer(data), "DRM_IOCTL_PRIME_FD_TO_HANDLE")
     return int(data.handle)
+
+
+def prime_handle_to_fd(fd: int, handle: int, mode: int) -> int:
+    """Export a handle as a dma-buf and return its descriptor; mode is O_RDONLY or O_RDWR."""
+    data: Any = ffi.new("struct drm_prime_handle *", {"handle": handle, "fd": -1})
+    data.flags = mode | os.O_CLOEXEC
+    call(fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, ffi.buffer(data), "DRM_IOCTL_PRIME_HANDLE_TO_FD")
+    return int(data.fd)
+
+
+class Dumb(NamedTuple):
+    """What the kernel made."""
+
+    handle: int
+    pitch: int
+    size: int
+
+
+def create_dumb(fd: int, width: int, height: int, bpp: int) -> Dumb:
+    """Create a buffer that the processor draws and a display scans out."""
+    shape = {"width": width, "height": height, "bpp": bpp}
+    data: Any = ffi.new("struct drm_mode_create_dumb *", shape)
+    call(fd, DRM_IOCTL_MODE_CREATE_DUMB, ffi.buffer(data), "DRM_IOCTL_MODE_CREATE_DUMB")
+    return Dumb(int(data.handle), int(data.pitch), int(data.size))
+
+
+def has_dumb(fd: int) -> bool:
+    """Whether this node makes dumb buffers; nothing is made."""
+    try:
+        create_dumb(fd, 0, 0, 0)
+    except OSError as error:
+        # The kernel looks at the shape after it has looked for the driver's function.
+        return error.errno == errno.EINVAL
+    return True
 
 
 def vgem_fence_attach(fd: int, handle: int, flags: int) -> int:
