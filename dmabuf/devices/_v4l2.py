@@ -32,6 +32,7 @@ VIDIOC_ENUMINPUT = _struct(READ | WRITE, 26, "v4l2_input")
 VIDIOC_G_CTRL = _struct(READ | WRITE, 27, "v4l2_control")
 VIDIOC_S_CTRL = _struct(READ | WRITE, 28, "v4l2_control")
 VIDIOC_QUERYCTRL = _struct(READ | WRITE, 36, "v4l2_queryctrl")
+VIDIOC_QUERYMENU = _struct(READ | WRITE, 37, "v4l2_querymenu")
 VIDIOC_S_INPUT = request(READ | WRITE, "V", 39, 4)
 VIDIOC_S_OUTPUT = request(READ | WRITE, "V", 47, 4)
 VIDIOC_ENUMOUTPUT = _struct(READ | WRITE, 48, "v4l2_output")
@@ -71,6 +72,7 @@ V4L2_FMT_FLAG_COMPRESSED = 1
 V4L2_FMT_FLAG_EMULATED = 2
 V4L2_FRMSIZE_TYPE_DISCRETE = 1
 V4L2_PIX_FMT_PRIV_MAGIC = 0xFEEDCAFE
+V4L2_CTRL_TYPE_MENU = 3
 V4L2_CTRL_TYPE_CTRL_CLASS = 6
 V4L2_CTRL_FLAG_NEXT_CTRL = 0x80000000
 VIDEO_MAX_PLANES = 8
@@ -419,6 +421,12 @@ def queryctrl(fd: int) -> list[ControlInfo]:
         last = data.id
         limits = (data.minimum, data.maximum, data.step, data.default_value)
         found.append(ControlInfo(data.id, _text(data.name), data.type, *limits, data.flags))
+
+
+def querymenu(fd: int, control: int, value: int) -> str | None:
+    """Return the name of a menu control's value; None if it can't have it."""
+    data: Any = ffi.new("struct v4l2_querymenu *", {"id": control, "index": value})
+    return _text(data.name) if _enumerated(fd, VIDIOC_QUERYMENU, data, "VIDIOC_QUERYMENU") else None
 
 
 def g_ctrl(fd: int, control: int) -> int:

@@ -161,64 +161,72 @@ class Device(Descriptor):
 
     def inputs(self) -> list[str]:
         """Return the names of where a capture device's frames can come from."""
-        with self.use("list its inputs") as fd:
+        with self._use("list its inputs") as fd:
             return _v4l2.enuminput(fd)
 
     def set_input(self, index: int) -> None:
         """Choose one of `inputs()`; OSError (EINVAL) if there is none, EBUSY during a stream."""
-        with self.use(f"choose input {index}") as fd:
+        with self._use(f"choose input {index}") as fd:
             _v4l2.s_input(fd, index)
 
     def outputs(self) -> list[str]:
         """Return the names of where an output device's frames can go."""
-        with self.use("list its outputs") as fd:
+        with self._use("list its outputs") as fd:
             return _v4l2.enumoutput(fd)
 
     def set_output(self, index: int) -> None:
         """Choose one of `outputs()`; OSError (EINVAL) if there is none, EBUSY during a stream."""
-        with self.use(f"choose output {index}") as fd:
+        with self._use(f"choose output {index}") as fd:
             _v4l2.s_output(fd, index)
 
     def dv_timings(self) -> list[Timings]:
         """Return the timings that the input or output chosen can have (HDMI and such); or none."""
-        with self.use("list its timings") as fd:
+        with self._use("list its timings") as fd:
             return [_timings(found) for found in _v4l2.enum_dv_timings(fd)]
 
     def set_dv_timings(self, timings: Timings) -> None:
         """Have the input or output chosen run by one of `dv_timings()`, which resets the format."""
-        with self.use("set its timings") as fd:
+        with self._use("set its timings") as fd:
             _v4l2.s_dv_timings(fd, timings.data)
 
     def controls(self) -> list[Control]:
         """Return the controls that have a number for a value."""
-        with self.use("list its controls") as fd:
+        with self._use("list its controls") as fd:
             found = _v4l2.queryctrl(fd)
         there = (about for about in found if about.type != _v4l2.V4L2_CTRL_TYPE_CTRL_CLASS)
         return [Control(*about) for about in there]
 
+    def menu(self, control: str | int) -> dict[int, str]:
+        """Return the values that a menu control can have, and their names; none of another's."""
+        with self._use(f"list the menu of its control {control!r}") as fd:
+            about = self._control(control)
+            values = range(about.minimum, about.maximum + 1)
+            if about.type != _v4l2.V4L2_CTRL_TYPE_MENU:
+                return {}
+            names = {value: _v4l2.querymenu(fd, about.id, value) for value in values}
+        return {value: name for value, name in names.items() if name is not None}
+
     def get_control(self, control: str | int) -> int:
         """Return a control's value, by its name or id; KeyError if the device has none of it."""
-        with self.use(f"read its control {control!r}") as fd:
-            return _v4l2.g_ctrl(fd, self._control(control))
+        with self._use(f"read its control {control!r}") as fd:
+            return _v4l2.g_ctrl(fd, self._control(control).id)
 
     def set_control(self, control: str | int, value: int) -> None:
         """Set a control by its name or id; KeyError if the device has none of it.
 
         OSError: ERANGE for a value that it can't have, EACCES if it is read-only, EBUSY if not now.
         """
-        with self.use(f"set its control {control!r}") as fd:
-            _v4l2.s_ctrl(fd, self._control(control), value)
+        with self._use(f"set its control {control!r}") as fd:
+            _v4l2.s_ctrl(fd, self._control(control).id, value)
 
-    def _control(self, control: str | int) -> int:
-        if isinstance(control, int):
-            return control
-        controls = {about.name: about.id for about in self.controls()}
-        if control not in controls:
-            names = ", ".join(controls)
-            raise KeyError(f"{self.path} has no control {control!r}; it has {names}")
-        return controls[control]
+    def _control(self, control: str | int) -> Control:
+        for about in self.controls():
+            if control in (about.name, about.id):
+                return about
+        names = ", ".join(about.name for about in self.controls())
+        raise KeyError(f"{self.path} has no control {control!r}; it has {names}")
 
-    def use(self, what: str) -> Hold:
+    def _use(self, what: str) -> Hold:
         """Return a hold for system calls, whose errors say what was tried on which device."""
         return _Use(self, what)
 

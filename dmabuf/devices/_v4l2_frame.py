@@ -87,9 +87,9 @@ class Frame:
         self._stream = stream
         self._kept = [slot]  # until given back: the thread that pops it gives it back
         self._done = done
-        self._used = stream.unused
+        self._used = stream._unused
         self._timestamp = 0.0
-        if done is not None and not stream.fills:
+        if done is not None and not stream._fills:
             self._used = tuple(used for used, _ in done.planes)
             self._timestamp = done.timestamp
 
@@ -104,7 +104,7 @@ class Frame:
         """The picture. ValueError if its format is not in dmabuf's table of pixel formats."""
         slot = self._slot()
         offsets = (0,) * len(slot.buffers)
-        if self._done is not None and not self._stream.fills:
+        if self._done is not None and not self._stream._fills:
             offsets = tuple(offset for _, offset in self._done.planes)
         return slot.image(self._stream, offsets)
 
@@ -166,7 +166,7 @@ class Frame:
         self._used = numbers
 
     def _require_output(self, what: str) -> None:
-        if not self._stream.fills:
+        if not self._stream._fills:
             raise AttributeError(f"the {what} of a captured frame can't be set")
 
     def replace(self, source: Source) -> None:
@@ -176,10 +176,10 @@ class Frame:
         fit the stream's format.
         """
         slot = self._slot()
-        if not self._stream.imports:
+        if not self._stream._imports:
             what = "the stream has its device's own buffers; begin one on buffers of yours to"
             raise RefusedError(errno.EINVAL, f"{what} replace them")
-        slot.replace(self._stream.checked(source))
+        slot.replace(self._stream._checked(source))
 
     def queue(self) -> None:
         """Give it to the device now, after waiting for its buffers' fences; nothing if it stopped.
@@ -188,8 +188,8 @@ class Frame:
         """
         slot = self._take()
         try:
-            slot.wait(self._stream.access)
-            self._stream.queue_slot(slot, self._used, self._timestamp)
+            slot.wait(self._stream._access)
+            self._stream._queue_slot(slot, self._used, self._timestamp)
         except BaseException:
             self._kept.append(slot)
             raise
@@ -213,10 +213,10 @@ class Frame:
         slot = self._left(error)
         if slot is not None:
             try:
-                slot.wait(self._stream.access)
-                self._stream.queue_slot(slot, self._used, self._timestamp)
+                slot.wait(self._stream._access)
+                self._stream._queue_slot(slot, self._used, self._timestamp)
             except BaseException:
-                self._stream.abandon(slot)
+                self._stream._abandon(slot)
                 raise
 
     async def __aenter__(self) -> Frame:
@@ -232,10 +232,10 @@ class Frame:
         slot = self._left(error)
         if slot is not None:
             try:
-                await slot.ready(self._stream.access)
-                self._stream.queue_slot(slot, self._used, self._timestamp)
+                await slot.ready(self._stream._access)
+                self._stream._queue_slot(slot, self._used, self._timestamp)
             except BaseException:
-                self._stream.abandon(slot)
+                self._stream._abandon(slot)
                 raise
 
     def _left(self, error: BaseException | None) -> Slot | None:
@@ -244,8 +244,8 @@ class Frame:
             slot = self._kept.pop()
         except IndexError:
             return None
-        if error is not None and self._stream.fills:
-            self._stream.abandon(slot)  # half a picture isn't shown
+        if error is not None and self._stream._fills:
+            self._stream._abandon(slot)  # half a picture isn't shown
             return None
         return slot
 
@@ -255,7 +255,7 @@ class Frame:
         except (AttributeError, IndexError):
             return
         if self._stream.running:
-            self._stream.abandon(slot)
+            self._stream._abandon(slot)
             message = f"a frame of {self._stream!r} was not given back; use `with frame`"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 

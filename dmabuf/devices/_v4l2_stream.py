@@ -68,11 +68,11 @@ class Stream:
         "_slots",
         "_state",
         "_stopped",
-        "unused",
+        "_unused",
     )
-    fills = False
+    _fills = False
     """Whether frames come empty, to be filled."""
-    access = Access.WRITE
+    _access = Access.WRITE
     """What the device does to a buffer."""
     _events = _wait.READABLE
 
@@ -96,13 +96,13 @@ class Stream:
         self._pollers: list[int] = []  # their threads
         self._queued = 0
         self._stopped: Descriptor | None = None
-        self.unused = format.sizeimage if self.fills else (0,) * len(format.sizeimage)
+        self._unused = format.sizeimage if self._fills else (0,) * len(format.sizeimage)
         if sources is None:
             self._memory, self._count = _v4l2.V4L2_MEMORY_MMAP, count
         else:
             self._memory, self._count = _v4l2.V4L2_MEMORY_DMABUF, len(sources)
             self._slots = [
-                Slot(place, self.checked(source)) for place, source in enumerate(sources)
+                Slot(place, self._checked(source)) for place, source in enumerate(sources)
             ]
         if not 1 <= self._count <= _v4l2.VIDEO_MAX_FRAME:
             raise ValueError(
@@ -115,7 +115,7 @@ class Stream:
         return self._format
 
     @property
-    def imports(self) -> bool:
+    def _imports(self) -> bool:
         """Whether the buffers are the caller's; the stream's own end with it (dup them)."""
         return self._memory == _v4l2.V4L2_MEMORY_DMABUF
 
@@ -129,7 +129,7 @@ class Stream:
         """The buffers of each frame."""
         return [slot.buffers for slot in self._slots]
 
-    def checked(self, source: Source) -> tuple[Buffer, ...]:
+    def _checked(self, source: Source) -> tuple[Buffer, ...]:
         """Return the buffers of a frame; RefusedError if they are too few or too small."""
         buffers = _buffers(source)
         if isinstance(source, Image):
@@ -154,14 +154,14 @@ class Stream:
     def __enter__(self: _Self) -> _Self:
         self._require(_State.NEW)
         for slot in self._before():
-            slot.wait(self.access)
+            slot.wait(self._access)
         self._start()
         return self
 
     async def __aenter__(self: _Self) -> _Self:
         self._require(_State.NEW)
         for slot in self._before():
-            await slot.ready(self.access)
+            await slot.ready(self._access)
         self._start()
         return self
 
@@ -197,17 +197,17 @@ class Stream:
 
     def _start(self) -> None:
         kind, memory = self._kind, self._memory
-        with self._device.use("stream") as fd:
+        with self._device._use("stream") as fd:
             count, _ = _v4l2.reqbufs(fd, kind, memory, self._count)
             self._state = _State.RUNNING
             try:
                 self._stopped = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-                if self.imports:
+                if self._imports:
                     self._require_count(count)
                 else:
                     self._export(fd, count)
                 for slot in self._before():
-                    self.queue_slot(slot, self.unused, 0.0)
+                    self._queue_slot(slot, self._unused, 0.0)
                 _v4l2.streamon(fd, kind)
             except BaseException:
                 self.stop()
@@ -238,7 +238,7 @@ class Stream:
                 return
             self._state = _State.OVER
         try:
-            with contextlib.suppress(ValueError), self._device.use("stop") as fd:
+            with contextlib.suppress(ValueError), self._device._use("stop") as fd:
                 _v4l2.streamoff(fd, self._kind)
                 nobody_polls = self._end_waits()
                 self._close_exported()
@@ -307,7 +307,7 @@ class Stream:
         self._require(_State.RUNNING)
         self._take_abandoned()
         try:
-            with self._device.use("take a frame") as fd:
+            with self._device._use("take a frame") as fd:
                 done = _v4l2.dqbuf(fd, self._kind, self._memory)
         except BlockingIOError:
             if self._device.m2m and not self._queued:
@@ -325,16 +325,16 @@ class Stream:
         """Queue what frames left behind that were collected, or could not be given back."""
         for _ in range(len(self._abandoned)):
             slot = self._abandoned.popleft()
-            if all(buffer.is_idle(self.access) for buffer in slot.buffers):
-                self.queue_slot(slot, self.unused, 0.0)
+            if all(buffer.is_idle(self._access) for buffer in slot.buffers):
+                self._queue_slot(slot, self._unused, 0.0)
             else:
                 self._abandoned.append(slot)
 
-    def abandon(self, slot: Slot) -> None:
+    def _abandon(self, slot: Slot) -> None:
         """Take a slot back that no frame has any more. Called by finalizers."""
         self._abandoned.append(slot)
 
-    def queue_slot(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> None:
+    def _queue_slot(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> None:
         """Give the device a slot; nothing once the stream is over."""
         with contextlib.ExitStack() as stack:
             parts = [
@@ -344,7 +344,7 @@ class Stream:
             with self._changed:
                 if not self.running:
                     return
-                with self._device.use("queue a buffer") as fd:
+                with self._device._use("queue a buffer") as fd:
                     _v4l2.qbuf(fd, self._kind, self._memory, slot.place, parts, timestamp)
                 self._queued += 1
 
@@ -392,8 +392,8 @@ class OutputStream(Stream):
     """
 
     __slots__ = ()
-    fills = True
-    access = Access.READ
+    _fills = True
+    _access = Access.READ
     _events = _wait.WRITABLE
 
     def _before(self) -> list[Slot]:
@@ -413,7 +413,7 @@ class OutputStream(Stream):
     def _take_abandoned(self) -> None:
         pass
 
-    def abandon(self, slot: Slot) -> None:
+    def _abandon(self, slot: Slot) -> None:
         self._free.append(slot)
 
     def queue(self, source: Source, timeout: float | None = None) -> tuple[Buffer, ...] | None:

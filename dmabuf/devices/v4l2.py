@@ -78,17 +78,17 @@ class _Queue:
     @property
     def format(self) -> Format:
         """The format as the driver has it now; see `set_format`."""
-        with self._device.use("read its format") as fd:
+        with self._device._use("read its format") as fd:
             return _v4l2_format.current(fd, self._kind)
 
     def formats(self) -> list[FormatInfo]:
         """Return the pixel formats on offer, the driver's favourite first."""
-        with self._device.use("list its formats") as fd:
+        with self._device._use("list its formats") as fd:
             return _v4l2_format.offered(fd, self._kind)
 
     def frame_sizes(self, format: str | int | PixelFormat) -> list[FrameSize]:
         """Return the sizes that go with a format; none if the driver doesn't list them."""
-        with self._device.use("list its frame sizes") as fd:
+        with self._device._use("list its frame sizes") as fd:
             return _v4l2_format.sizes(fd, self._kind, format)
 
     def set_format(self, format: str | int | PixelFormat, width: int, height: int) -> Format:
@@ -98,13 +98,13 @@ class _Queue:
         such as "NM12", "MJPG"). All planes in one buffer are preferred to one buffer each.
         RefusedError (EINVAL) if the device has no such format, EBUSY during a stream.
         """
-        with self._device.use("set its format") as fd:
+        with self._device._use("set its format") as fd:
             return _v4l2_format.negotiated(fd, self._kind, format, width, height)
 
     @property
     def frame_rate(self) -> float | None:
         """Frames a second; None if the driver doesn't say. May be set: the nearest is taken."""
-        with self._device.use("read its frame rate") as fd:
+        with self._device._use("read its frame rate") as fd:
             numerator, denominator = _v4l2.g_parm(fd, self._kind)
         return denominator / numerator if numerator else None
 
@@ -115,7 +115,7 @@ class _Queue:
         if not rate > 0:
             raise ValueError(f"a frame rate is above 0, not {rate}")
         time = 1 / Fraction(rate).limit_denominator(1001)
-        with self._device.use("set its frame rate") as fd:
+        with self._device._use("set its frame rate") as fd:
             _v4l2.s_parm(fd, self._kind, time.numerator, time.denominator)
 
     def close(self) -> None:

@@ -183,3 +183,4 @@ struct v4l2_queryctrl {
     uint32_t flags;
     uint32_t reserved[2];
 };
+struct v4l2_querymenu { uint32_t id; uint32_t index; uint8_t name[32]; uint32_t reserved; };
