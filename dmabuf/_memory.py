@@ -64,30 +64,42 @@ def must_check(size: int) -> bool:
 def require(size: int, what: str, *, cma: bool = False) -> None:
     """Raise AllocationError (ENOMEM) if the machine can't have this many bytes."""
     global _unchecked
-    available, text = _compared(size, cma=cma)
-    if text:
+    most, text = _cma(size) if cma else _free(size)
+    if size > most:
         raise AllocationError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}: {what}: {text}")
     if not cma:
-        _unchecked = (available - size) // 16
+        _unchecked = (most - size) // 16
 
 
 def shortage(size: int, *, cma: bool = False) -> str:
-    """Say how much memory is wanted and how much is there, or nothing if there is enough."""
-    return _compared(size, cma=cma)[1]
+    """Say how much memory was wanted and how much is there; nothing if there is enough."""
+    if cma:
+        return _cma(size)[1]
+    most, text = _free(size)
+    return text if size > most else ""
 
 
-def _compared(size: int, *, cma: bool) -> tuple[int, str]:
-    """Return how many bytes there are, and what is to be said if these are too few."""
+def _free(size: int) -> tuple[int, str]:
+    """Return how many bytes may be asked for, and what is to be said if these are too few."""
     fields = meminfo()
-    # Whoever takes the last of it has the OOM killer take somebody's process.
-    kept = fields.get("MemTotal", 0) // _KEPT
+    # Whoever takes the last of it has the OOM killer take somebody's process. Free CMA memory is
+    # for what can move out of it again, which a buffer can't.
+    kept = fields.get("MemTotal", 0) // _KEPT + fields.get("CmaFree", 0)
     available = max(fields.get("MemAvailable", 0) - kept, 0)
-    where, remedy = "MemAvailable in /proc/meminfo, less a reserve", "free memory or ask for less"
-    if cma and fields.get("CmaTotal"):
-        available = fields.get("CmaFree", 0)
-        where, remedy = "CmaFree in /proc/meminfo", "boot with a larger cma="
-    elif cma:  # named like one, and a pool of its own
-        available, where = _LARGEST_FILE, "the largest buffer"
-    if size <= available:
-        return available, ""
-    return available, f"{size} bytes wanted, {available} available ({where}); {remedy}"
+    where = "MemAvailable in /proc/meminfo, less CmaFree and a reserve"
+    text = f"{size} bytes wanted, {available} available ({where}); free memory or ask for less"
+    return available, text
+
+
+def _cma(size: int) -> tuple[int, str]:
+    """Return the same for contiguous memory, which the kernel itself refuses without harm.
+
+    Beyond CmaFree there may be more: what others keep in the region for now is moved out of it.
+    """
+    fields = meminfo()
+    total, free = fields.get("CmaTotal", 0), fields.get("CmaFree", 0)
+    if not total:  # named like such a heap, and a pool of its own
+        return _LARGEST_FILE, f"{size} bytes wanted in one piece"
+    where = "CmaFree and CmaTotal in /proc/meminfo"
+    text = f"{size} bytes wanted in one piece, {free} of {total} free ({where})"
+    return total, f"{text}; close buffers or boot with a larger cma="

@@ -78,7 +78,7 @@ def _subsystem(status: os.stat_result) -> str:
         return "no character device"
     try:
         return os.path.basename(os.readlink(f"{_sysfs(status)}/subsystem"))
-    except OSError:
+    except FileNotFoundError:
         if os.path.isdir("/sys/dev/char"):
             return "a node that no driver stands behind"
         return "unknown without sysfs, which must be mounted on /sys"

@@ -77,7 +77,7 @@ def allocate(
         flags |= os.MFD_HUGETLB | (page.bit_length() - 1) << os.MFD_HUGE_SHIFT
     elif _memory.must_check(length):
         _memory.require(length, "udmabuf")
-    memfd = os.memfd_create(name or "dmabuf", flags)
+    memfd = _memfd(name or "dmabuf", flags)
     try:
         os.ftruncate(memfd, length)
         fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
@@ -89,6 +89,13 @@ def allocate(
         raise
     finally:
         os.close(memfd)
+
+
+def _memfd(name: str, flags: int) -> int:
+    try:
+        return os.memfd_create(name, flags)
+    except OSError as error:
+        raise os_error(error.errno or errno.EIO, "memfd_create for a udmabuf") from None
 
 
 def from_memfd(
@@ -242,4 +249,7 @@ def _no_hugepages(memfd: int, offset: int, size: int) -> str:
         free = int(value.read()) + status.st_blocks * 512 // page  # the memfd keeps what it got
     wanted = -(-(offset % page + size) // page)
     text = f"{wanted} huge pages of {page} bytes wanted, {free} free"
+    if wanted <= free and _memory.meminfo().get("CmaTotal"):
+        # mm/hugetlb.c gives a page that must stay movable to nobody who pins it.
+        return f"{text}, but in memory kept for CMA; reserve them at boot, with hugepages="
     return f"{text}; reserve more in {folder}/nr_hugepages"

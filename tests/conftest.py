@@ -18,6 +18,7 @@ import dmabuf
 from dmabuf.devices.drm import GemBuffer, Vgem
 
 BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
+INJECTED = "/sys/kernel/debug/failslab"
 
 FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "heap": (lambda: os.path.exists("/dev/dma_heap/system"), "the system heap"),
@@ -42,6 +43,18 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: bool(glob.glob("/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib")),
         "GStreamer for the distribution's Python (see the Makefile)",
     ),
+    "CMA heap": (
+        lambda: any(info.contiguous for info in dmabuf.heaps()),
+        "a heap of contiguous memory (CONFIG_DMABUF_HEAPS_CMA)",
+    ),
+    "injected failures": (
+        lambda: os.path.exists("/proc/self/fail-nth") and os.path.exists(INJECTED),
+        "allocations that fail when told to (CONFIG_FAILSLAB)",
+    ),
+    "device rules": (
+        lambda: "\ndevices\t" in Path("/proc/cgroups").read_text(),
+        "the devices controller of cgroups",
+    ),
     "second DRM driver": (
         lambda: len(list(Path("/dev/dri").glob("card*"))) > 1,
         "a DRM driver beside vgem",
@@ -51,13 +64,13 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
 RELEASE = tuple(map(int, re.match(r"(\d+)\.(\d+)", os.uname().release).groups()))
 LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/lab-kernel.config
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
-_STOCK = {"sw_sync"}
+_STOCK = {"sw_sync", "CMA heap", "injected failures"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "no export", "deadline"},
     "6.12": {*_NEW, *_STOCK, "no export", "no deadline"},
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
-    "lab": {*_NEW, "no export", "no deadline", "no sw_sync"},
+    "lab": {*_NEW, "no export", "no deadline", "no sw_sync", "device rules"},
 }
 KERNEL = "lab" if LAB else ".".join(map(str, RELEASE))
 IN_OUR_MACHINE = "DMABUF_VM" in os.environ

@@ -73,10 +73,15 @@ def opened_paths(function: Callable[[], object]) -> list[str]:
     return in_child(watched)
 
 
+def meminfo(field: str) -> int:
+    """Return a field of the kernel's own account, in bytes; 0 where it has none."""
+    found = re.search(rf"{field}: +(\d+) kB", Path("/proc/meminfo").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
 def available() -> int:
-    """Return the kernel's own MemAvailable in bytes."""
-    text = Path("/proc/meminfo").read_text()
-    return int(re.search(r"MemAvailable: +(\d+) kB", text)[1]) * 1024
+    """Return how much memory there is for buffers: what is free for CMA is not."""
+    return meminfo("MemAvailable") - meminfo("CmaFree")
 
 
 @contextlib.contextmanager

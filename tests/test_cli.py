@@ -110,7 +110,7 @@ class TestCheck:
         answer.fails(1, "no exporter works here")
         assert "system: Permission denied: /dev/dma_heap/system is crw" in answer.out
         assert "udmabuf: Permission denied: /dev/udmabuf is crw" in answer.out
-        assert answer.out.count("what to do: run as root, or put ") == 2
+        assert answer.out.count("what to do: run as root, or put ") == len(dmabuf.heaps()) + 1
         assert "not tried: no heap to open" in answer.out
 
     @pytest.mark.needs("heap", "udmabuf", "root", "own machine")
@@ -173,7 +173,8 @@ class TestList:
     def test_needs_no_permission(self, run, unprivileged):
         answer = run("list")
         assert answer.status == 0
-        assert len(re.findall(r"crw------- +root:root +no\b", answer.out)) == 2
+        exporters = re.findall(r"crw------- +root:root +no\b", answer.out)
+        assert len(exporters) == len(dmabuf.heaps()) + 1
 
 
 @pytest.mark.needs("heap", "root")
@@ -226,7 +227,7 @@ class TestAlloc:
         assert run("4K", "--heap", heap).rows()[2][1] == "udmabuf"
 
     def test_a_heap_that_is_not_there(self, run):
-        run("4K", "--heap", "nope").fails(1, "/dev/dma_heap/nope", "the kernel has: system")
+        run("4K", "--heap", "nope").fails(1, "/dev/dma_heap/nope", "the kernel has: ", "system")
 
     def test_a_node_that_is_no_heap(self, run):
         run("4K", "--heap", "/dev/null").fails(1, "/dev/null is not a dma-heap but mem")

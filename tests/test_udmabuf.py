@@ -12,7 +12,7 @@ import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from process import ABSURD, NOBODY, available, descriptors_left, in_child
+from process import ABSURD, NOBODY, available, descriptors_left, in_child, meminfo
 
 import dmabuf
 from dmabuf import Access, _ioctl, udmabuf
@@ -62,8 +62,21 @@ def setting(path, value):
 @pytest.fixture(scope="module")
 def reserved():
     """Reserve four huge pages, once: 6.12 miscounts its reserves after a udmabuf of such pages."""
-    with setting(HUGEPAGES / "nr_hugepages", 4):
+    with contextlib.ExitStack() as pages:
+        with cma_taken():  # a page that the kernel reserves there can't be had
+            pages.enter_context(setting(HUGEPAGES / "nr_hugepages", 4))
         yield
+
+
+@contextlib.contextmanager
+def cma_taken():
+    """Hold all memory for CMA, if there is any."""
+    contiguous = next((info for info in dmabuf.heaps() if info.contiguous), None)
+    if contiguous is None:
+        yield
+    else:
+        with dmabuf.Heap(contiguous) as heap, heap.allocate(meminfo("CmaTotal")):
+            yield
 
 
 @pytest.fixture
