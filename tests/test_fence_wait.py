@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import math
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 import pytest
 import strace
 from fences import POLL, Stop, VgemSource, handled, interrupt, is_open, once_asleep, sleeps, stop
+from interrupt import Interrupted, every_point, raise_interrupted
 from process import in_child
 
 import dmabuf
@@ -93,6 +95,29 @@ class TestWait:
         with handled(handler), once_asleep(POLL, again):
             assert pending.fence.wait() is True
         assert calls[:3] == [False, False, False]
+
+    def test_a_handler_that_raises_at_any_point_leaves_nothing_open(self, pending):
+        for moment in every_point():
+            fence = pending.fence.dup()
+            number = fence.fileno()
+            with contextlib.suppress(Interrupted), moment.runs(raise_interrupted):
+                fence.wait(0)
+            if moment.where.startswith("call in drop,"):  # the gap of any `with`
+                del fence
+                with pytest.warns(ResourceWarning, match="unclosed Fence"):
+                    gc.collect()
+            else:
+                fence.close()
+            assert not is_open(number), moment.where
+
+    def test_a_handler_may_close_it_at_any_point(self, pending):
+        for moment in every_point():
+            fence = pending.fence.dup()
+            number = fence.fileno()
+            with contextlib.suppress(ValueError), moment.runs(fence.close):
+                assert fence.wait(0) is False
+            fence.close()
+            assert not is_open(number), moment.where
 
     def test_ctrl_c_gets_out(self, pending):
         with (
