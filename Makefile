@@ -16,7 +16,7 @@ VM_SECONDS := 900
 # two vivid cameras: one with the single-planar interface of V4L2, one with the multi-planar.
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1"
 
-.PHONY: run test layouts test-native test-kernels test-lab lint types format uapi wheel bench clean
+.PHONY: run test layouts test-native test-outside test-kernels test-lab lint types format uapi wheel bench clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -25,13 +25,17 @@ run: $(INSTALLED)
 # The virtual machines run side by side, each one's output in one piece.
 test: wheel layouts
 	@if [ -r /dev/dma_heap/system ]; then $(PYTEST) $(ARGS); \
-	else $(MAKE) -j2 --output-sync=target test-6.12 test-7.3; fi
+	else $(MAKE) -j2 --output-sync=target test-6.12 test-7.3 $(if $(ARGS),,test-outside); fi
 
 layouts: $(EQUIPPED)
 	$(BIN)/python scripts/uapi_check /usr/include $$(scripts/kernel-headers)
 
 test-native: $(EQUIPPED)
 	$(PYTEST) $(ARGS)
+
+# What is about this machine and no kernel: the layouts, and the virtual machine itself.
+test-outside: $(EQUIPPED)
+	$(PYTEST) tests/test_uapi.py
 
 test-kernels: $(EQUIPPED)
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)

@@ -26,6 +26,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "vgem": (lambda: vgem.node() is not None, "vgem (modprobe vgem)"),
     "bufinfo": (BUFINFO.exists, "debugfs, and root to read it"),
     "root": (lambda: os.geteuid() == 0, "root"),
+    "outside": (lambda: not IN_OUR_MACHINE, "the machine that the virtual one runs on"),
     "own machine": (lambda: IN_OUR_MACHINE, "our own virtual machine, which may be meddled with"),
     "no heap": (lambda: not os.path.exists("/sys/class/dma_heap"), "a kernel without heaps"),
     "no udmabuf": (
@@ -64,13 +65,13 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
 RELEASE = tuple(map(int, re.match(r"(\d+)\.(\d+)", os.uname().release).groups()))
 LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/lab-kernel.config
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
-_STOCK = {"sw_sync", "CMA heap", "injected failures"}
+_STOCK = {"outside", "sw_sync", "CMA heap", "injected failures"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "no export", "deadline"},
     "6.12": {*_NEW, *_STOCK, "no export", "no deadline"},
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
-    "lab": {*_NEW, "no export", "no deadline", "no sw_sync", "device rules"},
+    "lab": {*_NEW, "outside", "no export", "no deadline", "no sw_sync", "device rules"},
 }
 KERNEL = "lab" if LAB else ".".join(map(str, RELEASE))
 IN_OUR_MACHINE = "DMABUF_VM" in os.environ
