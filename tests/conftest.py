@@ -16,6 +16,7 @@ import vgem
 
 import dmabuf
 from dmabuf.devices.drm import GemBuffer, Vgem
+from dmabuf.devices.kms import Display
 
 BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 INJECTED = "/sys/kernel/debug/failslab"
@@ -56,6 +57,11 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: "\ndevices\t" in Path("/proc/cgroups").read_text(),
         "the devices controller of cgroups",
     ),
+    "display": (lambda: has_display(), "a display that imports buffers, and that is nobody's"),
+    "screendump": (
+        lambda: "DMABUF_VM_SCREENDUMP" in os.environ,
+        "our own virtual machine's screen (scripts/vm --display --out DIR)",
+    ),
     "second DRM driver": (
         lambda: len(list(Path("/dev/dri").glob("card*"))) > 1,
         "a DRM driver beside vgem",
@@ -75,6 +81,13 @@ ABSENT = {
 }
 KERNEL = "lab" if LAB else ".".join(map(str, RELEASE))
 IN_OUR_MACHINE = "DMABUF_VM" in os.environ
+
+
+def has_display() -> bool:
+    """Whether there is a display that buffers of others can be shown on."""
+    with contextlib.suppress(OSError), Display():
+        return True
+    return False
 
 
 def pytest_configure(config: pytest.Config) -> None:
