@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 _DMA_BUF_MAGIC = 0x444D4142  # include/uapi/linux/magic.h
-_Self = TypeVar("_Self", bound="Descriptor")
+_Self = TypeVar("_Self", bound="Owner")
 
 ANY_THREAD, NO_THREAD = 0, -1
 """Whose hold belongs to the process, and lives on in a fork; and whose never does."""
@@ -58,7 +58,7 @@ UNUSED, _USED = -1, -2
 """What stands for the number of a hold that is not taken yet, or not any more."""
 
 _lock = threading.RLock()
-_closing: dict[int, Descriptor] = {}  # closed and held, by id
+_closing: dict[int, Owner] = {}  # closed and held, by id
 
 
 class _Process(NamedTuple):
@@ -71,12 +71,15 @@ class _Process(NamedTuple):
 _process = _Process(None, ANY_THREAD)
 
 
-class Descriptor:
-    """An owned descriptor: closed once, by `close()`, a `with` block or, with a warning, by GC."""
+class Owner:
+    """What owns a number of the kernel's: a descriptor, or a handle of a device.
+
+    Closed once, by `close()`, a `with` block or, with a warning, by GC.
+    """
 
     __slots__ = ("__weakref__", "_closed", "_holds", "_number", "_watchers")
-    # Not a method, which a signal handler that raises could keep from closing.
-    _give_back: Callable[[int], None] = staticmethod(os.close)
+    _give_back: Callable[[int], None]
+    _NUMBER = "handle"
 
     def __init__(self, number: int) -> None:
         self._closed = False
@@ -88,12 +91,6 @@ class Descriptor:
     def closed(self) -> bool:
         """Whether `close()` or `detach()` was called; True at once, also while a hold is open."""
         return self._closed
-
-    def fileno(self) -> int:
-        """Return the descriptor's number, which stays this object's. ValueError when closed."""
-        if self._closed:
-            self._require_open()
-        return self._number
 
     def close(self) -> None:
         """Close, and give the number back now or with the last hold. Does nothing the second time.
@@ -108,26 +105,6 @@ class Descriptor:
             if self._watchers:
                 for watcher in list(self._watchers.values()):
                     watcher.owner_closed()
-
-    def detach(self) -> int:
-        """Return the number and leave it to the caller; the object is closed.
-
-        OSError with EBUSY while an access or a system call holds the descriptor; ValueError when
-        closed.
-        """
-        with _lock:
-            self._void_lost_holds()
-            if self._closed:
-                self._require_open()
-            # No signal handler runs before the decision.
-            self._closed = True  # whoever takes a hold from here on waits for the lock
-            if self._holds:
-                self._closed = False
-                held = f"{self!r} is in use; end its accesses and waits before detach()"
-                raise os_error(errno.EBUSY, held)
-            number, self._number = self._number, -1
-        self._let_go()
-        return number
 
     def _settle(self, closing: bool = False) -> None:
         """Give the number of a closed descriptor back, unless somebody holds it."""
@@ -181,7 +158,7 @@ class Descriptor:
 
     def __reduce__(self) -> str:
         name = type(self).__name__
-        raise TypeError(f"a {name} can't be copied or pickled: its descriptor has one owner")
+        raise TypeError(f"a {name} can't be copied or pickled: its {self._NUMBER} has one owner")
 
     def __del__(self) -> None:
         # Nobody holds what is collected: every hold refers to its owner.
@@ -192,10 +169,45 @@ class Descriptor:
         if number >= 0:
             try:
                 if not self._closed:
-                    message = f"unclosed {type(self).__name__} with descriptor {number}"
+                    message = f"unclosed {type(self).__name__} with {self._NUMBER} {number}"
                     warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             finally:  # the warning may be an error
                 self._give_back(number)
+
+
+class Descriptor(Owner):
+    """An owned descriptor."""
+
+    __slots__ = ()
+    # Not a method, which a signal handler that raises could keep from closing.
+    _give_back: Callable[[int], None] = staticmethod(os.close)
+    _NUMBER = "descriptor"
+
+    def fileno(self) -> int:
+        """Return the descriptor's number, which stays this object's. ValueError when closed."""
+        if self._closed:
+            self._require_open()
+        return self._number
+
+    def detach(self) -> int:
+        """Return the number and leave it to the caller; the object is closed.
+
+        OSError with EBUSY while an access or a system call holds the descriptor; ValueError when
+        closed.
+        """
+        with _lock:
+            self._void_lost_holds()
+            if self._closed:
+                self._require_open()
+            # No signal handler runs before the decision.
+            self._closed = True  # whoever takes a hold from here on waits for the lock
+            if self._holds:
+                self._closed = False
+                held = f"{self!r} is in use; end its accesses and waits before detach()"
+                raise os_error(errno.EBUSY, held)
+            number, self._number = self._number, -1
+        self._let_go()
+        return number
 
 
 class Watcher:
@@ -216,7 +228,7 @@ class Hold:
 
     __slots__ = ("_owner", "_process", "number", "thread")
 
-    def __init__(self, owner: Descriptor) -> None:
+    def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self.number = UNUSED
 

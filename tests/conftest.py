@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import drm
 import fences
 import pytest
 import vgem
@@ -62,6 +63,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: "DMABUF_VM_SCREENDUMP" in os.environ,
         "our own virtual machine's screen (scripts/vm --display --out DIR)",
     ),
+    "syncobj": (lambda: drm.node("timeline") is not None, "a DRM driver with sync objects"),
     "second DRM driver": (
         lambda: len(list(Path("/dev/dri").glob("card*"))) > 1,
         "a DRM driver beside vgem",
@@ -73,8 +75,8 @@ LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "sw_sync", "CMA heap", "injected failures"}
 ABSENT = {
-    "5.10": {*_OLD, *_STOCK, "export", "deadline"},
-    "6.1": {*_OLD, *_STOCK, "no export", "deadline"},
+    "5.10": {*_OLD, *_STOCK, "syncobj", "export", "deadline"},
+    "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
     "6.12": {*_NEW, *_STOCK, "no export", "no deadline"},
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
     "lab": {*_NEW, "outside", "no export", "no deadline", "no sw_sync", "device rules"},
