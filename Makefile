@@ -29,6 +29,7 @@ test: wheel layouts
 
 layouts: $(EQUIPPED)
 	$(BIN)/python scripts/uapi_check /usr/include $$(scripts/kernel-headers)
+	$(BIN)/python scripts/fourcc_check /usr/include $$(scripts/kernel-headers)
 
 test-native: $(EQUIPPED)
 	$(PYTEST) $(ARGS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dmabuf._fd import HoldUsedError
 from dmabuf._ioctl import SYNC_READ, SYNC_RW, SYNC_WRITE
@@ -214,6 +215,42 @@ class Image:
     def read_write(self) -> ImageScope:
         """Return a scope in which the processor reads and writes; see `Buffer.read_write`."""
         return ImageScope(self, SYNC_RW)
+
+    def to_rgb(
+        self, *, matrix: Literal["bt601", "bt709"] = "bt601", full_range: bool = False
+    ) -> numpy.ndarray[Any, Any]:
+        """Return a copy as (height, width, 3) of "u1", for looking at; reads in a scope of its own.
+
+        `matrix` and `full_range` say what YUV is: by default BT.601 and limited range (luma 16 to
+        235), which is V4L2's for sRGB and what cameras and decoders of standard definition give;
+        high definition is "bt709". RGB, grey and Bayer are full range. Chroma is that of the
+        nearest sample, a Bayer mosaic is interpolated bilinearly, deeper samples are scaled, alpha
+        is left out. Each value is that of exact arithmetic, rounded once (halves up). ValueError if
+        the modifier isn't linear.
+        """
+        from dmabuf import _rgb
+
+        if matrix not in _rgb.MATRICES:
+            raise ValueError(f"matrix must be one of {', '.join(_rgb.MATRICES)}, not {matrix!r}")
+        with self.read() as planes:
+            return _rgb.to_rgb(self._format, planes, self._width, self._height, matrix, full_range)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        matrix: Literal["bt601", "bt709"] = "bt601",
+        full_range: bool = False,
+    ) -> None:
+        """Write `to_rgb()` to a file, in the format that its name ends in: `image.save("a.png")`.
+
+        Needs Pillow, the extra "image": ImportError. ValueError for an ending that it can't write.
+        """
+        try:
+            from PIL import Image as pillow
+        except ImportError as error:
+            raise ImportError("Image.save() needs Pillow: pip install dmabuf[image]") from error
+        pillow.fromarray(self.to_rgb(matrix=matrix, full_range=full_range)).save(path)
 
     def __repr__(self) -> str:
         about = f"{self._format} {self._width}x{self._height}"

@@ -1,0 +1,151 @@
+"""Conversion to RGB: right to the rounding for every format, against pixels computed one by one."""
+
+import itertools
+import random
+import sys
+
+import numpy
+import pytest
+import reference
+
+from dmabuf import Image
+from dmabuf.image import FORMATS
+
+YUV_MODES = list(itertools.product(("bt601", "bt709"), (False, True)))
+WIDTH, HEIGHT = 7, 5
+
+
+def filled(buffer, name, **options):
+    """Return an image on random bytes, and the same for the reference."""
+    content = random.Random(name).randbytes(buffer.size)
+    buffer.memory[:] = content
+    image = Image(buffer, name, WIDTH, HEIGHT, **options)
+    offsets, strides = ([plane[place] for plane in image.planes] for place in (1, 2))
+    return image, reference.Picture(content, name, WIDTH, HEIGHT, offsets, strides)
+
+
+def expected(picture, matrix="bt601", full_range=False):
+    return [
+        [reference.pixel(picture, x, y, matrix, full_range) for x in range(picture.width)]
+        for y in range(picture.height)
+    ]
+
+
+class TestFormats:
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_each_pixel_is_that_of_the_reference(self, buffer, name):
+        strides = [layout.row(WIDTH) + 8 for layout in FORMATS[name].planes]
+        image, picture = filled(
+            buffer, name, strides=strides, offsets=[1000, 2000, 3000][: len(strides)]
+        )
+        rgb = image.to_rgb()
+        assert (rgb.shape, rgb.dtype) == ((HEIGHT, WIDTH, 3), "u1")
+        assert rgb.tolist() == [list(map(list, row)) for row in expected(picture)]
+
+    @pytest.mark.parametrize(("matrix", "full_range"), YUV_MODES[1:])
+    @pytest.mark.parametrize("name", ["NV12", "P010"])
+    def test_so_are_those_of_the_other_yuv(self, buffer, name, matrix, full_range):
+        image, picture = filled(buffer, name)
+        rgb = image.to_rgb(matrix=matrix, full_range=full_range)
+        assert rgb.tolist() == [
+            list(map(list, row)) for row in expected(picture, matrix, full_range)
+        ]
+
+
+class TestYuv:
+    @pytest.mark.parametrize(("matrix", "full_range"), YUV_MODES)
+    @pytest.mark.parametrize("bits", [8, 10])
+    def test_a_grid_of_colours_is_right_to_the_rounding(self, allocate, bits, matrix, full_range):
+        """All 16.7 million of 8 bits, in each mode, were held against exact integers by hand."""
+        values = [0, 16, 17, 82, 127, 129, 200, 240, 255]
+        values = [value << bits - 8 | value % 4 * (bits > 8) for value in values]
+        colours = list(itertools.product(values, repeat=3))
+        luma, cb, cr = numpy.array(colours, "<u2").T << (16 - bits)
+        count = len(colours)
+        name = "YUV444" if bits == 8 else "P010"
+        with allocate(FORMATS[name].size(2 * count, 2)) as buffer:
+            image = Image(buffer, name, count if bits == 8 else 2 * count, 1 if bits == 8 else 2)
+            with image.write() as planes:
+                if bits == 8:
+                    for plane, column in zip(planes, (luma, cb, cr), strict=True):
+                        plane[0] = column >> 8
+                else:
+                    planes[0][:] = luma.repeat(2)
+                    planes[1][0] = numpy.stack([cb, cr], -1)
+            rgb = image.to_rgb(matrix=matrix, full_range=full_range)
+        shown = rgb[0] if bits == 8 else rgb[1, ::2]
+        for colour, given in zip(colours, shown.tolist(), strict=True):
+            assert tuple(given) == reference.from_yuv(*colour, bits, matrix, full_range), colour
+
+    @pytest.mark.parametrize(
+        ("yuv", "options", "rgb"),
+        [
+            ((16, 128, 128), {}, (0, 0, 0)),
+            ((235, 128, 128), {}, (255, 255, 255)),
+            ((81, 90, 240), {}, (254, 0, 0)),
+            ((63, 102, 240), {"matrix": "bt709"}, (255, 1, 0)),
+            ((76, 85, 255), {"full_range": True}, (254, 0, 0)),
+            ((255, 128, 128), {"full_range": True}, (255, 255, 255)),
+        ],
+    )
+    def test_well_known_colours_are_themselves(self, buffer, yuv, options, rgb):
+        buffer.memory[:3] = bytes(yuv)
+        assert Image(buffer, "YUV444", 1, 1).to_rgb(**options).tolist() == [[list(rgb)]]
+
+    def test_large_images_are_converted_in_parts_that_meet(self, allocate):
+        width, height = 2001, 101
+        with allocate(FORMATS["NV12"].size(width, height)) as buffer:
+            image = Image(buffer, "NV12", width, height)
+            with image.write() as (luma, chroma):
+                luma[:] = numpy.arange(width) % 220 + 16
+                chroma[:] = (numpy.arange(51) * 4)[:, None, None]
+            rgb = image.to_rgb()
+        assert (rgb[0:100:2] == rgb[1:100:2]).all()
+        for x, y in itertools.product((0, 1000, 2000), (0, 63, 64, 100)):
+            yuv = x % 220 + 16, y // 2 * 4, y // 2 * 4
+            assert tuple(rgb[y, x].tolist()) == reference.from_yuv(*yuv, 8, "bt601", False)
+
+    def test_an_unknown_matrix_is_refused(self, buffer):
+        with pytest.raises(ValueError, match="one of bt601, bt709, not 'bt2020'"):
+            Image(buffer, "NV12", 2, 2).to_rgb(matrix="bt2020")
+
+
+class TestBayer:
+    def test_one_colour_stays_one_colour(self, buffer):
+        for order in ("RGGB", "BGGR", "GRBG", "GBRG"):
+            image = Image(buffer, f"S{order}12", 6, 4)
+            levels = {"R": 4095, "G": 2048, "B": 0}
+            with image.write() as (raw,):
+                for place, colour in enumerate(order):
+                    raw[place // 2 :: 2, place % 2 :: 2] = levels[colour]
+            assert (image.to_rgb() == (255, 128, 0)).all()
+
+    def test_the_unused_high_bits_are_left_out(self, buffer):
+        buffer.memory[:8] = b"\xff\xff" * 4
+        assert (Image(buffer, "R10", 2, 2).to_rgb() == 255).all()
+        assert (Image(buffer, "SRGGB10", 2, 2).to_rgb() == 255).all()
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 4), (4, 1)])
+    def test_less_than_a_mosaic_is_converted_without_an_error(self, buffer, size):
+        width, height = size
+        assert Image(buffer, "SRGGB8", width, height).to_rgb().shape == (height, width, 3)
+
+
+class TestSave:
+    def test_writes_what_to_rgb_gives(self, buffer, tmp_path):
+        pillow = pytest.importorskip("PIL.Image")
+        image, _ = filled(buffer, "NV12")
+        image.save(tmp_path / "frame.png", matrix="bt709", full_range=True)
+        with pillow.open(tmp_path / "frame.png") as picture:
+            assert picture.mode == "RGB"
+            shown = numpy.asarray(picture)
+        assert (shown == image.to_rgb(matrix="bt709", full_range=True)).all()
+
+    def test_without_pillow_says_what_to_install(self, buffer, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "PIL", None)
+        with pytest.raises(ImportError, match=r"pip install dmabuf\[image\]"):
+            Image(buffer, "R8", 2, 2).save(tmp_path / "frame.png")
+
+    def test_an_ending_that_pillow_does_not_know_is_refused(self, buffer, tmp_path):
+        with pytest.raises(ValueError, match="unknown file extension"):
+            Image(buffer, "R8", 2, 2).save(tmp_path / "frame.nonsense")
