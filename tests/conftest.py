@@ -194,3 +194,10 @@ def gem(buffer: dmabuf.Buffer, device: Vgem) -> Iterator[GemBuffer]:
     """Give the buffer as vgem has it."""
     with device.import_buffer(buffer) as gem:
         yield gem
+
+
+@pytest.fixture
+def display() -> Iterator[Display]:
+    """Give the display that imports buffers; the screen is restored at the end."""
+    with Display() as display:
+        yield display

@@ -101,9 +101,9 @@ class NeverSleptError(AssertionError):
     """A call did not wait."""
 
 
-def asleep_in(thread: int, system_call: int) -> bool:
+def asleep_in(thread: int, system_call: int, *, process: int | str = "self") -> bool:
     """Whether a thread, by its native id, sleeps in a system call."""
-    with open(f"/proc/self/task/{thread}/syscall") as file:
+    with open(f"/proc/{process}/task/{thread}/syscall") as file:
         return file.read().split()[0] == str(system_call)
 
 

@@ -19,31 +19,41 @@ NOBODY = 65534
 _Result = TypeVar("_Result")
 
 
+class Child:
+    """A function that runs in a child of its own, while this process goes on."""
+
+    def __init__(self, function: Callable[[], object], *, user: int | None = None) -> None:
+        self._pipe, send = os.pipe()
+        self._process = os.fork()
+        if not self._process:
+            status = 1
+            try:
+                os.close(self._pipe)
+                if user is not None:
+                    os.setgroups([])
+                    os.setgid(user)
+                    os.setuid(user)
+                os.write(send, _outcome(function))
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(send)
+
+    def result(self) -> object:
+        """Wait for it, and return what it returned or raise what it raised."""
+        with open(self._pipe, "rb") as pipe:
+            outcome = pipe.read()
+        _, status = os.waitpid(self._process, 0)
+        assert status == 0, f"the child ended with {os.waitstatus_to_exitcode(status)}"
+        result, error = pickle.loads(outcome)
+        if error is not None:
+            raise error
+        return result
+
+
 def in_child(function: Callable[[], _Result], *, user: int | None = None) -> _Result:
     """Return what a function returns, or raise what it raises, in a child of its own."""
-    receive, send = os.pipe()
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            os.close(receive)
-            if user is not None:
-                os.setgroups([])
-                os.setgid(user)
-                os.setuid(user)
-            os.write(send, _outcome(function))
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(send)
-    with open(receive, "rb") as pipe:
-        outcome = pipe.read()
-    _, status = os.waitpid(child, 0)
-    assert status == 0, f"the child ended with {os.waitstatus_to_exitcode(status)}"
-    result, error = pickle.loads(outcome)
-    if error is not None:
-        raise error
-    return result
+    return Child(function, user=user).result()
 
 
 def _outcome(function: Callable[[], object]) -> bytes:

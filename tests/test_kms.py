@@ -1,49 +1,47 @@
 """Displays: what they have, what they show, and what they refuse."""
 
+import contextlib
 import errno
 import os
 import re
 from pathlib import Path
 
-import numpy
 import pytest
 import screen
+from fences import is_open
+from process import NOBODY, in_child
 
 import dmabuf
 from dmabuf.devices import kms
+from dmabuf.devices.drm import Device, Vgem
 
-pytestmark = [pytest.mark.needs("display", "root"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.needs("display", "root", "vgem"), pytest.mark.timeout(60)]
 CLOSED = "operation on a closed Display"
 
 
 @pytest.fixture
-def display():
-    with kms.Display() as display:
-        yield display
+def image(allocate):
+    with screen.image(allocate) as image:
+        yield image
 
 
-def paint(image, seed=0):
-    """Fill an image with a picture that no other seed gives, and return it as it looks."""
-    columns = numpy.arange(image.width, dtype="u4") // 16 * 8 & 0xFF
-    rows = numpy.arange(image.height, dtype="u4")[:, None] // 16 * 8 & 0xFF
-    picture = numpy.empty((image.height, image.width, 3), "u1")
-    picture[..., 0], picture[..., 1], picture[..., 2] = columns, rows, seed & 0xFF
-    with image.write() as planes:
-        if image.format.name == "RGB565":
-            red, green, blue = (picture[..., n].astype("u2") for n in range(3))
-            planes[0][:] = red >> 3 << 11 | green >> 2 << 5 | blue >> 3
-        else:
-            planes[0][..., :3] = picture[..., ::-1]
-    return picture
+def cards(driver):
+    """Return the primary nodes of a driver."""
+    found = []
+    for node in Path("/dev/dri").glob("card*"):
+        with Device(node) as device:
+            found += [device.path] if device.driver == driver else []
+    return found
 
 
 class TestWhatItHas:
     def test_the_first_that_imports_buffers_is_opened(self, display, buffer):
         assert re.fullmatch(r"/dev/dri/card\d+", display.path)
         display.import_buffer(buffer).close()
-        assert display.driver not in ("vgem", "virtio_gpu")
-        for part in (display.path, display.driver, "Display", display.connector.name):
+        for part in (display.path, display.driver, "Display", display.connector.name, "fd="):
             assert part in repr(display)
+        assert display.mode is None
+        assert not os.get_inheritable(display.fileno())
 
     def test_connectors_and_modes_are_those_of_sysfs(self, display):
         card = os.path.basename(display.path)
@@ -57,12 +55,11 @@ class TestWhatItHas:
     def test_modes_have_a_size_and_a_rate(self, display):
         modes = display.connector.modes
         for mode in modes:
-            assert re.match(f"{mode.width}x{mode.height}", mode.name)
+            assert mode.name.startswith(f"{mode.width}x{mode.height}")
             assert mode.size == (mode.width, mode.height)
             assert 20 < mode.refresh < 250
-            assert len(mode.timings) == 68
             assert str(mode).startswith(f"{mode.width}x{mode.height}@")
-        assert sum(mode.preferred for mode in modes) >= 1
+        assert any(mode.preferred for mode in modes)
 
     def test_planes_list_formats_and_modifiers(self, display):
         assert display.plane in display.planes
@@ -80,32 +77,380 @@ class TestWhatItHas:
             kms.Display(path, connector="HDMI-Z-9")
 
 
-class TestShow:
-    @pytest.mark.needs("screendump")
+@pytest.mark.needs("screendump")
+class TestTheScreenShows:
     @pytest.mark.parametrize("atomic", [True, False])
     @pytest.mark.parametrize("format", ["XRGB8888", "RGB565"])
-    def test_the_screen_shows_the_image(self, allocate, atomic, format):
-        with kms.Display(atomic=atomic) as display, allocate(640 * 480 * 4) as buffer:
+    def test_the_image(self, image, atomic, format):
+        image = dmabuf.Image(image.buffers, format, *screen.SIZE)
+        painted = screen.paint(image, 200)
+        with kms.Display(atomic=atomic) as display:
             assert display.atomic is atomic
-            image = dmabuf.Image(buffer, format, 640, 480)
             if format == "RGB565" and "RG16" not in display.plane.formats:
                 with pytest.raises(dmabuf.RefusedError, match="can't show RGB565"):
                     display.show(image)
                 return
-            picture = paint(image, 200)
-            flip = display.show(image)
-            assert flip.wait(10)
-            assert display.mode.size == (640, 480)
+            assert display.show(image).wait(10)
+            assert display.mode.size == screen.SIZE
             mask = (0xF8, 0xFC, 0xF8) if format == "RGB565" else (0xFF, 0xFF, 0xFF)
-            assert (screen.pixels() & mask == picture & mask).all()
+            assert (screen.pixels() & mask == painted & mask).all()
+
+    def test_one_image_after_the_other_and_what_is_written_into_one_again(self, display, allocate):
+        with screen.image(allocate) as one, screen.image(allocate) as two:
+            pictures = [screen.paint(one, 1), screen.paint(two, 2)]
+            for image, picture in zip((one, two, one), (*pictures, pictures[0]), strict=True):
+                assert display.show(image).wait(10)
+                assert (screen.pixels() == picture).all()
+            again = screen.paint(one, 3)
+            assert display.show(one).wait(10)
+            assert (screen.pixels() == again).all()
+
+    def test_a_part_of_a_larger_image(self, display, allocate):
+        """Strides and offsets crop, without a copy."""
+        width, height = (side + 64 for side in screen.SIZE)
+        with screen.image(allocate, size=(width, height)) as whole:
+            picture = screen.picture(7)
+            with whole.write() as (plane,):
+                plane[:] = 0xFF
+                plane[48 : 48 + screen.SIZE[1], 16 : 16 + screen.SIZE[0], :3] = picture[..., ::-1]
+            stride = whole.planes[0].stride
+            part = dmabuf.Image(
+                whole.buffers,
+                "XRGB8888",
+                *screen.SIZE,
+                strides=[stride],
+                offsets=[48 * stride + 16 * 4],
+            )
+            assert display.show(part).wait(10)
+            assert (screen.pixels() == picture).all()
+
+    @pytest.mark.needs("udmabuf")
+    def test_memory_of_a_memfd(self, display):
+        with screen.image(dmabuf.udmabuf.allocate) as image:
+            painted = screen.paint(image, 90)
+            assert display.show(image).wait(10)
+            assert (screen.pixels() == painted).all()
+
+    def test_its_own_dumb_buffer(self, display):
+        with display.create_dumb(*screen.SIZE, 32) as dumb, dumb.export() as buffer:
+            image = dmabuf.Image(buffer, "XRGB8888", *screen.SIZE, strides=dumb.pitch)
+            painted = screen.paint(image, 91)
+            assert display.show(image).wait(10)
+            assert (screen.pixels() == painted).all()
+
+    def test_the_size_of_the_image_whatever_was_before(self, display, allocate):
+        sizes = [mode.size for mode in display.connector.modes]
+        other = next(size for size in ((800, 600), (1024, 768)) if size in sizes)
+        with screen.image(allocate) as small, screen.image(allocate, size=other) as large:
+            for image in (small, large, small):
+                assert display.show(image).wait(10)
+                assert display.mode.size == (image.width, image.height)
+                assert screen.pixels().shape == (image.height, image.width, 3)
+
+    @pytest.mark.parametrize("atomic", [True, False])
+    def test_what_it_showed_before_once_the_display_is_closed(self, image, atomic):
+        before = screen.pixels()
+        with kms.Display(atomic=atomic) as display:
+            display.show(image).wait(10)
+            assert screen.pixels().shape == (image.height, image.width, 3)
+        after = screen.pixels()
+        assert after.shape == before.shape != (image.height, image.width, 3)
+        assert (after != before).mean() < 0.01  # a console may write, or blink
+
+
+class TestModes:
+    def test_a_mode_is_set_that_was_asked_for(self, display, allocate):
+        sizes = [mode.size for mode in display.connector.modes]
+        size = max(sizes, key=lambda size: (sizes.count(size), -size[0]))
+        modes = [mode for mode in display.connector.modes if mode.size == size]
+        with screen.image(allocate, size=size) as image:
+            for mode in modes:
+                assert display.show(image, mode=mode).wait(10)
+                assert display.mode == mode
+            assert display.show(image).wait(10)  # stays
+            assert display.mode == modes[-1]
+
+    def test_what_the_display_restores_is_what_was_there(self, image):
+        with kms.Display() as display:
+            before = crtc(display)
+            display.show(image).wait(10)
+            assert crtc(display) != before
+            path = display.path
+        with kms.Display(path) as display:
+            assert crtc(display) == before
+
+
+def crtc(display):
+    from dmabuf.devices import _kms
+
+    return _kms.get_crtc(display.fileno(), display._crtc)
 
 
 class TestMisuse:
     def test_what_is_no_display_is_refused(self):
-        with dmabuf.devices.drm.Vgem() as vgem:
-            nodes = [node for node in Path("/dev/dri").iterdir() if "D" in node.name]
-            for path in (vgem.path, *nodes):
-                with pytest.raises(OSError, match="is no display") as caught:
+        nodes = [*cards("vgem"), *Path("/dev/dri").glob("renderD*")]
+        assert len(nodes) >= 2
+        for path in nodes:
+            with pytest.raises(OSError, match=f"{path}.* is no display") as caught:
+                kms.Display(path)
+            assert caught.value.errno == errno.ENODEV
+        with pytest.raises(OSError, match="not a DRM device") as caught:
+            kms.Display("/dev/null")
+        assert caught.value.errno == errno.ENOTTY
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda display, image: display.show(image),
+            lambda display, image: display.connectors,
+            lambda display, image: display.planes,
+            lambda display, image: display.fileno(),
+            lambda display, image: display.import_buffer(image.buffers[0]),
+            lambda display, image: display.__enter__(),
+        ],
+    )
+    def test_a_closed_display_can_not_be_used(self, display, image, use):
+        display.close()
+        display.close()
+        with pytest.raises(ValueError, match=CLOSED):
+            use(display, image)
+        assert "[closed]" in repr(display)
+
+    def test_only_images_fences_and_modes_are_taken(self, display, image):
+        buffer = image.buffers[0]
+        for wrong in (None, buffer, buffer.fileno(), "image"):
+            with pytest.raises(TypeError, match=f"Image, not {type(wrong).__name__}"):
+                display.show(wrong)
+        for wrong in (0, -1, buffer, buffer.fileno(), "fence"):
+            with pytest.raises(TypeError, match=f"Fence, not {type(wrong).__name__}"):
+                display.show(image, wrong)
+        for wrong in ("640x480", screen.SIZE, 60):
+            with pytest.raises(TypeError, match=f"mode must be.*not {type(wrong).__name__}"):
+                display.show(image, mode=wrong)
+        assert display.mode is None
+
+    def test_a_format_that_the_plane_lacks_is_named_with_those_that_it_has(self, display, image):
+        for format in ("NV12", "R8", "SRGGB8"):
+            wrong = dmabuf.Image(image.buffers, format, *screen.SIZE)
+            with pytest.raises(dmabuf.RefusedError, match=f"can't show {format}.*XR24") as caught:
+                display.show(wrong)
+            assert caught.value.errno == errno.EINVAL
+
+    def test_a_modifier_that_the_plane_lacks_is_named(self, display, image):
+        tiled = dmabuf.Image(image.buffers, "XRGB8888", *screen.SIZE, modifier=1 << 56 | 1)
+        with pytest.raises(dmabuf.RefusedError, match="modifier 0x100000000000001, only") as caught:
+            display.show(tiled)
+        assert caught.value.errno == errno.EINVAL
+
+    @pytest.mark.parametrize("size", [(1, 1), (639, 480), (642, 480), (640, 482)])
+    def test_a_size_that_no_mode_has_is_named_with_those_there_are(self, display, allocate, size):
+        with screen.image(allocate, size=size) as image:
+            match = f"no mode for an image of {size[0]}x{size[1]} pixels, only for.*640x480"
+            with pytest.raises(dmabuf.RefusedError, match=match) as caught:
+                display.show(image)
+            assert caught.value.errno == errno.EINVAL
+            mode = display.connector.modes[0]
+            with pytest.raises(dmabuf.RefusedError, match=f"doesn't fill the mode {mode}"):
+                display.show(image, mode=mode)
+
+    def test_a_mode_that_the_driver_refuses_leaves_the_one_before(self, display, image):
+        assert display.show(image).wait(10)
+        mode = display.mode
+        wrong = bytearray(mode.timings)
+        wrong[4:14] = bytes(10)  # no pixels in a line
+        with pytest.raises(OSError, match=r"can't show <dmabuf\.Image") as caught:
+            display.show(image, mode=mode._replace(timings=bytes(wrong)))
+        assert caught.value.errno == errno.EINVAL
+        assert display.path in str(caught.value)
+        assert display.mode == mode
+        assert display.show(image).wait(10)
+
+    def test_a_layout_that_the_driver_refuses_says_so(self, display, image, monkeypatch):
+        """Image has looked at what it can; here it is the kernel that looks at the size."""
+        plane = image.planes[0]._replace(offset=4096)
+        monkeypatch.setattr(dmabuf.Image, "planes", (plane,))
+        with pytest.raises(OSError, match=r"no framebuffer of.*offset 4096") as caught:
+            display.show(image)
+        assert caught.value.errno == errno.EINVAL
+
+    def test_an_image_on_a_closed_buffer_is_refused_also_when_it_was_shown(
+        self, display, allocate, image
+    ):
+        with screen.image(allocate) as gone:
+            pass
+        with pytest.raises(ValueError, match="operation on a closed Buffer"):
+            display.show(gone)
+        assert display.show(image).wait(10)
+        image.buffers[0].close()
+        with pytest.raises(ValueError, match="operation on a closed Buffer"):
+            display.show(image)
+
+    def test_a_closed_fence_is_refused(self, display, image, pending):
+        fence = pending.fence.dup()
+        fence.close()
+        with pytest.raises(ValueError, match="operation on a closed Fence"):
+            display.show(image, fence)
+        assert display.show(image).wait(10)
+
+    @pytest.mark.needs("heap")
+    def test_a_driver_that_imports_nothing_says_so(self, image):
+        [path] = cards("virtio_gpu")
+        with kms.Display(path) as display:
+            with pytest.raises(OSError, match=f"{path}.*can't import"):
+                display.show(image)
+            assert display.mode is None
+
+
+class TestMaster:
+    def test_a_second_display_of_a_device_is_refused(self, display):
+        refused = pytest.raises(OSError, match=f"{display.path}.*another program is master")
+        for open_again in (lambda: kms.Display(display.path), kms.Display):
+            with refused as caught:
+                open_again()
+            assert caught.value.errno == errno.EBUSY
+            with refused:
+                in_child(open_again)
+
+    def test_it_is_free_again_once_the_first_is_closed(self, display, image):
+        path = display.path
+        display.close()
+        with kms.Display(path) as another:
+            assert another.show(image).wait(10)
+
+    def test_what_another_has_become_master_of_is_refused(self, display, image):
+        """As a desktop does on another virtual terminal."""
+        assert display.show(image).wait(10)
+        drop_master(display)
+        with kms.Display(display.path) as another:
+            with pytest.raises(PermissionError, match="another program has become") as caught:
+                display.show(image)
+            assert caught.value.errno == errno.EACCES
+            assert another.show(image).wait(10)
+            display.close()  # and leaves the other's picture
+            assert crtc(another).framebuffer
+            assert another.show(image).wait(10)
+
+    def test_without_rights_it_says_what_to_do(self, display):
+        path = display.path
+        display.close()
+        with pytest.raises(PermissionError, match="run as root, or put"):
+            in_child(lambda: kms.Display(path), user=NOBODY)
+
+    def test_a_child_leaves_its_parents_picture(self, display, image):
+        assert display.show(image).wait(10)
+        shown = crtc(display)
+        in_child(display.close)
+        assert crtc(display) == shown
+        assert display.show(image).wait(10)
+
+
+def drop_master(display):
+    import fcntl
+
+    fcntl.ioctl(display.fileno(), 0x641F)  # DRM_IOCTL_DROP_MASTER in include/uapi/drm/drm.h
+
+
+class TestLeaks:
+    def framebuffers(self, display):
+        minor = os.path.basename(display.path).removeprefix("card")
+        text = Path(f"/sys/kernel/debug/dri/{minor}/framebuffer").read_text()
+        return text.count("framebuffer[")
+
+    def test_an_image_has_one_framebuffer_however_often_it_is_shown(self, display, allocate):
+        before = self.framebuffers(display)
+        with screen.image(allocate) as one, screen.image(allocate) as two:
+            for image in (one, two) * 3:
+                assert display.show(image).wait(10)
+            with one.buffers[0].dup() as same:
+                assert display.show(dmabuf.Image(same, "XRGB8888", *screen.SIZE)).wait(10)
+            assert self.framebuffers(display) == before + 2
+            assert display._handles == {}
+
+    def test_framebuffers_go_with_their_buffers(self, display, allocate, image):
+        before = self.framebuffers(display)
+        assert display.show(image).wait(10)
+        for collected in (False, True):
+            buffer = allocate(1 << 21)
+            assert display.show(dmabuf.Image(buffer, "XRGB8888", *screen.SIZE)).wait(10)
+            if collected:
+                with pytest.warns(ResourceWarning):
+                    del buffer
+            else:
+                buffer.close()
+            assert display.show(image).wait(10)
+            assert self.framebuffers(display) == before + 2  # it was on the screen till now
+            assert display.show(image).wait(10)
+            assert self.framebuffers(display) == before + 1
+
+    def test_refused_images_leave_nothing(self, display, image, allocate):
+        before = self.framebuffers(display), display._handles
+        mode = display.connector.modes[0]
+        wrong = mode._replace(timings=bytes(len(mode.timings)), width=640, height=480)
+        for _ in range(3):
+            with pytest.raises(OSError, match="can't show"):
+                display.show(image, mode=wrong)
+        assert (self.framebuffers(display), display._handles) == (before[0] + 1, {})
+
+    def test_a_display_that_can_not_be_opened_leaves_nothing(self):
+        for path in (*cards("vgem"), "/dev/null", "/dev/dri/card99"):
+            for _ in range(3):
+                with contextlib.suppress(OSError):
                     kms.Display(path)
-                assert caught.value.errno == errno.ENODEV
-                assert str(path) in str(caught.value)
+
+    def test_a_collected_display_warns_and_closes(self, image):
+        display = kms.Display()
+        assert display.show(image).wait(10)
+        number = display.fileno()
+        with pytest.warns(ResourceWarning, match=f"unclosed Display with descriptor {number}"):
+            del display
+        assert not is_open(number)
+
+    def test_a_process_that_ends_leaves_the_screen_to_others(self, image):
+        def show():
+            display = kms.Display()
+            display.show(image).wait(10)
+            return display.path
+
+        path = in_child(show)
+        with kms.Display(path) as display:
+            assert display.show(image).wait(10)
+
+
+@pytest.mark.needs("own machine")
+class TestUnplugged:
+    @pytest.fixture
+    def unplugged(self, display):
+        """Give a function that takes the display's device away; it is back at the end."""
+        device = Path("/sys/class/drm", os.path.basename(display.path), "device").resolve()
+        driver = (device / "driver").resolve()
+        yield lambda: (driver / "unbind").write_text(device.name)
+        display.close()
+        if not (device / "driver").exists():
+            (driver / "bind").write_text(device.name)
+
+    @pytest.mark.parametrize("pending", [False, True])
+    def test_everything_says_that_it_is_gone_and_nothing_is_left(
+        self, display, allocate, unplugged, pending
+    ):
+        with screen.image(allocate) as one, screen.image(allocate) as two, Vgem() as vgem:
+            assert display.show(one).wait(10)
+            if pending:
+                with vgem.import_buffer(two.buffers[0]) as gem:
+                    fence = vgem.attach_fence(gem, dmabuf.Access.WRITE)
+                flip = display.show(two)
+                fence.signal()
+            unplugged()
+            if pending:
+                assert flip.wait(10)
+            for use in (
+                lambda: display.show(one),
+                lambda: display.show(two),
+                lambda: display.connectors,
+                lambda: display.planes,
+                lambda: display.import_buffer(two.buffers[0]),
+                lambda: kms.Display(display.path),
+            ):
+                with pytest.raises(OSError, match="No such") as caught:
+                    use()
+                assert caught.value.errno in (errno.ENODEV, errno.ENOENT)
+            display.close()

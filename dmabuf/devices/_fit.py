@@ -30,10 +30,12 @@ def require_showable(plane: Plane, image: Image) -> None:
 
 
 def choose_mode(connector: Connector, image: Image, wanted: Mode | None) -> Mode:
-    """Return the mode that is wanted, or the best one of an image's size; RefusedError."""
+    """Return the mode that is wanted, or the best one of an image's size; RefusedError if none."""
     size = image.width, image.height
     pixels = f"an image of {size[0]}x{size[1]} pixels"
     if wanted is not None:
+        if not isinstance(wanted, Mode):
+            raise TypeError(f"mode must be one of a connector's, not {type(wanted).__name__}")
         if wanted.size != size:
             raise RefusedError(errno.EINVAL, f"{pixels} doesn't fill the mode {wanted}")
         return wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 import time
@@ -29,6 +30,16 @@ class OutFence(Fence):
         super().__del__()
 
 
+class Pending:
+    """What is known of a flip that was handed to the kernel."""
+
+    __slots__ = ("event", "fence")
+
+    def __init__(self) -> None:
+        self.fence: Fence | None = None
+        self.event: _kms.Event | None = None
+
+
 class Flip:
     """An image that `Display.show` has handed to the kernel.
 
@@ -36,125 +47,137 @@ class Flip:
     written again. Thread-safe. `await flip` waits in asyncio.
     """
 
-    __slots__ = ("__weakref__", "_display", "_event", "_fence")
+    __slots__ = ("_display", "_pending")
 
-    def __init__(self, display: Display, fence: Fence | None) -> None:
+    def __init__(self, display: Display, pending: Pending) -> None:
         self._display = display
-        self._fence = fence
-        self._event: _kms.Event | None = None
+        self._pending = pending
 
     @property
     def fence(self) -> Fence:
-        """The out-fence: signals when the flip is done. It needs no close.
+        """The out-fence: signals when the flip is done. It needs no close, but may be closed.
 
         Hand it to whoever fills the buffers of the image before. UnsupportedError (EOPNOTSUPP) on a
         display that is not atomic. Follows OUT_FENCE_PTR in drivers/gpu/drm/drm_atomic_uapi.c.
         """
-        if self._fence is None:
+        fence = self._pending.fence
+        if fence is None:
             text = f"{self._display!r} gives no fences: its driver is not atomic; use wait()"
             raise UnsupportedError(errno.EOPNOTSUPP, text)
-        return self._fence
+        return fence
 
     @property
     def done(self) -> bool:
         """Whether the image is on the screen."""
-        if self._event is None and self._fence is not None:
-            return self._fence.signaled
-        if self._event is None:
-            self._display._read_events()
-        return self._event is not None
+        fence = self._open_fence()
+        return self._event() is not None if fence is None else fence.signaled
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is done, `timeout` seconds at the most; False on a time-out.
 
         By poll(2); the GIL is released, and a signal handler that raises gets out.
         """
-        if self._event is not None:
-            return True
-        if self._fence is not None:
-            return self._fence.wait(timeout)
-        return self._display._wait_for(self, timeout)
+        fence = self._open_fence()
+        if fence is None:
+            return self._display._events.wait(self._display, self._pending, timeout)
+        return fence.wait(timeout)
 
     def __await__(self) -> Generator[object, None, None]:
-        """Wait in the running asyncio event loop."""
-        if self._fence is not None:
-            return self._fence.__await__()
-        return self._display._awaited(self).__await__()
+        """Wait in the running asyncio event loop, on its selector."""
+        fence = self._open_fence()
+        if fence is None:
+            return self._display._events.ready(self._display, self._pending).__await__()
+        return fence.__await__()
+
+    def _open_fence(self) -> Fence | None:
+        """Return the fence to wait for, which no other thread can take away as it can an event."""
+        fence = self._pending.fence
+        return None if fence is None or fence.closed else fence
 
     @property
     def sequence(self) -> int | None:
         """The number of the frame that it began with; None before. 0 if the driver counts none."""
-        event = self._happened()
+        event = self._event()
         return None if event is None else event.sequence
 
     @property
     def timestamp(self) -> float | None:
         """When that frame began, in `time.monotonic()` seconds; None before."""
-        event = self._happened()
+        event = self._event()
         return None if event is None else event.timestamp
 
-    def _happened(self) -> _kms.Event | None:
-        if self._event is None and not self._display.closed:
-            self._display._read_events()
-        return self._event
+    def _event(self) -> _kms.Event | None:
+        if self._pending.event is None and not self._display.closed:
+            self._display._events.read(self._display)
+        return self._pending.event
 
     def __repr__(self) -> str:
-        if self._event is None:
-            return f"<dmabuf.devices.kms.Flip of {self._display.path}>"
-        about = f"sequence={self._event.sequence} timestamp={self._event.timestamp:.6f}"
-        return f"<dmabuf.devices.kms.Flip of {self._display.path} {about}>"
+        about = f"<dmabuf.devices.kms.Flip of {self._display.path}"
+        event = self._pending.event
+        if event is None:
+            return f"{about}>"
+        return f"{about} sequence={event.sequence} timestamp={event.timestamp:.6f}>"
 
 
 class Events:
-    """The events of one open device, read by whoever waits for one, on behalf of all."""
+    """The events of one open device, read by whoever waits for one, on behalf of all.
 
-    def __init__(self, owner: Descriptor) -> None:
-        self._owner = owner
+    One thread at a time reads. It may wait for that; whoever else would read only leaves it to it.
+    """
+
+    def __init__(self) -> None:
         self._reading = threading.Lock()
-        self._flips: dict[int, Flip] = {}
+        self._cookies = itertools.count(1)
+        self._expected: dict[int, Pending] = {}
 
-    def expect(self, cookie: int, flip: Flip) -> None:
-        """Keep a flip until its event is read."""
-        self._flips[cookie] = flip
+    def expect(self, pending: Pending) -> int:
+        """Keep a flip until its event is read, and return what the event knows it by."""
+        cookie = next(self._cookies)
+        self._expected[cookie] = pending
+        return cookie
 
-    def read(self) -> None:
-        """Read what is there, without waiting; a thread that waits does so itself."""
+    def forget(self, cookie: int) -> None:
+        """Drop a flip that the kernel didn't take."""
+        del self._expected[cookie]
+
+    def read(self, owner: Descriptor) -> None:
+        """Read what is there, without waiting."""
         if self._reading.acquire(blocking=False):
             try:
-                self._read()
+                self._read(owner)
             finally:
                 self._reading.release()
 
-    def wait(self, flip: Flip, timeout: float | None) -> bool:
+    def wait(self, owner: Descriptor, pending: Pending, timeout: float | None) -> bool:
         """Wait for a flip's event; False on a time-out."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while flip._event is None:
+        while pending.event is None:
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             if not self._reading.acquire(timeout=-1 if left is None else left):
                 return False
             try:
-                if flip._event is None and not _wait.wait(self._owner, _wait.READABLE, left):
+                if pending.event is None and not _wait.wait(owner, _wait.READABLE, left):
                     return False
-                self._read()
+                self._read(owner)
             finally:
                 self._reading.release()
         return True
 
-    async def ready(self, flip: Flip) -> None:
+    async def ready(self, owner: Descriptor, pending: Pending) -> None:
         """Wait for a flip's event in the running event loop."""
-        self.read()
-        while flip._event is None:
-            await _wait.ready(self._owner, _wait.READABLE)
-            self.read()
+        self.read(owner)
+        while pending.event is None:
+            await _wait.ready(owner, _wait.READABLE)
+            self.read(owner)
 
-    def _read(self) -> None:
-        with Hold(self._owner) as number:
+    def _read(self, owner: Descriptor) -> None:
+        with Hold(owner) as number:
             while True:
                 try:
                     data = os.read(number, _kms.EVENTS_BYTES)
                 except BlockingIOError:
                     break
                 for event in _kms.flip_events(data):
-                    if flip := self._flips.pop(event.cookie, None):
-                        flip._event = event
-        _wait.wake(self._owner, _wait.READABLE)
+                    if pending := self._expected.pop(event.cookie, None):
+                        pending.event = event
+        _wait.wake(owner, _wait.READABLE)

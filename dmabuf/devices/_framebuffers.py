@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import weakref
-from collections.abc import Collection
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,12 +31,11 @@ class Framebuffer(NamedTuple):
 class Framebuffers:
     """The framebuffers of one open display, by what they show."""
 
-    def __init__(self, device: Device, *, with_modifiers: bool) -> None:
-        self._device = device
+    def __init__(self, *, with_modifiers: bool) -> None:
         self._with_modifiers = with_modifiers
         self._kept: dict[object, Framebuffer] = {}
 
-    def get(self, fd: int, image: Image) -> int:
+    def get(self, device: Device, fd: int, image: Image) -> int:
         """Return the framebuffer of an image, made when it or its like is first shown.
 
         The kernel's framebuffer keeps the memory, so the handles are given back at once.
@@ -49,15 +47,15 @@ class Framebuffers:
         key = code, image.width, image.height, image.modifier, places
         framebuffer = self._kept.get(key)
         if framebuffer is None or not framebuffer.is_used():
-            number = self._add(fd, image, code) if framebuffer is None else framebuffer.number
+            number = self._add(device, fd, image) if framebuffer is None else framebuffer.number
             framebuffer = Framebuffer(number, tuple(map(weakref.ref, image.buffers)))
             self._kept[key] = framebuffer
         return framebuffer.number
 
-    def _add(self, fd: int, image: Image, code: int | None) -> int:
+    def _add(self, device: Device, fd: int, image: Image) -> int:
         with ExitStack() as stack:
             handles = {
-                buffer: stack.enter_context(self._device.import_buffer(buffer)).handle
+                buffer: stack.enter_context(device.import_buffer(buffer)).handle
                 for buffer in image.buffers
             }
             planes = [
@@ -66,21 +64,20 @@ class Framebuffers:
             ]
             modifier = image.modifier if self._with_modifiers else None
             try:
-                return _kms.add_framebuffer(
-                    fd, (image.width, image.height), code or 0, planes, modifier
-                )
+                size = image.width, image.height
+                return _kms.add_framebuffer(fd, size, image.format.drm or 0, planes, modifier)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                text = f"{self._device.path} ({self._device.driver}) makes no framebuffer of"
+                text = f"{device.path} ({device.driver}) makes no framebuffer of"
                 layout = ", ".join(f"stride {p.stride} offset {p.offset}" for p in image.planes)
                 raise os_error(
                     errno.EINVAL, f"{text} {image!r}: check its alignment ({layout})"
                 ) from None
 
-    def forget(self, fd: int, shown: Collection[int]) -> None:
-        """Give those back whose buffers were closed or collected, but for what is shown."""
+    def forget(self, fd: int, *, but: int) -> None:
+        """Give those back whose buffers were closed or collected, but for the one on the screen."""
         for key, framebuffer in list(self._kept.items()):
-            if framebuffer.number not in shown and not framebuffer.is_used():
+            if framebuffer.number != but and not framebuffer.is_used():
                 del self._kept[key]
                 _kms.remove_framebuffer(fd, framebuffer.number)

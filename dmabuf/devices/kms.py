@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import threading
 import time
@@ -17,7 +16,7 @@ from dmabuf.buffer import Buffer
 from dmabuf.devices import _drm, _kms
 from dmabuf.devices._commits import Atomic, Legacy, Pipeline
 from dmabuf.devices._fit import choose_mode, require_showable
-from dmabuf.devices._flips import Events, Flip, OutFence
+from dmabuf.devices._flips import Events, Flip, OutFence, Pending
 from dmabuf.devices._framebuffers import Framebuffers
 from dmabuf.devices._outputs import (
     Connector,
@@ -60,7 +59,6 @@ class Display(Device):
     __slots__ = (
         "_commit",
         "_connector",
-        "_cookies",
         "_crtc",
         "_events",
         "_framebuffers",
@@ -111,13 +109,12 @@ class Display(Device):
         ids = {name: number for name, (number, _) in properties.items()}
         self._commit = Atomic(fd, pipeline, ids) if atomic else Legacy(pipeline)
         has_modifiers = bool(_drm.get_cap(fd, _drm.DRM_CAP_ADDFB2_MODIFIERS))
-        self._framebuffers = Framebuffers(self, with_modifiers=has_modifiers)
-        self._events = Events(self)
-        self._cookies = itertools.count(1)
+        self._framebuffers = Framebuffers(with_modifiers=has_modifiers)
+        self._events = Events()
         self._showing = threading.RLock()
         self._mode: Mode | None = None
-        self._pending: Flip | None = None
-        self._shown: list[int] = []
+        self._pending: Pending | None = None
+        self._shown = 0
         self._restored = _kms.get_crtc(fd, self._crtc)
 
     def _require_display(self, fd: int) -> None:
@@ -224,38 +221,40 @@ class Display(Device):
         with Hold(self) as fd:
             while True:
                 with self._showing:
-                    pending = self._pending
-                    if pending is None or pending.done:
+                    before = Flip(self, self._pending) if self._pending else None
+                    if before is None or before.done:
                         return self._flip(fd, image, fence, wanted, deadline)
-                if not pending.wait(None if deadline is None else deadline - time.monotonic()):
+                if not before.wait(None if deadline is None else deadline - time.monotonic()):
                     what = f"{self.path}: the flip before is still pending, for its fence or the"
                     raise os_error(errno.EBUSY, f"{what} next frame; wait for it")
 
     def _flip(
         self, fd: int, image: Image, fence: Fence | None, mode: Mode, deadline: float | None
     ) -> Flip:
-        self._events.read()
-        self._framebuffers.forget(fd, self._shown)
+        self._require_open()
+        self._events.read(self)
+        self._framebuffers.forget(fd, but=self._shown)
         changed = None if mode == self._mode else mode
-        framebuffer = self._framebuffers.get(fd, image)
-        cookie = next(self._cookies)
+        framebuffer = self._framebuffers.get(self, fd, image)
+        if not self.atomic:
+            self._hand_over(image, fence, deadline, waits=changed is not None)
+        pending = Pending()
+        cookie = self._events.expect(pending)
         try:
             if isinstance(self._commit, Atomic):
                 with contextlib.ExitStack() as stack:
-                    in_fence = stack.enter_context(Hold(fence)) if fence else None
+                    in_fence = stack.enter_context(Hold(fence)) if fence is not None else None
                     out_fence = self._commit.flip(fd, framebuffer, changed, in_fence, cookie)
-                flip = Flip(self, OutFence._exported(out_fence))
+                pending.fence = OutFence._exported(out_fence)
             else:
-                self._hand_over(image, fence, deadline, waits=changed is not None)
                 self._commit.flip(fd, framebuffer, changed, cookie)
-                flip = Flip(self, None)
-        except OSError as error:
+        except BaseException as error:
+            self._events.forget(cookie)
             raise self._explained(error, image) from None
-        self._events.expect(cookie, flip)
-        self._pending = flip
+        self._pending = pending
         self._mode = mode
-        self._shown = [*self._shown[-1:], framebuffer]
-        return flip
+        self._shown = framebuffer
+        return Flip(self, pending)
 
     def _hand_over(
         self, image: Image, fence: Fence | None, deadline: float | None, *, waits: bool
@@ -269,7 +268,7 @@ class Display(Device):
                 text = f"{self.path} sets a mode only for an image that is ready; {image!r} is not"
                 raise os_error(errno.EBUSY, text)
 
-    def _explained(self, error: OSError, image: Image) -> OSError:
+    def _explained(self, error: BaseException, image: Image) -> BaseException:
         """Return the error of a show with what it means."""
         reasons = {
             errno.EACCES: "another program has become master of it",
@@ -277,7 +276,7 @@ class Display(Device):
             errno.ENODEV: "it is gone; close it",
             errno.EINVAL: f"its driver can't show {image!r}",
         }
-        if error.errno not in reasons:
+        if not isinstance(error, OSError) or error.errno not in reasons:
             return error
         reason = reasons[error.errno]
         return os_error(error.errno, f"{self.path} ({self.driver}): {reason} ({error.args[1]})")
@@ -288,10 +287,16 @@ class Display(Device):
         Nothing is restored by a forked child, when another program has become master, or when the
         device is gone.
         """
-        if not (self.closed or self._forked):
-            with self._showing, contextlib.suppress(ValueError), Hold(self) as fd:
-                self._restore(fd)
-        super().close()
+        try:
+            if not (self.closed or self._forked):
+                with self._showing, contextlib.suppress(ValueError), Hold(self) as fd:
+                    self._restore(fd)
+        finally:
+            super().close()
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._pending, self._events = None, Events()  # their fences
 
     def _restore(self, fd: int) -> None:
         if self._mode is None:
@@ -305,23 +310,12 @@ class Display(Device):
                 if error.errno in (errno.ENODEV, errno.EACCES):
                     raise
                 _kms.set_crtc(fd, self._crtc, [], _kms.OFF)  # its framebuffer has gone
-            self._events.read()
+            self._events.read(self)
 
     def __repr__(self) -> str:
         state = "[closed]" if self.closed else f"fd={self._number}"
         monitor = f" {self._connector.name}" if hasattr(self, "_connector") else ""
         return f"<dmabuf.devices.kms.Display {self.path} {self.driver}{monitor} {state}>"
-
-    # What a flip without a fence asks of its display.
-
-    def _read_events(self) -> None:
-        self._events.read()
-
-    def _wait_for(self, flip: Flip, timeout: float | None) -> bool:
-        return self._events.wait(flip, timeout)
-
-    async def _awaited(self, flip: Flip) -> None:
-        await self._events.ready(flip)
 
 
 def _check(image: Image, fence: Fence | None) -> None:
@@ -353,9 +347,11 @@ def _find_display() -> str:
                     return display.path
                 refusals.append(f"{node} ({display.driver}) imports no buffers")
         except OSError as error:
+            if error.errno in (errno.EBUSY, errno.EACCES, errno.EPERM):
+                raise  # it could be the one
             refusals.append(error.args[1])
-    causes = "; ".join(refusals) or f"nothing in {_NODES}"
-    raise os_error(errno.ENODEV, f"no display here that could be used: {causes}")
+    causes = "; ".join(refusals) or f"there is no node in {_NODES}"
+    raise os_error(errno.ENODEV, f"no display that could be used: {causes}")
 
 
 def _imports(display: Display) -> bool:
