@@ -36,7 +36,7 @@ test-native: $(EQUIPPED)
 
 # What is about this machine and no kernel: the layouts, and the virtual machine itself.
 test-outside: $(EQUIPPED)
-	$(PYTEST) tests/test_uapi.py
+	$(PYTEST) tests/test_uapi.py tests/test_vm.py
 
 test-kernels: $(EQUIPPED)
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)

@@ -19,6 +19,7 @@ import dmabuf
 from dmabuf.devices.drm import GemBuffer, Vgem
 from dmabuf.devices.kms import Display
 
+VM_CACHE = Path(os.environ.get("DMABUF_VM_CACHE") or Path.home() / ".cache/dmabuf-vm")
 BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 INJECTED = "/sys/kernel/debug/failslab"
 
@@ -29,6 +30,10 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "bufinfo": (BUFINFO.exists, "debugfs, and root to read it"),
     "root": (lambda: os.geteuid() == 0, "root"),
     "outside": (lambda: not IN_OUR_MACHINE, "the machine that the virtual one runs on"),
+    "stock kernel": (
+        lambda: (VM_CACHE / "linux-6.12").is_dir(),
+        "Linux 6.12 in the cache of scripts/vm (scripts/vm -- true)",
+    ),
     "own machine": (lambda: IN_OUR_MACHINE, "our own virtual machine, which may be meddled with"),
     "no heap": (lambda: not os.path.exists("/sys/class/dma_heap"), "a kernel without heaps"),
     "no udmabuf": (

@@ -7,6 +7,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
+
+from vmlib.failure import Failure
+from vmlib.processes import say
 
 
 def get(name: str, make: Callable[[Path], None]) -> Path:
@@ -14,7 +18,6 @@ def get(name: str, make: Callable[[Path], None]) -> Path:
     folder = path(name)
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         if not folder.is_dir():
             _remove_unfinished(folder)
@@ -40,9 +43,22 @@ def path(name: str) -> Path:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     # A lock for each folder: a kernel that is being built holds up nobody but its own users.
-    with open(f"{folder}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock_file(folder) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process that makes {folder}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _lock_file(folder: Path) -> TextIO:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return open(f"{folder}.lock", "w")
+    except OSError as error:
+        cause = f"{folder} is missing and can't be made: {error.strerror}"
+        raise Failure(f"{cause}; name another cache in DMABUF_VM_CACHE") from None
 
 
 def _remove_unfinished(folder: Path) -> None:

@@ -17,6 +17,13 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def open_standard_streams() -> None:
+    """Open what the caller has closed: its number would go to a file that a child then misses."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+
+
 def path() -> str:
     """The folders of programs, with those of root's that an ordinary user's PATH lacks."""
     return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
