@@ -47,6 +47,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "sw_sync": (lambda: os.path.exists(dmabuf.sw_sync.PATH), "sw_sync (CONFIG_SW_SYNC), and root"),
     "no sw_sync": (lambda: not os.path.exists(dmabuf.sw_sync.PATH), "a kernel without sw_sync"),
     "vivid": (lambda: os.path.isdir("/sys/bus/platform/drivers/vivid"), "vivid (modprobe vivid)"),
+    "vim2m": (lambda: os.path.isdir("/sys/bus/platform/drivers/vim2m"), "vim2m (modprobe vim2m)"),
     "gstreamer": (
         lambda: bool(glob.glob("/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib")),
         "GStreamer for the distribution's Python (see the Makefile)",
@@ -78,7 +79,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
 RELEASE = tuple(map(int, re.match(r"(\d+)\.(\d+)", os.uname().release).groups()))
 LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/lab-kernel.config
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
-_STOCK = {"outside", "sw_sync", "CMA heap", "injected failures"}
+_STOCK = {"outside", "sw_sync", "vim2m", "CMA heap", "injected failures"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},

@@ -41,6 +41,13 @@ class Memory(IntFlag):
     """Buffers of others are imported."""
 
 
+_CAUSES = {
+    errno.ENODEV: "the device has gone, unplugged or unbound from its driver; close it",
+    errno.EBUSY: "its buffers are in use; leave its stream, or end the program that has one",
+    errno.EFAULT: "it can't reach this memory; try that of a CMA heap, or its own",
+}
+
+
 class V4l2Info(NamedTuple):
     """What a node says of itself."""
 
@@ -277,12 +284,10 @@ class _Use(Hold):
         trace: TracebackType | None,
     ) -> None:
         self.drop()
-        if not isinstance(error, OSError) or isinstance(error, RefusedError):
+        if not isinstance(error, OSError) or isinstance(error, RefusedError | BlockingIOError):
             return
-        tried = f"{self._owner.path}: can't {self._what}"
-        if error.errno == errno.ENODEV:
-            gone = "the device has gone, unplugged or unbound from its driver; close it"
-            raise os_error(errno.ENODEV, f"{tried}: {gone}") from error
-        if error.errno == errno.EBUSY:
-            busy = "its buffers are in use; leave its stream first, or end the program that has it"
-            raise os_error(errno.EBUSY, f"{tried}: {busy}") from error
+        number = error.errno
+        if number is None:
+            return  # a signal handler's
+        what = _CAUSES.get(number, str(error.strerror).removeprefix(f"{os.strerror(number)}: "))
+        raise os_error(number, f"{self._owner.path}: can't {self._what}: {what}") from error

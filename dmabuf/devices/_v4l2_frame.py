@@ -188,8 +188,7 @@ class Frame:
         """
         slot = self._take()
         try:
-            slot.wait(self._stream._access)
-            self._stream._queue_slot(slot, self._used, self._timestamp)
+            self._stream._give(slot, self._used, self._timestamp)
         except BaseException:
             self._kept.append(slot)
             raise
@@ -213,8 +212,7 @@ class Frame:
         slot = self._left(error)
         if slot is not None:
             try:
-                slot.wait(self._stream._access)
-                self._stream._queue_slot(slot, self._used, self._timestamp)
+                self._stream._give(slot, self._used, self._timestamp)
             except BaseException:
                 self._stream._abandon(slot)
                 raise
@@ -232,8 +230,7 @@ class Frame:
         slot = self._left(error)
         if slot is not None:
             try:
-                await slot.ready(self._stream._access)
-                self._stream._queue_slot(slot, self._used, self._timestamp)
+                await self._stream._give_later(slot, self._used, self._timestamp)
             except BaseException:
                 self._stream._abandon(slot)
                 raise

@@ -275,8 +275,8 @@ class Stream:
         """Return the next frame, which is the caller's until given back: `with frame`.
 
         Waits `timeout` seconds at the most: TimeoutError. ValueError once the stream is over.
-        OSError (ENODEV) if the device has gone (before Linux 5.16 not while it waits), EIO if it
-        has failed, BrokenPipeError (EPIPE) after a codec's last frame.
+        OSError (ENODEV) if the device has gone, EIO if it has failed, BrokenPipeError (EPIPE) after
+        a codec's last frame.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -334,8 +334,28 @@ class Stream:
         """Take a slot back that no frame has any more. Called by finalizers."""
         self._abandoned.append(slot)
 
+    def _give(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> None:
+        """Give the device a slot once it may have the buffers; nothing once the stream is over."""
+        try:
+            if self.running:
+                slot.wait(self._access)
+                self._queue_slot(slot, bytes_used, timestamp)
+        except ValueError:
+            if self.running:
+                raise  # else the stream has closed its buffers
+
+    async def _give_later(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> None:
+        """Give, and wait in asyncio."""
+        try:
+            if self.running:
+                await slot.ready(self._access)
+                self._queue_slot(slot, bytes_used, timestamp)
+        except ValueError:
+            if self.running:
+                raise
+
     def _queue_slot(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> None:
-        """Give the device a slot; nothing once the stream is over."""
+        """Give the device a slot now; nothing once the stream is over."""
         with contextlib.ExitStack() as stack:
             parts = [
                 (stack.enter_context(Hold(buffer)), buffer.size, used, 0)
