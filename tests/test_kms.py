@@ -292,7 +292,7 @@ class TestMisuse:
             display.show(image, fence)
         assert display.show(image).wait(10)
 
-    @pytest.mark.needs("heap")
+    @pytest.mark.needs("own machine")
     def test_a_driver_that_imports_nothing_says_so(self, image):
         [path] = cards("virtio_gpu")
         with kms.Display(path) as display:
