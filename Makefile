@@ -36,6 +36,7 @@ test-native: $(EQUIPPED)
 
 # What is about this machine and no kernel: the layouts, and the virtual machine itself.
 test-outside: $(EQUIPPED)
+	scripts/vm -- true # or the tests would skip what is not fetched yet
 	$(PYTEST) tests/test_uapi.py tests/test_vm.py
 
 test-kernels: $(EQUIPPED)
@@ -65,7 +66,7 @@ uapi: $(EQUIPPED)
 
 # One pure wheel, or the package has grown something that must be compiled.
 wheel: $(EQUIPPED)
-	rm -rf build/wheel
+	rm -rf build
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	ls build/wheel/dmabuf-*-py3-none-any.whl
 
