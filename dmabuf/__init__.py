@@ -16,7 +16,7 @@ from dmabuf.fence import Fence, FenceInfo, FencePoint, FenceStatus
 from dmabuf.heap import Heap, HeapInfo, allocate, heaps
 
 if TYPE_CHECKING:
-    from dmabuf import image
+    from dmabuf import devices, image
     from dmabuf.image import Image
 
 __version__ = "0.1.0"
@@ -38,6 +38,7 @@ __all__ = [
     "RefusedError",
     "UnsupportedError",
     "allocate",
+    "devices",
     "heaps",
     "image",
     "sw_sync",
@@ -46,11 +47,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import images when they are first used: their table would slow every start."""
-    if name not in ("Image", "image"):
+    """Import images and devices when they are first used: they would slow every start."""
+    if name not in ("Image", "devices", "image"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "devices":
+        return import_module("dmabuf.devices")
     module = import_module("dmabuf.image")
     globals()["Image"] = module.Image
     return globals()[name]

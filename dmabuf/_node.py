@@ -88,11 +88,13 @@ def _missing(path: str, kind: Kind) -> OSError:
     name = os.path.basename(path)
     listed = f"/sys/class/{kind.subsystem}"
     usual = os.path.dirname(path) in ("/dev", f"/dev/{kind.subsystem}")
-    if usual and os.path.exists(f"{listed}/{name}"):
+    in_dri = os.path.dirname(path) == "/dev/dri"  # the drm class has a folder of another name
+    if (usual or in_dri) and os.path.exists(f"{listed}/{name}"):
         what = f"the kernel has this {kind.what}, but the node is not here; pass it into the"
         return os_error(errno.ENOENT, f"{path}: {what} container (--device {path})")
     if kind.subsystem != "misc" and os.path.isdir(listed):
-        there = ", ".join(sorted(os.listdir(listed))) or f"none; {kind.remedy}"
+        nodes = [node for node in os.listdir(listed) if os.path.exists(f"{listed}/{node}/dev")]
+        there = ", ".join(sorted(nodes)) or f"none; {kind.remedy}"
         return os_error(errno.ENOENT, f"{path}: no such {kind.what}; the kernel has: {there}")
     if usual:
         release = os.uname().release

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pickle
 import re
@@ -15,6 +16,8 @@ from typing import TypeVar
 # What no machine has, and what a careless conversion to the kernel's u64 would make small again.
 ABSURD = (1 << 40, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 4096)
 NOBODY = 65534
+# include/uapi/linux/sched.h and mount.h
+_CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 1 << 14, 1 << 18
 
 _Result = TypeVar("_Result")
 
@@ -61,6 +64,19 @@ def _outcome(function: Callable[[], object]) -> bytes:
         return pickle.dumps((function(), None))
     except BaseException as error:
         return pickle.dumps((None, error))
+
+
+def without_nodes(folder: str, function: Callable[[], _Result]) -> _Result:
+    """Return what a function returns in a child for which a folder of /dev is empty."""
+
+    def hidden() -> _Result:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(_CLONE_NEWNS) == 0
+        assert libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) == 0
+        assert libc.mount(b"none", folder.encode(), b"tmpfs", 0, None) == 0
+        return function()
+
+    return in_child(hidden)
 
 
 def opened_paths(function: Callable[[], object]) -> list[str]:

@@ -12,6 +12,7 @@ from conftest import descriptors
 import dmabuf
 import dmabuf.cli.alloc
 import dmabuf.cli.check
+import dmabuf.cli.devices
 import dmabuf.cli.list
 from dmabuf.cli import contents, main
 
@@ -332,6 +333,37 @@ class TestFilling:
         answer.fails(1, "buffer 1 differs at offset 4194309 (0x400005): expected 0xaa, found 0x33")
 
 
+class TestListOfDevices:
+    def test_each_node_has_a_line(self, run):
+        answer = run("list", "--devices")
+        assert (answer.status, answer.err) == (0, "")
+        for device in dmabuf.devices.find():
+            assert re.search(rf"^{device.kind} +{device.path} ", answer.out, re.MULTILINE)
+            assert re.search(rf"^{device.path} +crw.* (yes|no)$", answer.out, re.MULTILINE)
+
+    @pytest.mark.needs("vgem", "root")
+    def test_it_says_what_they_can(self, run):
+        out = run("list", "--devices").out
+        assert re.search(r"^drm +/dev/dri/card\d+ +vgem +imports, exports, dumb$", out, re.M)
+        assert re.search(r"^/dev/dri/renderD\d+ +crw.* yes$", out, re.MULTILINE)
+
+    @pytest.mark.needs("vivid", "root")
+    def test_it_says_what_cameras_can(self, run):
+        out = run("list", "--devices").out
+        assert re.search(r"^v4l2 +/dev/video\d+ +vivid +capture, MMAP, .*DMABUF$", out, re.M)
+
+    @pytest.mark.needs("vgem", "root", "own machine")
+    def test_it_says_once_a_kind_what_would_open_them(self, run, unprivileged):
+        answer = run("list", "--devices")
+        assert (answer.status, answer.err) == (0, "")
+        reasons = [line for line in answer.out.splitlines() if ": Permission denied: " in line]
+        kinds = [line.split(":")[0] for line in reasons]
+        assert len(kinds) == len(set(kinds))
+        (reason,) = [line for line in reasons if line.startswith("drm: ")]
+        assert "/dev/dri/card0 is crw" in reason
+        assert "join the group video" in reason
+
+
 MISUSE = [
     ("64MB", "decimal or binary"),
     ("0", "at least 1 byte"),
@@ -340,6 +372,9 @@ MISUSE = [
     ("check 64M", "unrecognized"),
     ("list 64M", "unrecognized"),
     ("list --count 2", "unrecognized"),
+    ("list --device", "unrecognized"),
+    ("--devices", "unrecognized"),
+    ("64M --devices", "unrecognized"),
     ("64M 64M", "unrecognized"),
     ("--bogus", "--bogus"),
     ("64M --bogus", "--bogus"),

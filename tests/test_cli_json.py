@@ -95,8 +95,8 @@ def run(capfd):
 
 class TestManual:
     def test_the_examples_are_valid(self):
-        assert len(EXAMPLES) == 5
-        assert [faults(example, SCHEMA) for example in EXAMPLES] == [[]] * 5
+        assert len(EXAMPLES) == 6
+        assert [faults(example, SCHEMA) for example in EXAMPLES] == [[]] * 6
 
     @pytest.mark.parametrize(
         "change",
@@ -137,6 +137,13 @@ class TestDocuments:
         status, document = run("list")
         assert status == 0
         assert (document["exporters"] != []) == WORKING
+
+    def test_list_of_devices(self, run):
+        status, document = run("list", "--devices")
+        assert status == 0
+        kinds = [device["kind"] for device in document["devices"]]
+        assert kinds == sorted(kinds, key=["heap", "udmabuf", "drm", "v4l2"].index)
+        assert ("heap" in kinds or "udmabuf" in kinds) == WORKING
 
     @pytest.mark.needs("heap", "root")
     def test_alloc(self, run):

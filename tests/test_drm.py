@@ -1,7 +1,6 @@
 """DRM devices: attaching to buffers, and vgem's fences."""
 
 import contextlib
-import ctypes
 import errno
 import itertools
 import os
@@ -12,7 +11,7 @@ import threading
 import pytest
 from conftest import BUFINFO
 from fences import is_open
-from process import NOBODY, descriptors_left, in_child
+from process import NOBODY, descriptors_left, in_child, without_nodes
 
 import dmabuf
 from dmabuf import Access
@@ -21,8 +20,6 @@ from dmabuf.devices.drm import Device, Vgem
 
 READ, WRITE, READ_WRITE = Access.READ, Access.WRITE, Access.READ_WRITE
 CLOSE = "operation on a closed"
-# include/uapi/linux/sched.h and mount.h
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 1 << 14, 1 << 18
 
 
 def attached(buffer) -> list[str]:
@@ -51,19 +48,6 @@ def as_it_returns(function, act):
         yield
     finally:
         sys.setprofile(None)
-
-
-def without_drm(function):
-    """Return what a function returns in a child whose /dev/dri is empty."""
-
-    def hidden():
-        libc = ctypes.CDLL(None, use_errno=True)
-        assert libc.unshare(CLONE_NEWNS) == 0
-        assert libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
-        assert libc.mount(b"none", b"/dev/dri", b"tmpfs", 0, None) == 0
-        return function()
-
-    return in_child(hidden)
 
 
 @pytest.mark.needs("vgem")
@@ -389,10 +373,10 @@ class TestVgemFence:
 class TestWithoutVgem:
     def test_it_says_how_to_get_it(self):
         with pytest.raises(dmabuf.UnsupportedError, match="modprobe vgem") as caught:
-            without_drm(Vgem)
+            without_nodes("/dev/dri", Vgem)
         assert caught.value.errno == errno.ENODEV
         assert "CONFIG_DRM_VGEM" in str(caught.value)
 
     def test_a_path_that_is_gone_is_named(self, device):
         with pytest.raises(FileNotFoundError, match=device.path):
-            without_drm(lambda: Vgem(device.path))
+            without_nodes("/dev/dri", lambda: Vgem(device.path))

@@ -25,6 +25,7 @@ Check, list and try what allocates dma-bufs on this machine.
   dmabuf-alloc [check]      which exporters and ioctls work, how fast, and what to do if none does
   dmabuf-alloc [alloc] SIZE allocate buffers, fill, verify and hold them
   dmabuf-alloc list         the heaps and udmabuf, without opening them
+  dmabuf-alloc list --devices   and DRM and V4L2 devices: what each can do
 """
 _EXAMPLES = """\
 examples:
@@ -97,7 +98,7 @@ def _first_positional(words: Sequence[str]) -> int | None:
 def _parser() -> Parser:
     parser = Parser(
         prog="dmabuf-alloc",
-        usage="%(prog)s [check | [alloc] SIZE | list] [--json] [--help] [--version]",
+        usage="%(prog)s [check | [alloc] SIZE | list [--devices]] [--json] [--help] [--version]",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -111,7 +112,7 @@ def _parser() -> Parser:
     for command, text in (
         ("check", "Try each exporter and each ioctl of this machine, and say what mends the rest."),
         ("alloc", "Allocate buffers, fill, verify and hold them."),
-        ("list", "List the heaps and udmabuf, without opening them."),
+        ("list", "List the heaps and udmabuf, without opening them, or all devices."),
     ):
         sub = commands.add_parser(
             command,
@@ -121,6 +122,9 @@ def _parser() -> Parser:
         )
         if command == "alloc":
             _add_alloc(sub)
+        if command == "list":
+            text = "open and list heaps, udmabuf, DRM and V4L2 devices, and what each can do"
+            sub.add_argument("--devices", action="store_true", help=text)
         _add_json(sub)
     return parser
 

@@ -42,9 +42,14 @@ class Exporter(NamedTuple):
         """Return what else a user should know, in a few words."""
         words = [word for word in ("contiguous", "protected") if getattr(self, word)]
         if self.limits is not None:
-            size = "" if self.limits.size >= _UNLIMITED else f"{exact(self.limits.size)}, "
-            words.append(f"up to {size}{self.limits.count} pieces")
+            words.append(about_limits(self.limits))
         return ", ".join(words)
+
+
+def about_limits(limits: Limits) -> str:
+    """Return what one buffer may have, in a few words."""
+    size = "" if limits.size >= _UNLIMITED else f"{exact(limits.size)}, "
+    return f"up to {size}{limits.count} pieces"
 
 
 def exporters() -> list[Exporter]:

@@ -1,4 +1,4 @@
-"""`dmabuf-alloc list`: the exporters of this machine, by their nodes."""
+"""`dmabuf-alloc list`: the exporters of this machine, by their nodes, or all its devices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from dmabuf.cli.output import Output
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
     """List them; none is an answer too."""
+    if arguments.devices:
+        from dmabuf.cli import devices
+
+        devices.run(output)
+        return
     found = exporters()
     rows = [
         (

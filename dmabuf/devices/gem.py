@@ -60,7 +60,7 @@ class Device(Descriptor):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a primary or render node; OSError, with the path, if that fails."""
         self._path = os.fspath(path)
-        number = open_node(self._path, os.O_RDWR, _NODE)
+        number = open_node(self._path, os.O_RDWR, _kind(self._path))
         try:
             self._driver = _drm.driver_name(number)
         except BaseException:
@@ -180,7 +180,8 @@ class Device(Descriptor):
         if number in _LACKING:
             return UnsupportedError(number, f"{text}: its driver has no such function")
         if number == errno.EACCES and os.path.basename(self._path).startswith("renderD"):
-            text = f"{text}: it is a render node; open the primary node, /dev/dri/card…"
+            primary = sibling(self._path, "card") or "/dev/dri/card…"
+            text = f"{text}: it is a render node; open the primary node, {primary}"
         return os_error(number, f"{text} ({error.strerror})")
 
     def __repr__(self) -> str:
@@ -311,6 +312,21 @@ class DumbBuffer(GemBuffer):
     def pitch(self) -> int:
         """Bytes from a line to the next, as the device wants them."""
         return self._shape[3]
+
+
+def _kind(path: str) -> Kind:
+    """Return what a node is: distributions give primary nodes to a group of their own."""
+    return _NODE if os.path.basename(path).startswith("renderD") else _NODE._replace(group="video")
+
+
+def sibling(path: str | os.PathLike[str], prefix: str) -> str | None:
+    """Return another node of the same DRM device, "card" or "renderD", None if it has none."""
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(f"/sys/class/drm/{name}/device/drm")
+    except OSError:
+        return None
+    return next((os.path.join(folder, name) for name in names if name.startswith(prefix)), None)
 
 
 def _checked(what: str, value: SupportsIndex) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dmabuf._fd import Hold
 from dmabuf.access import Access, access_bits
 from dmabuf.devices import _drm
-from dmabuf.devices.gem import Device, GemBuffer
+from dmabuf.devices.gem import Device, GemBuffer, sibling
 from dmabuf.errors import UnsupportedError, os_error
 
 _DIRECTORY = Path("/dev/dri")
@@ -75,8 +75,7 @@ def _find() -> str:
 
 def _primary(node: Path) -> str:
     """Return the primary node of the same device, which can do more, if it may be opened."""
-    for name in os.listdir(f"/sys/class/drm/{node.name}/device/drm"):
-        path = _DIRECTORY / name
-        if name.startswith("card") and os.access(path, os.R_OK | os.W_OK, effective_ids=True):
-            return str(path)
+    primary = sibling(node, "card")
+    if primary and os.access(primary, os.R_OK | os.W_OK, effective_ids=True):
+        return primary
     return str(node)

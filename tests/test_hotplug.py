@@ -1,0 +1,170 @@
+"""Devices that come and go: the events of the kernel, in threads and in asyncio."""
+
+import asyncio
+import errno
+import os
+import select
+import sys
+from pathlib import Path
+
+import pytest
+from fences import POLL, is_open, sleeps
+from process import descriptors_left, in_child
+from tasks import waiting, watched
+
+import dmabuf
+from dmabuf import devices
+from dmabuf.devices import drm
+
+VIVID = Path("/sys/bus/platform/drivers/vivid")
+CLOSED = "operation on a closed Watch"
+
+pytestmark = pytest.mark.needs("vgem", "root", "own machine")
+
+
+@pytest.fixture
+def watch():
+    """Give a watch."""
+    with devices.watch() as watch:
+        yield watch
+
+
+@pytest.fixture
+def say(device):
+    """Return a function that has the kernel tell again of vgem's node."""
+    name = os.path.basename(device.path)
+    return lambda action: Path(f"/sys/class/drm/{name}/uevent").write_text(action)
+
+
+class TestWatch:
+    @pytest.mark.needs("vivid")
+    @pytest.mark.timeout(120)
+    def test_a_driver_that_goes_and_comes_back_is_seen(self, watch):
+        before = [found for found in devices.find() if found.path == "/dev/video0"]
+        (VIVID / "unbind").write_text("vivid.0")
+        paths, events = [], iter(watch)
+        for event in events:
+            assert (event.action, event.kind, event.device) == ("remove", "v4l2", None)
+            paths.append(event.path)
+            if not VIVID.joinpath("vivid.0").exists() and event.path == "/dev/video0":
+                break
+        (VIVID / "bind").write_text("vivid.0")
+        for event in events:
+            if event.action == "add" and event.path == "/dev/video0":
+                break
+        assert event.device.usable
+        assert [event.device] == before
+
+    def test_an_event_has_its_device(self, watch, device, say):
+        for action in ("add", "change"):
+            say(action)
+            event = watch.next(30)
+            assert (event.action, event.kind, event.path) == (action, "drm", device.path)
+            assert event.device.driver == "vgem"
+        say("remove")
+        assert watch.next(30) == ("remove", "drm", device.path, None)
+
+    def test_nothing_is_missed_since_it_began(self, watch, say):
+        for action in ("add", "change", "remove"):
+            say(action)
+        assert [watch.next(30).action for _ in range(3)] == ["add", "change", "remove"]
+        assert watch.next(0) is None
+
+    def test_what_is_no_device_of_ours_is_not_told(self, watch, device, say):
+        render = drm.sibling(device.path, "renderD")
+        Path(f"/sys/class/drm/{os.path.basename(render)}/uevent").write_text("change")
+        Path("/sys/class/mem/null/uevent").write_text("change")
+        say("online")
+        assert watch.next(0.2) is None
+
+    def test_its_descriptor_is_readable_when_an_event_waits(self, watch, say):
+        assert select.select([watch], [], [], 0)[0] == []
+        say("change")
+        assert select.select([watch], [], [], 30)[0] == [watch]
+        assert watch.next(0).action == "change"
+
+    def test_two_see_the_same(self, watch, say):
+        with devices.watch("kernel") as other:
+            say("change")
+            assert watch.next(30) == other.next(30)
+
+    def test_a_time_out_gives_none(self, watch):
+        for timeout in (0, -1, 0.01):
+            assert watch.next(timeout) is None
+
+    def test_a_handler_that_raises_gets_out(self, watch):
+        assert sleeps(watch.next, POLL)
+
+    def test_closing_leaves_nothing(self):
+        watch = devices.watch()
+        number = watch.fileno()
+        assert str(number) in repr(watch)
+        for _ in range(2):
+            watch.close()
+        assert not is_open(number)
+        assert "[closed]" in repr(watch)
+        for use in (watch.fileno, watch.next, lambda: next(watch), watch.__enter__):
+            with pytest.raises(ValueError, match=CLOSED):
+                use()
+
+    def test_a_collected_one_warns(self):
+        watch = devices.watch()
+        with pytest.warns(ResourceWarning, match="unclosed Watch"):
+            del watch
+
+    def test_without_a_descriptor_left_it_loses_nothing(self):
+        devices.watch().close()
+        # Whether there is a libudev can't be found out then: ctypes asks ldconfig, by a pipe.
+        for left in (0, 1):
+            with descriptors_left(left), pytest.raises(OSError, match=r"Too many open|libudev"):
+                devices.watch()
+
+    def test_an_unknown_source_is_refused(self):
+        with pytest.raises(ValueError, match='must be "udev" or "kernel"'):
+            devices.watch("netlink")
+
+    def test_without_libudev_it_says_what_to_install(self):
+        def deprived():
+            sys.modules["pyudev"] = None
+            devices.watch()
+
+        with pytest.raises(dmabuf.UnsupportedError, match="libudev1") as caught:
+            in_child(deprived)
+        assert caught.value.errno == errno.ENOENT
+
+
+class TestAsyncio:
+    def test_events_come_without_a_thread(self, watch, say):
+        async def main():
+            actions = []
+            (task,) = await waiting(watch.__anext__())
+            assert watched() == 1
+            say("change")
+            actions.append((await task).action)
+            say("add")
+            async for event in watch:
+                actions.append(event.action)
+                break
+            return actions
+
+        assert asyncio.run(main()) == ["change", "add"]
+
+    def test_a_cancelled_wait_leaves_nothing(self, watch):
+        async def main():
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(watch.__anext__(), 0.01)
+            assert watched() == 0
+
+        asyncio.run(main())
+
+    def test_closing_ends_it(self, watch):
+        async def main():
+            (task,) = await waiting(watch.__anext__())
+            watch.close()
+            with pytest.raises(ValueError, match="closed while it was awaited"):
+                await task
+            with pytest.raises(ValueError, match=CLOSED):
+                await watch.__anext__()
+            assert watched() == 0
+
+        asyncio.run(main())
