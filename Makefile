@@ -75,7 +75,7 @@ bench: $(EQUIPPED)
 	$(BIN)/python benchmarks/start.py
 	mkdir -p $(OUT)
 	@if [ -r /dev/dma_heap/system ]; then DMABUF_VM_OUT=$(OUT) scripts/benchmark $(BIN); \
-	else scripts/vm --out $(OUT) -- scripts/benchmark $(BIN); fi
+	else scripts/vm $(VM_DEVICES) --out $(OUT) -- scripts/benchmark $(BIN); fi
 
 $(INSTALLED): pyproject.toml Makefile scripts/need
 	scripts/need ensurepip:python3-venv
