@@ -69,6 +69,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: "DMABUF_VM_SCREENDUMP" in os.environ,
         "our own virtual machine's screen (scripts/vm --display --out DIR)",
     ),
+    "gpu": (lambda: drm.find("virtio_gpu") is not None, "a virtio GPU (scripts/vm --gpu)"),
     "syncobj": (lambda: drm.node("timeline") is not None, "a DRM driver with sync objects"),
     "second DRM driver": (
         lambda: len(list(Path("/dev/dri").glob("card*"))) > 1,
