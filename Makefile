@@ -1,6 +1,7 @@
 # make run     the main job: check this machine's exporters, then allocate, fill and verify a buffer
 # make test    all tests
-# Both install what they need, and bring a kernel where this machine's has no dma-buf exporter.
+# make demo    a camera on a display without a copy; out/demo.png shows it
+# They install what they need, and bring a kernel where this machine's has no dma-buf exporter.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,6 +10,7 @@ INSTALLED := $(VENV)/.installed
 EQUIPPED := $(VENV)/.equipped
 PYTEST := $(BIN)/python -m pytest
 OUT := out
+DEMO := examples/camera_to_display.py
 
 KERNELS := 5.10 6.1 6.12 7.3
 VM_SECONDS := 900
@@ -16,11 +18,16 @@ VM_SECONDS := 900
 # two vivid cameras: one with the single-planar interface of V4L2, one with the multi-planar.
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1"
 
-.PHONY: run test layouts test-native test-outside test-kernels test-lab lint types format uapi wheel bench clean
+.PHONY: run demo test layouts test-native test-outside test-kernels test-lab lint types format uapi wheel bench clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
 	else scripts/vm -- scripts/main-job $(BIN); fi
+
+demo: $(INSTALLED)
+	@if [ -r /dev/dma_heap/system ]; then $(BIN)/python $(DEMO); \
+	else scripts/vm --display --module vivid --out $(OUT) -- $(BIN)/python $(DEMO) --screendump demo.png && \
+	echo "picture  $(OUT)/demo.png"; fi
 
 # The virtual machines run side by side, each one's output in one piece.
 test: wheel layouts

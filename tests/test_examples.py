@@ -1,5 +1,6 @@
 """The programs that users copy: the README's and those in examples/ run as they stand."""
 
+import os
 import re
 import runpy
 import sys
@@ -35,3 +36,24 @@ def test_handover_shows_each_frame_after_it_was_drawn(monkeypatch, capsys, tmp_p
     with Image.open(picture) as image:
         colours = {colour for _, colour in image.getcolors(1000)}
     assert {(0xC2, 0x41, 0x0C), (0x03, 0x69, 0xA1), (0xCB, 0xD5, 0xE1)} <= colours
+
+
+@pytest.mark.needs("heap", "vivid", "display", "screendump")
+def test_camera_to_display_shows_what_the_camera_sees(monkeypatch, capsys):
+    from PIL import Image
+
+    script = ROOT / "examples" / "camera_to_display.py"
+    monkeypatch.setattr(sys, "argv", [script.name, "--frames", "6", "--screendump", "camera.png"])
+    runpy.run_path(str(script), run_name="__main__")
+    out = capsys.readouterr().out
+    for line in ("camera   /dev/video", "display  /dev/dri/card", "frames   6 of", "copies   none"):
+        assert line in out
+    assert out.count("attached to 0000:") == 4
+    with Image.open(Path(os.environ["DMABUF_VM_OUT"], "camera.png")) as screen:
+        width, height = screen.size
+        bars = [screen.getpixel((width * bar // 16, height - 2)) for bar in range(1, 16, 2)]
+    white, yellow, cyan, green, magenta, red, blue, black = ([c > 64 for c in bar] for bar in bars)
+    assert white == [True] * 3
+    assert black == [False] * 3
+    assert [yellow, cyan, green] == [[True, True, False], [False, True, True], [False, True, False]]
+    assert [magenta, red, blue] == [[True, False, True], [True, False, False], [False, False, True]]
