@@ -6,7 +6,6 @@ the object ends the waits of event loops with ValueError.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import os
@@ -38,9 +37,9 @@ def wait(
     A readable `end` ends it too.
     """
     poll = select.poll()
-    with Hold(owner) as number, Hold(end) if end else contextlib.nullcontext() as other:
+    with Hold(owner) as number, Hold(end or owner) as other:
         poll.register(number, events)
-        if other is not None:
+        if end is not None:
             poll.register(other, READABLE)
         if timeout is None:
             happened = poll.poll()
@@ -86,24 +85,23 @@ def wake(owner: Descriptor, events: int) -> bool:
     return all(woken)
 
 
-class _Watch(Watcher):
+class _Watch(Hold, Watcher):
     """The tasks of one event loop that wait for one descriptor: one event in its selector."""
 
-    __slots__ = ("_hold", "_loop", "_owner", "events", "futures")
+    __slots__ = ("_loop", "events", "futures")
 
     def __init__(self, owner: Descriptor, loop: asyncio.AbstractEventLoop, events: int) -> None:
-        self._owner = owner
+        super().__init__(owner)
         self._loop = loop
         self.events = events
-        self._hold = Hold(owner)
         self.futures: dict[asyncio.Future[None], None] = {}
         add = loop.add_reader if events == READABLE else loop.add_writer
         try:
-            number = self._hold.take()
-            self._hold.thread = NO_THREAD  # a forked child shares the selector and may not touch it
+            number = self.take()
+            self.thread = NO_THREAD  # a forked child shares the selector and may not touch it
             add(number, self._wake)
         except BaseException:
-            self._hold.drop()
+            self.drop()
             raise
         owner._watchers[loop, events] = self
 
@@ -115,7 +113,7 @@ class _Watch(Watcher):
 
     def owner_closed(self) -> None:
         """End every task's wait with ValueError, in the loop's thread."""
-        if self._hold.survives():
+        if self.survives():
             try:
                 self._loop.call_soon_threadsafe(self._fail)
             except RuntimeError:
@@ -125,7 +123,7 @@ class _Watch(Watcher):
         """End every task's wait, at once unless the loop runs in another thread."""
         from asyncio import _get_running_loop
 
-        if not self._hold.survives() or self._loop.is_closed():
+        if not self.survives() or self._loop.is_closed():
             self._stop()
         elif self._loop.is_running() and _get_running_loop() is not self._loop:
             self._loop.call_soon_threadsafe(self._wake)
@@ -148,13 +146,13 @@ class _Watch(Watcher):
 
     def _stop(self) -> None:
         """Take the descriptor out of the selector, before it may be closed."""
-        number = self._hold.number
-        if number >= 0 and self._hold.survives():
+        number = self.number
+        if number >= 0 and self.survives():
             del self._owner._watchers[self._loop, self.events]
             loop = self._loop
             remove = loop.remove_reader if self.events == READABLE else loop.remove_writer
             remove(number)
-            self._hold.drop()
+            self.drop()
 
 
 def _needs_owner() -> bool:
