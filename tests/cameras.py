@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,12 +56,19 @@ def loop(*, multi_planar: bool = False) -> Iterator[tuple[v4l2.Output, v4l2.Capt
         for device in (camera.device, output.device):
             device.set_dv_timings(device.dv_timings()[1])
         camera.device.set_control("OSD Text Mode", 2)
-        connect, value = _connection(camera.device, _hdmi(outputs))
-        camera.device.set_control(connect, value)
-        try:
-            yield output, camera
-        finally:
-            camera.device.set_control(connect, 0)
+        connect(output, camera)
+        yield output, camera
+
+
+def connect(output: v4l2.Output, camera: v4l2.Capture) -> None:
+    """Connect the HDMI input to the HDMI output, unless it is.
+
+    Linux 7.3's vivid forgets a new connection now and then, in a work queue of its own.
+    """
+    name, value = _connection(camera.device, _hdmi(output.device.outputs()))
+    while camera.device.get_control(name) != value:
+        camera.device.set_control(name, value)
+        time.sleep(0.05)
 
 
 def _hdmi(names: list[str]) -> str:
