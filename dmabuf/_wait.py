@@ -123,13 +123,13 @@ class _Watch(Hold, Watcher):
         """End every task's wait, at once unless the loop runs in another thread."""
         from asyncio import _get_running_loop
 
-        if not self.survives() or self._loop.is_closed():
-            self._stop()
-        elif self._loop.is_running() and _get_running_loop() is not self._loop:
-            self._loop.call_soon_threadsafe(self._wake)
-            return False
-        else:
+        try:
+            if self._loop.is_running() and _get_running_loop() is not self._loop:
+                self._loop.call_soon_threadsafe(self._wake)
+                return False
             self._wake()
+        except RuntimeError:
+            self._stop()  # the loop is closed, and nobody waits in it
         return True
 
     def _wake(self) -> None:

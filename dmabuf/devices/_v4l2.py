@@ -1,4 +1,4 @@
-"""The V4L2 ioctls, one function each: include/uapi/linux/videodev2.h."""
+"""The V4L2 ioctls on formats and buffers, one function each: include/uapi/linux/videodev2.h."""
 
 from __future__ import annotations
 
@@ -12,34 +12,23 @@ from dmabuf._ioctl import READ, WRITE, call, request
 from dmabuf.devices._v4l2_uapi import ffi
 
 
-def _struct(direction: int, number: int, struct: str) -> int:
-    return request(direction, "V", number, ffi.sizeof(f"struct {struct}"))
+def struct(direction: int, number: int, name: str) -> int:
+    """Encode the request number of an ioctl that takes a struct."""
+    return request(direction, "V", number, ffi.sizeof(f"struct {name}"))
 
 
-VIDIOC_QUERYCAP = _struct(READ, 0, "v4l2_capability")
-VIDIOC_ENUM_FMT = _struct(READ | WRITE, 2, "v4l2_fmtdesc")
-VIDIOC_G_FMT = _struct(READ | WRITE, 4, "v4l2_format")
-VIDIOC_S_FMT = _struct(READ | WRITE, 5, "v4l2_format")
-VIDIOC_REQBUFS = _struct(READ | WRITE, 8, "v4l2_requestbuffers")
-VIDIOC_QBUF = _struct(READ | WRITE, 15, "v4l2_buffer")
-VIDIOC_EXPBUF = _struct(READ | WRITE, 16, "v4l2_exportbuffer")
-VIDIOC_DQBUF = _struct(READ | WRITE, 17, "v4l2_buffer")
+VIDIOC_QUERYCAP = struct(READ, 0, "v4l2_capability")
+VIDIOC_ENUM_FMT = struct(READ | WRITE, 2, "v4l2_fmtdesc")
+VIDIOC_G_FMT = struct(READ | WRITE, 4, "v4l2_format")
+VIDIOC_S_FMT = struct(READ | WRITE, 5, "v4l2_format")
+VIDIOC_REQBUFS = struct(READ | WRITE, 8, "v4l2_requestbuffers")
+VIDIOC_QBUF = struct(READ | WRITE, 15, "v4l2_buffer")
+VIDIOC_EXPBUF = struct(READ | WRITE, 16, "v4l2_exportbuffer")
+VIDIOC_DQBUF = struct(READ | WRITE, 17, "v4l2_buffer")
 VIDIOC_STREAMON = request(WRITE, "V", 18, 4)
 VIDIOC_STREAMOFF = request(WRITE, "V", 19, 4)
-VIDIOC_G_PARM = _struct(READ | WRITE, 21, "v4l2_streamparm")
-VIDIOC_S_PARM = _struct(READ | WRITE, 22, "v4l2_streamparm")
-VIDIOC_ENUMINPUT = _struct(READ | WRITE, 26, "v4l2_input")
-VIDIOC_G_CTRL = _struct(READ | WRITE, 27, "v4l2_control")
-VIDIOC_S_CTRL = _struct(READ | WRITE, 28, "v4l2_control")
-VIDIOC_QUERYCTRL = _struct(READ | WRITE, 36, "v4l2_queryctrl")
-VIDIOC_QUERYMENU = _struct(READ | WRITE, 37, "v4l2_querymenu")
-VIDIOC_S_INPUT = request(READ | WRITE, "V", 39, 4)
-VIDIOC_S_OUTPUT = request(READ | WRITE, "V", 47, 4)
-VIDIOC_ENUMOUTPUT = _struct(READ | WRITE, 48, "v4l2_output")
-VIDIOC_ENUM_FRAMESIZES = _struct(READ | WRITE, 74, "v4l2_frmsizeenum")
-VIDIOC_S_DV_TIMINGS = _struct(READ | WRITE, 87, "v4l2_dv_timings")
-VIDIOC_CREATE_BUFS = _struct(READ | WRITE, 92, "v4l2_create_buffers")
-VIDIOC_ENUM_DV_TIMINGS = _struct(READ | WRITE, 98, "v4l2_enum_dv_timings")
+VIDIOC_ENUM_FRAMESIZES = struct(READ | WRITE, 74, "v4l2_frmsizeenum")
+VIDIOC_CREATE_BUFS = struct(READ | WRITE, 92, "v4l2_create_buffers")
 
 V4L2_CAP_VIDEO_CAPTURE = 0x00000001
 V4L2_CAP_VIDEO_OUTPUT = 0x00000002
@@ -72,23 +61,19 @@ V4L2_FMT_FLAG_COMPRESSED = 1
 V4L2_FMT_FLAG_EMULATED = 2
 V4L2_FRMSIZE_TYPE_DISCRETE = 1
 V4L2_PIX_FMT_PRIV_MAGIC = 0xFEEDCAFE
-V4L2_CTRL_TYPE_MENU = 3
-V4L2_CTRL_TYPE_CTRL_CLASS = 6
-V4L2_CTRL_FLAG_NEXT_CTRL = 0x80000000
 VIDEO_MAX_PLANES = 8
 VIDEO_MAX_FRAME = 32
 
 _MULTI_PLANAR = (V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE, V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE)
 _int = Struct("=i")
-_bt_timings = Struct("=IIIIQ9I")
 
 
-def _text(characters: Any) -> str:
+def text(characters: Any) -> str:
     """Return what stands in an array before its NUL."""
     return bytes(ffi.buffer(characters)).split(b"\0", 1)[0].decode(errors="replace")
 
 
-def _enumerated(fd: int, number: int, struct: Any, name: str) -> bool:
+def enumerated(fd: int, number: int, struct: Any, name: str) -> bool:
     """Fill the struct of an enumeration; False at its end, and where there is none."""
     try:
         call(fd, number, ffi.buffer(struct), name)
@@ -115,7 +100,7 @@ def querycap(fd: int) -> Capability:
     call(fd, VIDIOC_QUERYCAP, ffi.buffer(data), "VIDIOC_QUERYCAP")
     own = data.capabilities & V4L2_CAP_DEVICE_CAPS
     caps = int(data.device_caps if own else data.capabilities)
-    return Capability(_text(data.driver), _text(data.card), _text(data.bus_info), caps)
+    return Capability(text(data.driver), text(data.card), text(data.bus_info), caps)
 
 
 def memory_types(fd: int, kind: int) -> int | None:
@@ -156,9 +141,9 @@ def enum_fmt(fd: int, kind: int) -> list[Description]:
     found: list[Description] = []
     while True:
         data: Any = ffi.new("struct v4l2_fmtdesc *", {"index": len(found), "type": kind})
-        if not _enumerated(fd, VIDIOC_ENUM_FMT, data, "VIDIOC_ENUM_FMT"):
+        if not enumerated(fd, VIDIOC_ENUM_FMT, data, "VIDIOC_ENUM_FMT"):
             return found
-        found.append(Description(data.pixelformat, _text(data.description), data.flags))
+        found.append(Description(data.pixelformat, text(data.description), data.flags))
 
 
 def enum_framesizes(fd: int, pixelformat: int) -> list[tuple[int, int, int, int, int, int]]:
@@ -167,7 +152,7 @@ def enum_framesizes(fd: int, pixelformat: int) -> list[tuple[int, int, int, int,
     while True:
         about = {"index": len(found), "pixel_format": pixelformat}
         data: Any = ffi.new("struct v4l2_frmsizeenum *", about)
-        if not _enumerated(fd, VIDIOC_ENUM_FRAMESIZES, data, "VIDIOC_ENUM_FRAMESIZES"):
+        if not enumerated(fd, VIDIOC_ENUM_FRAMESIZES, data, "VIDIOC_ENUM_FRAMESIZES"):
             return found
         if data.type == V4L2_FRMSIZE_TYPE_DISCRETE:
             width, height = data.rest[0], data.rest[1]
@@ -317,126 +302,3 @@ def streamon(fd: int, kind: int) -> None:
 def streamoff(fd: int, kind: int) -> None:
     """Stop the device; every buffer is the caller's again."""
     call(fd, VIDIOC_STREAMOFF, _int.pack(kind), "VIDIOC_STREAMOFF")
-
-
-def s_parm(fd: int, kind: int, numerator: int, denominator: int) -> tuple[int, int]:
-    """Ask for a time per frame, a fraction in seconds, and return the driver's; 0s if unknown."""
-    data: Any = ffi.new("struct v4l2_streamparm *", {"type": kind})
-    time = data.parm.capture.timeperframe
-    time.numerator, time.denominator = numerator, denominator
-    call(fd, VIDIOC_S_PARM, ffi.buffer(data), "VIDIOC_S_PARM")
-    return time.numerator, time.denominator
-
-
-def g_parm(fd: int, kind: int) -> tuple[int, int]:
-    """Return the time per frame as a fraction in seconds; 0s if unknown."""
-    data: Any = ffi.new("struct v4l2_streamparm *", {"type": kind})
-    call(fd, VIDIOC_G_PARM, ffi.buffer(data), "VIDIOC_G_PARM")
-    time = data.parm.capture.timeperframe
-    return time.numerator, time.denominator
-
-
-def enuminput(fd: int) -> list[str]:
-    """Return the names of a node's inputs."""
-    return _names(fd, VIDIOC_ENUMINPUT, "v4l2_input")
-
-
-def enumoutput(fd: int) -> list[str]:
-    """Return the names of a node's outputs."""
-    return _names(fd, VIDIOC_ENUMOUTPUT, "v4l2_output")
-
-
-def _names(fd: int, number: int, struct: str) -> list[str]:
-    found: list[str] = []
-    while True:
-        data: Any = ffi.new(f"struct {struct} *", {"index": len(found)})
-        if not _enumerated(fd, number, data, f"enumerating {struct}"):
-            return found
-        found.append(_text(data.name))
-
-
-def s_input(fd: int, index: int) -> None:
-    """Choose where a capture node's frames come from."""
-    call(fd, VIDIOC_S_INPUT, bytearray(_int.pack(index)), "VIDIOC_S_INPUT")
-
-
-def s_output(fd: int, index: int) -> None:
-    """Choose where an output node's frames go."""
-    call(fd, VIDIOC_S_OUTPUT, bytearray(_int.pack(index)), "VIDIOC_S_OUTPUT")
-
-
-class Timings(NamedTuple):
-    """A struct v4l2_dv_timings: what of struct v4l2_bt_timings is for reading, and all of it."""
-
-    width: int
-    height: int
-    interlaced: int
-    pixelclock: int
-    total: int
-    data: bytes
-
-
-def enum_dv_timings(fd: int) -> list[Timings]:
-    """Return the timings that the current input or output knows."""
-    found: list[Timings] = []
-    while True:
-        data: Any = ffi.new("struct v4l2_enum_dv_timings *", {"index": len(found)})
-        if not _enumerated(fd, VIDIOC_ENUM_DV_TIMINGS, data, "VIDIOC_ENUM_DV_TIMINGS"):
-            return found
-        width, height, interlaced, _, clock, *blanking = _bt_timings.unpack_from(
-            ffi.buffer(data.timings.reserved)
-        )
-        # The porches and the sync of lines, of the frame, and of a second field.
-        total = (width + sum(blanking[:3])) * (height + sum(blanking[3:]))
-        timings = bytes(ffi.buffer(ffi.addressof(data, "timings")))
-        found.append(Timings(width, height, interlaced, clock, total, timings))
-
-
-def s_dv_timings(fd: int, timings: bytes) -> None:
-    """Set the current input or output to a struct v4l2_dv_timings."""
-    call(fd, VIDIOC_S_DV_TIMINGS, bytearray(timings), "VIDIOC_S_DV_TIMINGS")
-
-
-class ControlInfo(NamedTuple):
-    """What VIDIOC_QUERYCTRL tells of a control."""
-
-    id: int
-    name: str
-    type: int
-    minimum: int
-    maximum: int
-    step: int
-    default: int
-    flags: int
-
-
-def queryctrl(fd: int) -> list[ControlInfo]:
-    """Return a node's controls, in the order of their numbers."""
-    found: list[ControlInfo] = []
-    last = 0
-    while True:
-        data: Any = ffi.new("struct v4l2_queryctrl *", {"id": last | V4L2_CTRL_FLAG_NEXT_CTRL})
-        if not _enumerated(fd, VIDIOC_QUERYCTRL, data, "VIDIOC_QUERYCTRL"):
-            return found
-        last = data.id
-        limits = (data.minimum, data.maximum, data.step, data.default_value)
-        found.append(ControlInfo(data.id, _text(data.name), data.type, *limits, data.flags))
-
-
-def querymenu(fd: int, control: int, value: int) -> str | None:
-    """Return the name of a menu control's value; None if it can't have it."""
-    data: Any = ffi.new("struct v4l2_querymenu *", {"id": control, "index": value})
-    return _text(data.name) if _enumerated(fd, VIDIOC_QUERYMENU, data, "VIDIOC_QUERYMENU") else None
-
-
-def g_ctrl(fd: int, control: int) -> int:
-    """Return a control's value."""
-    data: Any = ffi.new("struct v4l2_control *", {"id": control})
-    call(fd, VIDIOC_G_CTRL, ffi.buffer(data), "VIDIOC_G_CTRL")
-    return int(data.value)
-
-
-def s_ctrl(fd: int, control: int, value: int) -> None:
-    """Set a control."""
-    data: Any = ffi.new("struct v4l2_control *", {"id": control, "value": value})
-    call(fd, VIDIOC_S_CTRL, ffi.buffer(data), "VIDIOC_S_CTRL")

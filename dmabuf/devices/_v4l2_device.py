@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dmabuf._fd import Descriptor, Hold
 from dmabuf._node import Kind, open_node
-from dmabuf.devices import _v4l2
+from dmabuf.devices import _v4l2, _v4l2_settings
 from dmabuf.errors import RefusedError, os_error
 
 if TYPE_CHECKING:
@@ -169,38 +169,38 @@ class Device(Descriptor):
     def inputs(self) -> list[str]:
         """Return the names of where a capture device's frames can come from."""
         with self._use("list its inputs") as fd:
-            return _v4l2.enuminput(fd)
+            return _v4l2_settings.enuminput(fd)
 
     def set_input(self, index: int) -> None:
         """Choose one of `inputs()`; OSError (EINVAL) if there is none, EBUSY during a stream."""
         with self._use(f"choose input {index}") as fd:
-            _v4l2.s_input(fd, index)
+            _v4l2_settings.s_input(fd, index)
 
     def outputs(self) -> list[str]:
         """Return the names of where an output device's frames can go."""
         with self._use("list its outputs") as fd:
-            return _v4l2.enumoutput(fd)
+            return _v4l2_settings.enumoutput(fd)
 
     def set_output(self, index: int) -> None:
         """Choose one of `outputs()`; OSError (EINVAL) if there is none, EBUSY during a stream."""
         with self._use(f"choose output {index}") as fd:
-            _v4l2.s_output(fd, index)
+            _v4l2_settings.s_output(fd, index)
 
     def dv_timings(self) -> list[Timings]:
         """Return the timings that the input or output chosen can have (HDMI and such); or none."""
         with self._use("list its timings") as fd:
-            return [_timings(found) for found in _v4l2.enum_dv_timings(fd)]
+            return [_timings(found) for found in _v4l2_settings.enum_dv_timings(fd)]
 
     def set_dv_timings(self, timings: Timings) -> None:
         """Have the input or output chosen run by one of `dv_timings()`, which resets the format."""
         with self._use("set its timings") as fd:
-            _v4l2.s_dv_timings(fd, timings.data)
+            _v4l2_settings.s_dv_timings(fd, timings.data)
 
     def controls(self) -> list[Control]:
         """Return the controls that have a number for a value."""
         with self._use("list its controls") as fd:
-            found = _v4l2.queryctrl(fd)
-        there = (about for about in found if about.type != _v4l2.V4L2_CTRL_TYPE_CTRL_CLASS)
+            found = _v4l2_settings.queryctrl(fd)
+        there = (about for about in found if about.type != _v4l2_settings.V4L2_CTRL_TYPE_CTRL_CLASS)
         return [Control(*about) for about in there]
 
     def menu(self, control: str | int) -> dict[int, str]:
@@ -208,15 +208,15 @@ class Device(Descriptor):
         with self._use(f"list the menu of its control {control!r}") as fd:
             about = self._control(control)
             values = range(about.minimum, about.maximum + 1)
-            if about.type != _v4l2.V4L2_CTRL_TYPE_MENU:
+            if about.type != _v4l2_settings.V4L2_CTRL_TYPE_MENU:
                 return {}
-            names = {value: _v4l2.querymenu(fd, about.id, value) for value in values}
+            names = {value: _v4l2_settings.querymenu(fd, about.id, value) for value in values}
         return {value: name for value, name in names.items() if name is not None}
 
     def get_control(self, control: str | int) -> int:
         """Return a control's value, by its name or id; KeyError if the device has none of it."""
         with self._use(f"read its control {control!r}") as fd:
-            return _v4l2.g_ctrl(fd, self._control(control).id)
+            return _v4l2_settings.g_ctrl(fd, self._control(control).id)
 
     def set_control(self, control: str | int, value: int) -> None:
         """Set a control by its name or id; KeyError if the device has none of it.
@@ -224,7 +224,7 @@ class Device(Descriptor):
         OSError: ERANGE for a value that it can't have, EACCES if it is read-only, EBUSY if not now.
         """
         with self._use(f"set its control {control!r}") as fd:
-            _v4l2.s_ctrl(fd, self._control(control).id, value)
+            _v4l2_settings.s_ctrl(fd, self._control(control).id, value)
 
     def _control(self, control: str | int) -> Control:
         for about in self.controls():
@@ -262,7 +262,7 @@ def _asked(fd: int, path: str) -> V4l2Info:
     )
 
 
-def _timings(found: _v4l2.Timings) -> Timings:
+def _timings(found: _v4l2_settings.Timings) -> Timings:
     rate = found.pixelclock / found.total if found.total else 0.0
     return Timings(found.width, found.height, bool(found.interlaced), rate, found.data)
 

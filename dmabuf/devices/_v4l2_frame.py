@@ -9,13 +9,13 @@ from enum import IntFlag
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from dmabuf.access import Access
-from dmabuf.buffer import Buffer
 from dmabuf.devices import _v4l2
 from dmabuf.errors import RefusedError
 
 if TYPE_CHECKING:
-    from dmabuf.devices._v4l2_stream import Source, Stream
+    from dmabuf.buffer import Buffer
+    from dmabuf.devices._v4l2_slot import Slot, Source
+    from dmabuf.devices._v4l2_stream import Stream
     from dmabuf.image import Image
 
 
@@ -35,42 +35,6 @@ class FrameFlag(IntFlag):
 
 
 _FLAGS = sum(FrameFlag)
-
-
-class Slot:
-    """One of a queue's places, and the buffers that stand at it."""
-
-    __slots__ = ("_image", "_offsets", "buffers", "place")
-
-    def __init__(self, place: int, buffers: tuple[Buffer, ...]) -> None:
-        self.place = place
-        self.buffers = buffers
-        self._image: Image | None = None
-        self._offsets: tuple[int, ...] = ()
-
-    def replace(self, buffers: tuple[Buffer, ...]) -> None:
-        """Have other buffers here."""
-        self.buffers = buffers
-        self._image = None
-
-    def image(self, stream: Stream, offsets: tuple[int, ...]) -> Image:
-        """Return the picture, made once as long as its data begins at the same bytes."""
-        picture = self._image
-        if picture is None or self._offsets != offsets:
-            picture = self._image = stream.format.image(self.buffers, offsets)
-            self._offsets = offsets
-        return picture
-
-    def wait(self, access: Access) -> None:
-        """Wait until the device may have the buffers."""
-        for buffer in self.buffers:
-            buffer.wait(access)
-
-    async def ready(self, access: Access) -> None:
-        """Wait in asyncio until the device may have the buffers."""
-        for buffer in self.buffers:
-            if not buffer.is_idle(access):
-                await buffer.ready(access)
 
 
 class Frame:

@@ -19,16 +19,14 @@ from dmabuf._fd import Descriptor, Hold
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer
 from dmabuf.devices import _v4l2
-from dmabuf.devices._v4l2_frame import Frame, Slot
+from dmabuf.devices._v4l2_frame import Frame
+from dmabuf.devices._v4l2_slot import Slot, Source, checked
 from dmabuf.errors import RefusedError, os_error
-from dmabuf.image import Image
 
 if TYPE_CHECKING:
     from dmabuf.devices._v4l2_device import Device
     from dmabuf.devices._v4l2_format import Format
 
-Source = Buffer | Image | Sequence[Buffer]
-"""What one frame is on: its buffer, one buffer a plane, or a picture of the stream's format."""
 _Self = TypeVar("_Self", bound="Stream")
 
 
@@ -130,26 +128,7 @@ class Stream:
         return [slot.buffers for slot in self._slots]
 
     def _checked(self, source: Source) -> tuple[Buffer, ...]:
-        """Return the buffers of a frame; RefusedError if they are too few or too small."""
-        buffers = _buffers(source)
-        if isinstance(source, Image):
-            self._check_layout(source)
-        needed = self._format.sizeimage
-        if len(buffers) != len(needed):
-            what = f"a frame of {self._format.fourcc} has {len(needed)} buffers, not {len(buffers)}"
-            raise RefusedError(errno.EINVAL, what)
-        for buffer, size in zip(buffers, needed, strict=True):
-            if buffer.size < size:
-                what = f"{self._device.path} wants buffers of {size} bytes (sizeimage)"
-                raise RefusedError(errno.EINVAL, f"{what}, {buffer!r} is too small")
-        return buffers
-
-    def _check_layout(self, picture: Image) -> None:
-        wanted = self._format.image(picture.buffers, (0,) * len(picture.buffers))
-        for have, want in zip(picture.planes, wanted.planes, strict=False):
-            if have[1:] != want[1:] or picture.format is not wanted.format:
-                what = f"{picture!r} with {have[1:]} is not what {self._device.path} streams"
-                raise RefusedError(errno.EINVAL, f"{what}: {wanted!r} with {want[1:]}")
+        return checked(source, self._format, self._device.path)
 
     def __enter__(self: _Self) -> _Self:
         self._require(_State.NEW)
@@ -402,59 +381,3 @@ class Stream:
     def __repr__(self) -> str:
         state = self._state.name.lower()
         return f"<dmabuf.devices.v4l2.{type(self).__name__} {self._device.path} [{state}]>"
-
-
-class OutputStream(Stream):
-    """The frames of an output queue while it runs: `with output.stream(…) as frames`.
-
-    As a `Stream`, but a frame comes empty: fill it and leave its scope, which queues it. A scope
-    that is left by an exception does not. Queueing waits for pending writers of the buffers.
-    """
-
-    __slots__ = ()
-    _fills = True
-    _access = Access.READ
-    _events = _wait.WRITABLE
-
-    def _before(self) -> list[Slot]:
-        return []
-
-    def _start(self) -> None:
-        super()._start()
-        self._free.extend(self._slots)
-
-    def _ready(self) -> Frame | None:
-        self._require(_State.RUNNING)
-        try:
-            return Frame(self, self._free.popleft(), None)
-        except IndexError:
-            return super()._ready()
-
-    def _take_abandoned(self) -> None:
-        pass
-
-    def _abandon(self, slot: Slot) -> None:
-        self._free.append(slot)
-
-    def queue(self, source: Source, timeout: float | None = None) -> tuple[Buffer, ...] | None:
-        """Queue a frame on buffers of the caller's, once the device is done with an earlier one.
-
-        Returns the buffers of that one, None while there is place without. `timeout` as for
-        `frame()`. RefusedError if the buffers don't fit the format, or the stream has its own.
-        """
-        frame = self.frame(timeout)
-        with frame:
-            done = frame.buffers if frame.used else None
-            frame.replace(source)
-        return done
-
-
-def _buffers(source: Source) -> tuple[Buffer, ...]:
-    if isinstance(source, Buffer):
-        return (source,)
-    buffers = source.buffers if isinstance(source, Image) else tuple(source)
-    for buffer in buffers:
-        if not isinstance(buffer, Buffer):
-            kind = type(buffer).__name__
-            raise TypeError(f"a frame is on a dmabuf.Buffer, one a plane, or an Image, not {kind}")
-    return buffers

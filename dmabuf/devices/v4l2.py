@@ -20,11 +20,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from dmabuf.devices import _v4l2, _v4l2_device, _v4l2_format
+from dmabuf.devices import _v4l2_device, _v4l2_format, _v4l2_settings
 from dmabuf.devices._v4l2_device import Control, Device, Memory, Timings, V4l2Info, inspect
 from dmabuf.devices._v4l2_format import Format, FormatInfo, FrameSize
 from dmabuf.devices._v4l2_frame import Frame, FrameFlag
-from dmabuf.devices._v4l2_stream import OutputStream, Source, Stream
+from dmabuf.devices._v4l2_output import OutputStream
+from dmabuf.devices._v4l2_slot import Source
+from dmabuf.devices._v4l2_stream import Stream
 from dmabuf.errors import RefusedError, os_error
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ class _Queue:
     def frame_rate(self) -> float | None:
         """Frames a second; None if the driver doesn't say. May be set: the nearest is taken."""
         with self._device._use("read its frame rate") as fd:
-            numerator, denominator = _v4l2.g_parm(fd, self._kind)
+            numerator, denominator = _v4l2_settings.g_parm(fd, self._kind)
         return denominator / numerator if numerator else None
 
     @frame_rate.setter
@@ -116,7 +118,7 @@ class _Queue:
             raise ValueError(f"a frame rate is above 0, not {rate}")
         time = 1 / Fraction(rate).limit_denominator(1001)
         with self._device._use("set its frame rate") as fd:
-            _v4l2.s_parm(fd, self._kind, time.numerator, time.denominator)
+            _v4l2_settings.s_parm(fd, self._kind, time.numerator, time.denominator)
 
     def close(self) -> None:
         """Close the device, if this object has opened it. Idempotent."""
