@@ -18,11 +18,12 @@ from typing import Any
 import dmabuf
 from dmabuf._fd import Hold
 from dmabuf.access import AccessScope
+from dmabuf.image import ImageScope
 
 _PACKAGE = str(Path(dmabuf.__file__).parent)
 # Where a `with` block has ended and its exit has not begun, no code can guard against a handler
 # that raises. The standard library has the same gap.
-_UNGUARDED = {Hold.__exit__.__code__, AccessScope.__exit__.__code__}
+_UNGUARDED = {scope.__exit__.__code__ for scope in (Hold, AccessScope, ImageScope)}
 
 
 class Interrupted(BaseException):

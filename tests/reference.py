@@ -51,7 +51,7 @@ class Picture(NamedTuple):
         return int.from_bytes(self.memory[start : start + size], "little")
 
 
-def pixel(picture: Picture, x: int, y: int, matrix: str, full_range: bool) -> RGB:
+def pixel(picture: Picture, x: int, y: int, matrix: str = "bt601", full_range: bool = False) -> RGB:
     """Return red, green and blue of one pixel."""
     if picture.name in SUBSAMPLING:
         bits = 10 if picture.name == "P010" else 8

@@ -34,7 +34,7 @@ def test_python_m_dmabuf_is_the_command():
 def test_what_should_be_quick_imports_nothing_heavy():
     script = (
         "import sys; from dmabuf.cli import main; main(['--help']); main(['64MB']); main(['list']);"
-        "assert not {'numpy', 'rich', 'json'} & set(sys.modules)"
+        "assert not {'numpy', 'rich', 'json', 'dmabuf.image'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 

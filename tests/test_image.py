@@ -1,13 +1,24 @@
 """Images: planes that lie inside their buffers, as arrays, in a scope that brackets each buffer."""
 
+import contextlib
+import errno
 import gc
+import itertools
 import os
 
+import interrupt
+import numpy
 import pytest
+import strace
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dmabuf import Image
+import dmabuf
+from dmabuf import Image, _ioctl
 from dmabuf.image import FORMATS, Plane
 
+READ, WRITE, RW = 1, 2, 3  # SYNC START with these flags
+END_READ, END_WRITE, END_RW = 5, 6, 7
 X_TILED = 0x100000000000001  # I915_FORMAT_MOD_X_TILED in drm_fourcc.h
 
 
@@ -145,15 +156,218 @@ class TestScope:
 
     def test_is_refused_for_a_modifier_other_than_linear(self, buffer):
         image = Image(buffer, "XRGB8888", 640, 480, modifier=X_TILED)
-        for access in (image.read, image.write, image.read_write):
+        for access in (image.read, image.write, image.read_write, image.to_rgb):
             with pytest.raises(ValueError, match=r"modifier=0x100000000000001.* isn't linear"):
                 access()
         with pytest.raises(ValueError, match=r"offset 8192; its buffer has 0 to 8192"):
             Image(buffer, "XRGB8888", 1, 1, offsets=[8192], modifier=X_TILED)
 
-    def test_is_refused_once_a_buffer_is_closed(self, buffers):
-        image = Image(buffers, "YUV420", 2, 2)
-        buffers[1].close()
-        with pytest.raises(ValueError, match="closed Buffer"), image.read():
+
+def is_free(buffer) -> bool:
+    """Return whether nobody holds a buffer's descriptor; takes it away."""
+    try:
+        os.close(buffer.detach())
+    except OSError as error:
+        assert error.errno == errno.EBUSY  # noqa: PT017
+        return False
+    return True
+
+
+class TestBrackets:
+    @pytest.mark.parametrize(
+        ("scope", "flags"),
+        [
+            (Image.read, (READ, END_READ)),
+            (Image.write, (WRITE, END_WRITE)),
+            (Image.read_write, (RW, END_RW)),
+        ],
+    )
+    def test_each_distinct_buffer_has_one_pair(self, buffers, scope, flags):
+        first, second, _ = buffers
+        image = Image([first, second, first], "YUV420", 8, 8)
+        one, other = first.fileno(), second.fileno()
+
+        def body() -> None:
+            with scope(image):
+                pass
+
+        start, end = flags
+        assert strace.syncs(body) == [(one, start), (other, start), (one, end), (other, end)]
+
+    def test_nothing_is_issued_before_with(self, buffer):
+        image = Image(buffer, "NV12", 8, 8)
+        assert strace.syncs(lambda: (image.read(), image.write())) == []
+
+    def test_conversion_reads_in_a_pair_of_its_own(self, buffer):
+        image = Image(buffer, "NV12", 8, 8)
+        image.to_rgb()
+        assert [flags for _, flags in strace.syncs(image.to_rgb)] == [READ, END_READ]
+
+    def test_ends_follow_a_body_that_raises(self, buffers):
+        image = Image(buffers[:2], "NV12", 8, 8)
+
+        def body() -> None:
+            with pytest.raises(KeyError, match="body"), image.write():
+                raise KeyError("body")
+
+        seen = [flags for _, flags in strace.syncs(body)]
+        assert seen == [WRITE, WRITE, END_WRITE, END_WRITE]
+        body()
+        assert all(map(is_free, image.buffers))
+
+    def test_ends_follow_when_the_second_buffer_is_refused(self, buffers):
+        first, second, _ = buffers
+        image = Image([first, second], "NV12", 8, 8)
+        assert first.memory[0] == 0
+        second.close()
+
+        def body() -> None:
+            with pytest.raises(ValueError, match="closed Buffer"), image.read():
+                pass
+
+        assert strace.syncs(body) == [(first.fileno(), READ), (first.fileno(), END_READ)]
+        body()
+        assert is_free(first)
+
+    @pytest.mark.parametrize("failing", [READ, END_READ])
+    def test_ends_follow_when_one_fails(self, buffers, monkeypatch, failing):
+        """No kernel can be made to do it, so an error stands in the place of one ioctl."""
+        _, second, _ = buffers
+        asked = []
+
+        def ioctl(number, request, argument):
+            asked.append((number, bytes(argument)[0]))
+            if asked[-1] == (second.fileno(), failing):
+                raise OSError(errno.EIO, "test")
+            return kernel(number, request, argument)
+
+        kernel = _ioctl.ioctl
+        monkeypatch.setattr(_ioctl, "ioctl", ioctl)
+        with (
+            pytest.raises(OSError, match=f"SYNC with flags {failing:#x}"),
+            Image(buffers, "YUV420", 8, 8).read(),
+        ):
             pass
-        os.close(buffers[0].detach())  # EBUSY if it were held
+        one, two, three = (buffer.fileno() for buffer in buffers)
+        ended = [(one, END_READ), *([(two, END_READ), (three, END_READ)] * (failing == END_READ))]
+        assert [call for call in asked if call[1] == END_READ] == ended
+        assert all(map(is_free, buffers))
+
+    def test_a_scope_is_for_a_single_use(self, buffers):
+        image = Image(buffers[:2], "NV12", 8, 8)
+
+        def body() -> None:
+            scope = image.read()
+            with scope as (luma, _):
+                with pytest.raises(ValueError, match="single use"):
+                    scope.__enter__()
+                assert luma[0, 0] == 0
+            with pytest.raises(ValueError, match="single use"):
+                scope.__enter__()
+            with pytest.raises(ValueError, match="not open"):
+                scope.__exit__()
+
+        assert [flags for _, flags in strace.syncs(body)] == [READ, READ, END_READ, END_READ]
+
+    def test_a_signal_handler_that_raises_leaves_no_access_open(self, buffers, monkeypatch):
+        """A handler comes at each point of the code, one after the other."""
+
+        def ioctl(number, request, argument):
+            seen.setdefault(number, []).append(bytes(argument)[0])
+            return kernel(number, request, argument)
+
+        seen, kernel = {}, _ioctl.ioctl
+        monkeypatch.setattr(_ioctl, "ioctl", ioctl)
+        image = Image(buffers[:2], "NV12", 8, 8)
+        image.to_rgb()  # imports and maps
+        for moment in interrupt.every_point():
+            seen = {}
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+                image.write() as (luma, _),
+            ):
+                luma[0] = 1
+            for flags in seen.values():
+                # An END too many is harmless, one too few is not.
+                assert flags.count(WRITE) == 1, moment.where
+                assert flags[-1] == END_WRITE, moment.where
+        assert len(seen) == 2
+        assert all(map(is_free, image.buffers))
+
+
+class TestEveryLayout:
+    """Random formats, sizes, strides and offsets, on the address of each element."""
+
+    @pytest.fixture
+    def memory(self, allocate):
+        with allocate(16384) as buffer:
+            yield buffer
+
+    def test_planes_are_what_they_say_and_never_reach_outside(self, memory):
+        @given(name=st.sampled_from(list(FORMATS)), data=st.data())
+        @settings(max_examples=40, deadline=None, database=None)
+        def check(name, data):
+            entry = FORMATS[name]
+            width, height = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+            strides, offsets = [], []
+            for layout in entry.planes:
+                unit = layout.itemsize
+                strides.append(layout.row(width) + unit * data.draw(st.integers(-1, 40)))
+                offsets.append(unit * data.draw(st.integers(-1, 20000 // unit)))
+            fits = all(
+                stride >= layout.row(width)
+                and offset >= 0
+                and offset + (layout.shape(width, height)[0] - 1) * stride + layout.row(width)
+                <= memory.size
+                for layout, stride, offset in zip(entry.planes, strides, offsets, strict=True)
+            )
+            try:
+                image = Image(memory, entry, width, height, strides=strides, offsets=offsets)
+            except ValueError:
+                assert not fits
+                return
+            assert fits
+            with image.read_write() as planes:
+                for place, array in zip(image.planes, planes, strict=True):
+                    assert array.shape[:2] == (place.height, place.width)
+                    self.check_elements(memory, array, place)
+
+        check()
+
+    def check_elements(self, memory, array, place):
+        start = numpy.frombuffer(memory.memory, "u1").ctypes.data
+        last = tuple(length - 1 for length in array.shape)
+        middle = tuple(length // 2 for length in array.shape)
+        for index in (tuple(0 for _ in last), middle, last):
+            row, column, channel = (*index, 0)[:3]
+            channels = array.shape[2] if array.ndim == 3 else 1
+            at = place.offset + row * place.stride
+            at += (column * channels + channel) * array.itemsize
+            assert 0 <= at <= memory.size - array.itemsize
+            assert array[index].dtype.itemsize == array.itemsize
+            assert array[tuple(slice(i, i + 1) for i in index)].ctypes.data == start + at
+            array[index] = 0xA5
+            assert bytes(memory.memory[at : at + array.itemsize]) == b"\xa5" + bytes(
+                array.itemsize - 1
+            )
+            memory.memory[at] = 0x5A
+            assert array[index] == 0x5A
+
+    def test_the_size_that_a_format_tells_is_enough_and_no_more(self, memory):
+        sizes = itertools.product((1, 2, 3, 13), (1, 2, 5))
+        for entry, (width, height) in itertools.product(FORMATS.values(), sizes):
+            step = entry.planes[0].itemsize
+            first = (memory.size - entry.size(width, height)) // step * step
+            planes = entry.sizes(width, height)
+            offsets = [first + sum(planes[:index]) for index in range(len(planes))]
+            Image(memory, entry, width, height, offsets=offsets)
+            offsets[-1] += step
+            with pytest.raises(ValueError, match="needs bytes"):
+                Image(memory, entry, width, height, offsets=offsets)
+
+
+def test_the_package_has_no_other_names_that_it_imports_late():
+    assert dmabuf.image.Image is dmabuf.Image
+    with pytest.raises(AttributeError, match="no attribute 'Picture'"):
+        dmabuf.Picture  # noqa: B018
