@@ -14,6 +14,9 @@ DEMO := examples/camera_to_display.py
 
 KERNELS := 5.10 6.1 6.12 7.3
 VM_SECONDS := 900
+# The build for processors: PyPI's own brings gigabytes for GPUs. Where pip finds none (name PyTorch's
+# index of such builds in PIP_EXTRA_INDEX_URL), the tests of torch are left out.
+TORCH := torch==2.13.0+cpu
 # A display that imports buffers (its pictures come to $(OUT)), a DRM device with sync objects, and
 # two vivid cameras: one with the single-planar interface of V4L2, one with the multi-planar.
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1"
@@ -41,10 +44,10 @@ layouts: $(EQUIPPED)
 test-native: $(EQUIPPED)
 	$(PYTEST) $(ARGS)
 
-# What is about this machine and no kernel: the layouts, and the virtual machine itself.
+# What is about this machine and no kernel: the headers, and the virtual machine itself.
 test-outside: $(EQUIPPED)
 	scripts/vm -- true # or the tests would skip what is not fetched yet
-	$(PYTEST) tests/test_uapi.py tests/test_vm.py
+	$(PYTEST) tests/test_uapi.py tests/test_formats.py tests/test_vm.py
 
 test-kernels: $(EQUIPPED)
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)
@@ -101,6 +104,7 @@ $(EQUIPPED): $(INSTALLED)
 		'/usr/lib/python3/dist-packages/gi/__init__.py:python3-gi' \
 		'/usr/lib/python3/dist-packages/_cffi_backend*.so:python3-cffi-backend'
 	$(BIN)/pip install --quiet --editable '.[test,check]'
+	$(BIN)/pip install --quiet '$(TORCH)' || echo "no $(TORCH) here: its tests are left out"
 	touch $@
 
 clean:

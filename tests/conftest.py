@@ -8,6 +8,7 @@ import glob
 import os
 import re
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import drm
@@ -52,6 +53,11 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: bool(glob.glob("/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib")),
         "GStreamer for the distribution's Python (see the Makefile)",
     ),
+    "opencv": (lambda: find_spec("cv2") is not None, "OpenCV (opencv-python-headless)"),
+    "torch": (
+        lambda: find_spec("torch") is not None and (not IN_OUR_MACHINE or KERNEL == "6.12"),
+        "PyTorch; in our own machine on Linux 6.12 alone, since its import takes a minute there",
+    ),
     "CMA heap": (
         lambda: any(info.contiguous for info in dmabuf.heaps()),
         "a heap of contiguous memory (CONFIG_DMABUF_HEAPS_CMA)",
@@ -89,6 +95,8 @@ ABSENT = {
     "lab": {*_NEW, "outside", "no export", "no deadline", "no sw_sync", "device rules"},
 }
 KERNEL = "lab" if LAB else ".".join(map(str, RELEASE))
+if KERNEL != "6.12" or find_spec("torch") is None:  # not every Python has a build of it
+    ABSENT.setdefault(KERNEL, set()).add("torch")
 IN_OUR_MACHINE = "DMABUF_VM" in os.environ
 
 

@@ -9,6 +9,8 @@ import pytest
 from dmabuf import image
 from dmabuf.image import FORMATS, fourcc, from_drm, from_v4l2, pixel_format
 
+pytestmark = pytest.mark.needs("outside")  # it asks no kernel
+
 SCRIPT = Path(__file__).parent.parent / "scripts" / "fourcc_check"
 INCLUDE = Path("/usr/include")
 

@@ -290,7 +290,7 @@ class TestBrackets:
                 luma[0] = 1
             for flags in seen.values():
                 # An END too many is harmless, one too few is not.
-                assert flags.count(WRITE) == 1, moment.where
+                assert flags.count(WRITE) <= 1, moment.where
                 assert flags[-1] == END_WRITE, moment.where
         assert len(seen) == 2
         assert all(map(is_free, image.buffers))
