@@ -355,7 +355,7 @@ class TestEveryLayout:
             assert array[index] == 0x5A
 
     def test_the_size_that_a_format_tells_is_enough_and_no_more(self, memory):
-        sizes = itertools.product((1, 2, 3, 13), (1, 2, 5))
+        sizes = itertools.product((1, 2, 13), (1, 5))
         for entry, (width, height) in itertools.product(FORMATS.values(), sizes):
             step = entry.planes[0].itemsize
             first = (memory.size - entry.size(width, height)) // step * step
