@@ -14,7 +14,7 @@ from fences import is_open
 from process import in_child
 
 import dmabuf
-from dmabuf import Access, FenceStatus
+from dmabuf import Access, FenceStatus, _ioctl
 from dmabuf.devices.drm import Vgem
 
 ENDS = [dmabuf.Fence, dmabuf.Fence.from_fd]
@@ -181,6 +181,27 @@ class TestAttributes:
                 assert {point.status for point in points} == {FenceStatus.ACTIVE}
                 device.close()
                 assert {point.status for point in fence.info().points} == {FenceStatus.SIGNALED}
+
+    def test_info_is_right_when_the_number_of_points_changes_meanwhile(self, source, monkeypatch):
+        pendings = source.many(3)
+        few, ask = pendings[0].fence, _ioctl.sync_file_info
+        with few.merge(*(one.fence for one in pendings)) as many:
+            for before, after, points in ((few, many, 3), (many, few, 1)):
+                with before.dup() as fence:
+                    asked = []
+
+                    def change(number: int, fence=fence, after=after, asked=asked):
+                        about = ask(number)
+                        asked.append(about.num_fences)
+                        if len(asked) == 2:  # of the question for the points
+                            os.dup2(after.fileno(), fence.fileno(), inheritable=False)
+                        return about
+
+                    monkeypatch.setattr(_ioctl, "sync_file_info", change)
+                    assert len(fence.info().points) == points
+                    assert len(asked) == (3 if points == 3 else 2)
+        for one in pendings:
+            one.fence.close()
 
     def test_reports_can_not_be_changed(self, pending):
         info = pending.fence.info()

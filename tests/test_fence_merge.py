@@ -12,7 +12,7 @@ from fences import VgemSource, many_descriptors
 from process import descriptors_left
 
 import dmabuf
-from dmabuf import FenceStatus
+from dmabuf import FenceStatus, _ioctl
 
 
 class TestMerge:
@@ -106,6 +106,22 @@ class TestMerge:
         with descriptors_left(spare), pytest.raises(OSError, match="Too many open") as caught:
             pending.fence.merge(*fences)
         assert caught.value.errno == errno.EMFILE
+
+    def test_many_are_merged_as_a_balanced_tree(self, source, monkeypatch):
+        """In a chain each merge would copy all before it."""
+        made, merge = [], _ioctl.sync_merge
+
+        def noted(first: int, name: bytes, second: int) -> int:
+            number = merge(first, name, second)
+            made.append(_ioctl.sync_file_info(number).num_fences)
+            return number
+
+        monkeypatch.setattr(_ioctl, "sync_merge", noted)
+        pendings = source.many(32)
+        pendings[0].fence.merge(*(one.fence for one in pendings[1:])).close()
+        assert sorted(made) == [2] * 16 + [4] * 8 + [8] * 4 + [16] * 2 + [32]
+        for one in pendings:
+            one.fence.close()
 
     def test_many_need_few_descriptors(self, source):
         count = 1000 if source.driver == "sw_sync" else 300  # vgem's expire
