@@ -103,6 +103,7 @@ class TestFence:
 
         asyncio.run(main())
 
+    @pytest.mark.timeout(120)
     def test_thousands_of_fences(self, pending, source):
         count = 10_000 if source.driver == "sw_sync" else 2000  # vgem's expire
         with many_descriptors(count + 100):
