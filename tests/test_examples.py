@@ -20,6 +20,18 @@ def test_the_first_example_of_the_readme_runs(capsys):
     assert "b'hello' <dmabuf.Buffer fd=" in capsys.readouterr().out
 
 
+@pytest.mark.needs("heap", "opencv")
+def test_the_example_of_images_draws_a_disc(monkeypatch, tmp_path):
+    from PIL import Image
+
+    example = re.search(r"```python\n(.*?)```", (ROOT / "docs/images.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example[1], "images.md", "exec"), {})
+    with Image.open("frame.png") as picture:
+        assert picture.size == (640, 480)
+        assert [picture.getpixel(place) for place in ((320, 240), (0, 0))] == [(255,) * 3, (0,) * 3]
+
+
 @pytest.mark.needs("heap", "vgem")
 def test_handover_shows_each_frame_after_it_was_drawn(monkeypatch, capsys, tmp_path):
     from PIL import Image

@@ -146,6 +146,10 @@ TORCH = """
             plane[:] = 5
             tensors.append(make(plane))
         del short, plane
+    with dmabuf.allocate(4096) as short, short.write() as memory:
+        tensors.append(torch.from_numpy(numpy.asarray(memory).reshape(64, 64)))
+        tensors[-1][:] = 5
+    del short, memory
     tensors += [make(buffer.array((8, 8))) for make in makers.values()]
     buffer.close()
     del buffer, image, planes, luma, _
@@ -154,7 +158,7 @@ TORCH = """
     for tensor in tensors:
         tensor[0, 0] = 6
         tensor.add_(1)
-    told["outlived"] = [tensor[0, :2].tolist() for tensor in tensors[:2]]
+    told["outlived"] = [tensor[0, :2].tolist() for tensor in tensors[:3]]
     told["end"] = True
     print(json.dumps(told))
 """
@@ -189,7 +193,7 @@ class TestTorch:
         assert told["u2"] == "torch.uint16"
 
     def test_keeps_the_memory_of_closed_and_collected_buffers(self, told):
-        assert told["outlived"] == [[7, 6], [7, 6]]
+        assert told["outlived"] == [[7, 6]] * 3
         assert told["end"]
 
     def test_has_no_read_only_tensors(self, told):
