@@ -403,6 +403,15 @@ class TestStreams:
         for frame in taken:
             frame.queue()
 
+    def test_end_for_a_signal_handler_that_stops_them(self, camera, frames):
+        taken = [frames.frame(LONG) for _ in range(4)]
+        with fences.handled(frames.stop), fences.once_asleep(fences.POLL, fences.interrupt):
+            assert list(frames) == []
+        for frame in taken:
+            frame.queue()
+        with camera.stream() as again, again.frame(LONG):
+            pass
+
     def test_let_several_threads_take_frames(self, frames):
         taken, errors = [], []
 
@@ -551,7 +560,7 @@ class TestAsyncio:
 
         asyncio.run(main())
 
-    def test_stopping_from_another_thread_ends_iterations(self, frames):
+    def test_stopping_from_another_thread_ends_iterations(self, camera, frames):
         async def main():
             taken = [await anext(frames) for _ in range(4)]
             (task,) = await waiting(anext(frames, None))
@@ -560,6 +569,8 @@ class TestAsyncio:
             assert watched() == 0
             for frame in taken:
                 frame.queue()
+            async with camera.stream() as again, await anext(again):
+                pass
 
         asyncio.run(main())
 

@@ -104,28 +104,30 @@ def querycap(fd: int) -> Capability:
 
 
 def memory_types(fd: int, kind: int) -> int | None:
-    """Return the V4L2_BUF_CAP_SUPPORTS bits of a queue; None if somebody else is using it.
+    """Return the V4L2_BUF_CAP_SUPPORTS bits of a queue; None if that can't be told while in use.
 
-    VIDIOC_CREATE_BUFS of no buffers changes nothing, and works while others stream; drivers
-    without it are asked by VIDIOC_REQBUFS of none. Linux 4.20 has the bits.
+    VIDIOC_REQBUFS of no buffers tells them, and frees the caller's; while others have some it is
+    refused, and VIDIOC_CREATE_BUFS of none answers, by most drivers. Linux 4.20 has the bits.
     """
     for memory in (V4L2_MEMORY_MMAP, V4L2_MEMORY_DMABUF, V4L2_MEMORY_USERPTR):
-        create: Any = ffi.new("struct v4l2_create_buffers *", {"memory": memory})
-        create.format.type = kind
-        try:
-            call(fd, VIDIOC_CREATE_BUFS, ffi.buffer(create), "VIDIOC_CREATE_BUFS")
-            return int(create.capabilities)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTTY, errno.EBUSY):
-                raise
         try:
             return reqbufs(fd, kind, memory, 0)[1]
         except OSError as error:
             if error.errno == errno.EBUSY:
-                return None
+                return _memory_types_in_use(fd, kind, memory)
             if error.errno not in (errno.EINVAL, errno.ENOTTY):
                 raise
     return 0
+
+
+def _memory_types_in_use(fd: int, kind: int, memory: int) -> int | None:
+    data: Any = ffi.new("struct v4l2_create_buffers *", {"memory": memory})
+    data.format.type = kind
+    try:
+        call(fd, VIDIOC_CREATE_BUFS, ffi.buffer(data), "VIDIOC_CREATE_BUFS")
+    except OSError:
+        return None
+    return int(data.capabilities)
 
 
 class Description(NamedTuple):

@@ -75,7 +75,7 @@ def inspect(path: str | os.PathLike[str]) -> V4l2Info:
     """Open a node, ask and close it; a device that others are using is not disturbed.
 
     Nodes for anything else than video (metadata, radio, touch) have neither capture nor output.
-    OSError, with the path, if it can't be opened. Follows VIDIOC_QUERYCAP and VIDIOC_CREATE_BUFS.
+    OSError, with the path, if it can't be opened. Follows VIDIOC_QUERYCAP and VIDIOC_REQBUFS.
     """
     with Device(path) as device:
         return device.info

@@ -53,6 +53,7 @@ class Stream:
     __slots__ = (
         "__weakref__",
         "_abandoned",
+        "_awaiting",
         "_changed",
         "_count",
         "_device",
@@ -92,6 +93,7 @@ class Stream:
         self._abandoned: deque[Slot] = deque()
         self._changed = threading.Condition()
         self._pollers: list[int] = []  # their threads
+        self._awaiting: list[int] = []  # those of tasks
         self._queued = 0
         self._stopped: Descriptor | None = None
         self._unused = format.sizeimage if self._fills else (0,) * len(format.sizeimage)
@@ -99,13 +101,11 @@ class Stream:
             self._memory, self._count = _v4l2.V4L2_MEMORY_MMAP, count
         else:
             self._memory, self._count = _v4l2.V4L2_MEMORY_DMABUF, len(sources)
-            self._slots = [
-                Slot(place, self._checked(source)) for place, source in enumerate(sources)
-            ]
-        if not 1 <= self._count <= _v4l2.VIDEO_MAX_FRAME:
-            raise ValueError(
-                f"a stream has 1 to {_v4l2.VIDEO_MAX_FRAME} buffers, not {self._count}"
-            )
+            owners = map(self._checked, sources)
+            self._slots = [Slot(place, buffers) for place, buffers in enumerate(owners)]
+        most = _v4l2.VIDEO_MAX_FRAME
+        if not 1 <= self._count <= most:
+            raise ValueError(f"a stream has 1 to {most} buffers, not {self._count}")
 
     @property
     def format(self) -> Format:
@@ -244,7 +244,8 @@ class Stream:
         own = threading.get_ident()
         with self._changed:
             self._changed.wait_for(lambda: all(thread == own for thread in self._pollers))
-            return woken and not self._pollers
+            mine = all(thread == own for thread in self._awaiting)  # woken, if they are
+            return woken and mine and not self._pollers
 
     def _close_exported(self) -> None:
         while self._exported:
@@ -362,14 +363,24 @@ class Stream:
     async def __anext__(self) -> Frame:
         try:
             while (frame := self._ready()) is None:
-                try:
-                    await _wait.ready(self._device, self._events)
-                except ValueError:
-                    self._require(_State.RUNNING)
-                    raise
+                await self._wait_in_loop()
             return frame
         except (_StreamOverError, BrokenPipeError):
             raise StopAsyncIteration from None
+
+    async def _wait_in_loop(self) -> None:
+        own = threading.get_ident()
+        with self._changed:
+            self._require(_State.RUNNING)
+            self._awaiting.append(own)
+        try:
+            await _wait.ready(self._device, self._events)
+        except ValueError:
+            self._require(_State.RUNNING)
+            raise
+        finally:
+            with self._changed:
+                self._awaiting.remove(own)
 
     def __del__(self) -> None:
         if self._state is _State.RUNNING and not self._device.closed:
