@@ -178,6 +178,8 @@ class TestOutput:
             assert frames.queue(images[2]) is None
             assert frames.queue(images[0]) is None
             assert frames.queue(images[1], LONG) == buffers[2]
+            with pytest.raises(KeyError), frames.frame(LONG):
+                raise KeyError  # what the device is done with is told all the same
             assert frames.queue(buffers[2], LONG) == buffers[0]
 
     def test_what_does_not_fit_is_not_queued(self, output, allocate):

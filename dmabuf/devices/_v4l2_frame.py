@@ -84,8 +84,8 @@ class Frame:
 
     @property
     def used(self) -> bool:
-        """Whether the device has had it."""
-        return self._done is not None
+        """Whether the device has had its buffers."""
+        return self._slot().used
 
     @property
     def flags(self) -> FrameFlag:

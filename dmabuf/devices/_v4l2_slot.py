@@ -22,17 +22,19 @@ Source = Buffer | Image | Sequence[Buffer]
 class Slot:
     """One of a queue's places, and the buffers that stand at it."""
 
-    __slots__ = ("_image", "_offsets", "buffers", "place")
+    __slots__ = ("_image", "_offsets", "buffers", "place", "used")
 
     def __init__(self, place: int, buffers: tuple[Buffer, ...]) -> None:
         self.place = place
         self.buffers = buffers
+        self.used = False  # by the device
         self._image: Image | None = None
         self._offsets: tuple[int, ...] = ()
 
     def replace(self, buffers: tuple[Buffer, ...]) -> None:
         """Have other buffers here."""
         self.buffers = buffers
+        self.used = False
         self._image = None
 
     def image(self, stream: Stream, offsets: tuple[int, ...]) -> Image:

@@ -346,6 +346,7 @@ class Stream:
                     return
                 with self._device._use("queue a buffer") as fd:
                     _v4l2.qbuf(fd, self._kind, self._memory, slot.place, parts, timestamp)
+                slot.used = True
                 self._queued += 1
 
     def __iter__(self: _Self) -> _Self:
