@@ -14,6 +14,7 @@ from pathlib import Path
 import drm
 import fences
 import pytest
+import screen
 import vgem
 
 import dmabuf
@@ -71,6 +72,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         "the devices controller of cgroups",
     ),
     "display": (lambda: has_display(), "a display that imports buffers, and that is nobody's"),
+    "vkms": (lambda: drm.find("vkms") is not None, "vkms, a display without hardware"),
     "screendump": (
         lambda: "DMABUF_VM_SCREENDUMP" in os.environ,
         "our own virtual machine's screen (scripts/vm --display --out DIR)",
@@ -86,7 +88,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
 RELEASE = tuple(map(int, re.match(r"(\d+)\.(\d+)", os.uname().release).groups()))
 LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/lab-kernel.config
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
-_STOCK = {"outside", "sw_sync", "vim2m", "CMA heap", "injected failures"}
+_STOCK = {"outside", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
@@ -214,5 +216,5 @@ def gem(buffer: dmabuf.Buffer, device: Vgem) -> Iterator[GemBuffer]:
 @pytest.fixture
 def display() -> Iterator[Display]:
     """Give the display that imports buffers; the screen is restored at the end."""
-    with Display() as display:
+    with Display(screen.path()) as display:
         yield display

@@ -8,13 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import drm
 import numpy
 
 import dmabuf
 
 SIZE = 640, 480
 """What every monitor can show."""
+DRIVERS = ("bochs-drm", "cirrus", "cirrus-qemu")
+"""Those of the display that QEMU gives pictures of."""
 _names = (f"screen-{number}.png" for number in itertools.count())
+
+
+def path() -> str | None:
+    """Return the node of the display that pictures are taken of, None on other machines."""
+    return next(filter(None, map(drm.find, DRIVERS)), None)
 
 
 @contextmanager
