@@ -72,6 +72,10 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         "the devices controller of cgroups",
     ),
     "display": (lambda: has_display(), "a display that imports buffers, and that is nobody's"),
+    "flips that wait": (
+        lambda: RELEASE >= (5, 15),
+        "Linux 5.15, where every display waits for those who write its images",
+    ),
     "vkms": (lambda: drm.find("vkms") is not None, "vkms, a display without hardware"),
     "screendump": (
         lambda: "DMABUF_VM_SCREENDUMP" in os.environ,
@@ -90,7 +94,7 @@ LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
 ABSENT = {
-    "5.10": {*_OLD, *_STOCK, "syncobj", "export", "deadline"},
+    "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
     "6.12": {*_NEW, *_STOCK, "no export", "no deadline"},
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},

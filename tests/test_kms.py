@@ -9,6 +9,7 @@ from pathlib import Path
 import drm
 import pytest
 import screen
+from conftest import RELEASE
 from fences import is_open
 from process import NOBODY, in_child
 
@@ -118,7 +119,10 @@ class TestTheScreenShows:
                 offsets=[48 * stride + 16 * 4],
             )
             assert display.show(part).wait(10)
-            assert (screen.pixels() == picture).all()
+            if RELEASE < (6, 0) and display.driver == "cirrus":
+                assert (screen.pixels()[:48] == 0xFF).all()  # that driver didn't look at offsets
+            else:
+                assert (screen.pixels() == picture).all()
 
     @pytest.mark.needs("udmabuf")
     def test_memory_of_a_memfd(self, display):

@@ -20,7 +20,10 @@ from dmabuf import Access, FenceStatus
 from dmabuf.devices import kms
 from dmabuf.devices.drm import Vgem
 
-pytestmark = [pytest.mark.needs("display", "root", "vgem"), pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.needs("display", "root", "vgem", "flips that wait"),
+    pytest.mark.timeout(60),
+]
 needs_export = pytest.mark.needs("export")
 
 
