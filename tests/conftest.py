@@ -16,13 +16,13 @@ import fences
 import pytest
 import screen
 import vgem
+from drm import BUFINFO
 
 import dmabuf
 from dmabuf.devices.drm import GemBuffer, Vgem
 from dmabuf.devices.kms import Display
 
 VM_CACHE = Path(os.environ.get("DMABUF_VM_CACHE") or Path.home() / ".cache/dmabuf-vm")
-BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 INJECTED = "/sys/kernel/debug/failslab"
 
 FEATURES: dict[str, tuple[Callable[[], bool], str]] = {

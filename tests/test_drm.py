@@ -2,14 +2,13 @@
 
 import contextlib
 import errno
-import itertools
 import os
 import re
 import sys
 import threading
 
 import pytest
-from conftest import BUFINFO
+from drm import attached
 from fences import is_open
 from process import NOBODY, descriptors_left, in_child, without_nodes
 
@@ -20,18 +19,6 @@ from dmabuf.devices.drm import Device, Vgem
 
 READ, WRITE, READ_WRITE = Access.READ, Access.WRITE, Access.READ_WRITE
 CLOSE = "operation on a closed"
-
-
-def attached(buffer) -> list[str]:
-    """Return the devices that bufinfo shows attached to a buffer."""
-    lines = iter(BUFINFO.read_text(errors="replace").splitlines())
-    for line in lines:
-        if f"\t{buffer.inode:08}\t" in line:
-            break
-    for line in lines:
-        if "Attached Devices:" in line:
-            break
-    return [line.strip() for line in itertools.takewhile(lambda line: "Total" not in line, lines)]
 
 
 @contextlib.contextmanager

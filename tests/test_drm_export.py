@@ -1,11 +1,14 @@
 """Buffers that a DRM device makes, and exports: created, written, imported back, destroyed."""
 
+import contextlib
 import errno
 import gc
 import os
 import threading
 
+import drm
 import pytest
+from drm import attached
 from process import ABSURD, descriptors_left, in_child
 
 import dmabuf
@@ -225,6 +228,35 @@ class TestExport:
     def test_a_child_gives_nothing_of_its_parent_back(self, device, dumb):
         in_child(dumb.close)
         dumb.export().close()
+
+
+@pytest.mark.needs("display", "own machine")
+class TestUnplugged:
+    def test_all_say_that_it_is_gone_and_nothing_is_left(self, allocate):
+        with contextlib.ExitStack() as objects:
+            enter = objects.enter_context
+            display = enter(Device(drm.display()))
+            dumb = enter(display.create_dumb(64, 64, 32))
+            exported, imported = enter(dumb.export()), enter(allocate(4096))
+            gem = enter(display.import_buffer(imported))
+            memory = dumb.map()
+            with drm.unplugged(display.path):
+                for use in (
+                    display.capabilities,
+                    dumb.export,
+                    lambda: display.create_dumb(64, 64, 32),
+                    lambda: display.import_buffer(imported),
+                ):
+                    with pytest.raises(OSError, match="No such device") as caught:
+                        use()
+                    assert caught.value.errno == errno.ENODEV
+                gem.close()
+                dumb.close()
+                memory[:4] = b"kept"
+                assert exported.memory[:4] == b"kept"
+                display.close()
+                assert attached(imported) == []
+                del memory
 
 
 class TestCapabilities:

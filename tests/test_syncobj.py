@@ -434,6 +434,18 @@ class TestMisuse:
         assert not is_open(number)
         del syncobj
 
+    @pytest.mark.needs("own machine")
+    def test_unplugged_it_says_so_and_closes(self):
+        gpu = Device(drm.node("timeline"))
+        syncobj = Syncobj(gpu)
+        with drm.unplugged(gpu.path):
+            for use in (syncobj.signal, syncobj.wait, lambda: Syncobj(gpu)):
+                with pytest.raises(OSError, match="No such device") as caught:
+                    use()
+                assert caught.value.errno == errno.ENODEV
+            syncobj.close()
+            gpu.close()
+
     def test_a_child_destroys_nothing_of_its_parent(self, syncobj):
         in_child(syncobj.close)
         syncobj.signal()

@@ -10,7 +10,7 @@ import os
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import NamedTuple, SupportsIndex, TypeVar
 from weakref import WeakSet
@@ -164,14 +164,20 @@ class Device(Descriptor):
                     self._handles[handle] -= 1
                     if not self._handles[handle]:
                         del self._handles[handle]
-                        self._give_handle_back(handle)
+                        self._without(handle, _drm.gem_close)
             finally:
                 self._lock.release()
 
-    def _give_handle_back(self, handle: int) -> None:
-        if not self._forked:
+    def _without(self, handle: int, give_back: Callable[[int, int], None]) -> None:
+        """Give a handle back, unless all go with the descriptor: closed, forked or unplugged."""
+        if self._forked:
+            return
+        try:
             with contextlib.suppress(ValueError), Hold(self) as number:
-                _drm.gem_close(number, handle)
+                give_back(number, handle)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
 
     def _refused(self, error: OSError, what: str) -> OSError:
         """Return the error of a device that can't do what it was asked."""

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _wait
@@ -72,9 +72,7 @@ class Syncobj(Owner):
         super().__init__(handle)
 
     def _give_back(self, handle: int) -> None:
-        if not self._device._forked:
-            with suppress(ValueError), Hold(self._device) as number:  # it took all along if closed
-                _drm.syncobj_destroy(number, handle)
+        self._device._without(handle, _drm.syncobj_destroy)
 
     @property
     def device(self) -> Device:
