@@ -414,7 +414,7 @@ class TestArguments:
         assert is_idle(buffer)
 
     def test_access_is_the_kernels(self):
-        assert [int(access) for access in Access] == [1, 2]
+        assert (Access.READ, Access.WRITE) == (1, 2)
         assert Access.READ | Access.WRITE == Access.READ_WRITE == 3
 
     def test_an_end_without_its_begin_is_refused(self, buffer):

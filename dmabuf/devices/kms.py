@@ -200,9 +200,9 @@ class Display(Device):
 
         The kernel waits for `fence`, or, without one, for the pending writers of the image's
         buffers, and flips at the next frame; no code of this process is needed for that. Readers
-        hold nothing up. (Before Linux 5.15 not every driver waits for the writers: cirrus does not.)
-        On a driver that is not atomic the fence is imported into the buffers, as a writer's (Linux
-        6.0), and setting a mode waits for them.
+        hold nothing up. (Before Linux 5.15 not every driver waits for the writers: cirrus does
+        not.) On a driver that is not atomic the fence is imported into the buffers, as a writer's
+        (Linux 6.0), and setting a mode waits for them.
 
         A flip that is still pending is waited for, `timeout` seconds at the most: OSError (EBUSY)
         then. `mode` is one of the connector's, by default the best of the image's size, which it
