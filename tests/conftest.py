@@ -22,7 +22,8 @@ import dmabuf
 from dmabuf.devices.drm import GemBuffer, Vgem
 from dmabuf.devices.kms import Display
 
-VM_CACHE = Path(os.environ.get("DMABUF_VM_CACHE") or Path.home() / ".cache/dmabuf-vm")
+CACHES = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+VM_CACHE = Path(os.environ.get("DMABUF_VM_CACHE") or Path(CACHES, "dmabuf-vm"))
 INJECTED = "/sys/kernel/debug/failslab"
 
 FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
