@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dmabuf
-from dmabuf.devices.drm import Device
-from dmabuf.devices.kms import Display
+from dmabuf.devices.drm import Device, inspect
 
 BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 
@@ -27,10 +26,18 @@ def attached(buffer: dmabuf.Buffer) -> list[str]:
     return [line.strip() for line in itertools.takewhile(lambda line: "Total" not in line, lines)]
 
 
-def display() -> str:
-    """Return the path of a display that imports buffers."""
-    with Display() as display:
-        return display.path
+def pluggable() -> str:
+    """Return the path of a display that imports buffers and has a driver that lets go of it."""
+    for path in sorted(Path("/dev/dri").glob("card*")):
+        info = inspect(path)
+        if info.display and info.imports and _bound(path).name != "driver":
+            return str(path)
+    raise AssertionError("no display here that can be unplugged")
+
+
+def _bound(path: str | Path) -> Path:
+    """Return a device's driver in sysfs."""
+    return (Path("/sys/class/drm") / os.path.basename(path) / "device/driver").resolve()
 
 
 def node(capability: str) -> str | None:
@@ -55,7 +62,7 @@ def find(driver: str) -> str | None:
 def unplugged(path: str) -> Iterator[None]:
     """Have a device gone in the block, by its driver, and come back with a node of any number."""
     device = Path("/sys/class/drm", os.path.basename(path), "device").resolve()
-    driver = (device / "driver").resolve()
+    driver = _bound(path)
     (driver / "unbind").write_text(device.name)
     try:
         yield

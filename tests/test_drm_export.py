@@ -235,7 +235,7 @@ class TestUnplugged:
     def test_all_say_that_it_is_gone_and_nothing_is_left(self, allocate):
         with contextlib.ExitStack() as objects:
             enter = objects.enter_context
-            display = enter(Device(drm.display()))
+            display = enter(Device(drm.pluggable()))
             dumb = enter(display.create_dumb(64, 64, 32))
             exported, imported = enter(dumb.export()), enter(allocate(4096))
             gem = enter(display.import_buffer(imported))
