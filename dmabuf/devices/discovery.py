@@ -129,7 +129,8 @@ def find() -> list[Device]:
     """Return the heaps, udmabuf, the DRM and the V4L2 devices of this machine, in that order.
 
     Each is opened, asked and closed. One that can't be opened is listed all the same, with the
-    reason and without what only it could tell. Needs neither libudev nor udevd.
+    reason and without what only it could tell. Needs neither libudev nor udevd. A display that
+    nobody uses has this process as its master for that moment, as with everybody who opens one.
     """
     return [describe(kind, path) for kind, path in _nodes()]
 
