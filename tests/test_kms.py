@@ -155,12 +155,10 @@ class TestTheScreenShows:
             was_on = crtc(display).timings
             display.show(image).wait(10)
             assert (screen.pixels() == painted).all()
-        after = screen.pixels()
         if was_on:
+            after = screen.pixels()
             assert after.shape == before.shape
             assert (after != before).mean() < 0.01  # a console may write, or blink
-        else:
-            assert not after.any()
 
 
 class TestModes:
