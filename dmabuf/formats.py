@@ -123,7 +123,7 @@ class PixelFormat(NamedTuple):
         self, width: int, height: int, strides: int | Sequence[int] | None = None
     ) -> tuple[int, ...]:
         """Return the bytes of each plane, whole rows of `strides`; for a buffer a plane."""
-        if strides is None or isinstance(strides, int):
+        if not isinstance(strides, Sequence):
             strides = self.strides(width, strides)
         if len(strides) != len(self.planes):
             raise ValueError(f"{self} has {len(self.planes)} planes, not {len(strides)} strides")

@@ -115,9 +115,9 @@ class Image:
     def _strides(self, strides: int | Sequence[int] | None) -> list[int]:
         if strides is None:
             return list(self._format.strides(self._width))
-        if isinstance(strides, int):
-            return list(self._format.strides(self._width, strides))
-        return self._for_each_plane("strides", strides)
+        if isinstance(strides, Sequence):
+            return self._for_each_plane("strides", strides)
+        return list(self._format.strides(self._width, operator.index(strides)))
 
     def _for_each_plane(self, what: str, values: Sequence[int]) -> list[int]:
         numbers = [operator.index(value) for value in values]

@@ -54,6 +54,7 @@ class TestPlanes:
         for name, expected in strides.items():
             image = Image(buffer, name, 10, 10, strides=64)
             assert [plane.stride for plane in image.planes] == expected
+            assert Image(buffer, name, 10, 10, strides=numpy.int64(64)).planes == image.planes
 
     def test_strides_and_offsets_are_taken_as_given(self, buffer):
         image = Image(buffer, "NV12", 16, 16, strides=[32, 48], offsets=[4096, 16])
@@ -99,6 +100,7 @@ class TestPlanes:
             (("R8", 1, 1), {"modifier": 1 << 64}, ValueError, "64 bits"),
             (("R8", 1.5, 1), {}, TypeError, "float"),
             (("R8", 1, 1), {"strides": [1.5]}, TypeError, "float"),
+            (("R8", 1, 1), {"strides": 1.5}, TypeError, "float"),
             (("no such", 1, 1), {}, ValueError, "no pixel format 'no such'"),
             ((None, 1, 1), {}, TypeError, "NoneType"),
         ],
