@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import screen
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,15 +56,16 @@ def test_camera_to_display_shows_what_the_camera_sees(monkeypatch, capsys):
     from PIL import Image
 
     script = ROOT / "examples" / "camera_to_display.py"
-    monkeypatch.setattr(sys, "argv", [script.name, "--frames", "6", "--screendump", "camera.png"])
+    wanted = ["--frames", "6", "--screendump", "camera.png"]
+    monkeypatch.setattr(sys, "argv", [script.name, "--display", screen.path(), *wanted])
     runpy.run_path(str(script), run_name="__main__")
     out = capsys.readouterr().out
     for line in ("camera   /dev/video", "display  /dev/dri/card", "frames   6 of", "copies   none"):
         assert line in out
     assert out.count("attached to 0000:") == 4
-    with Image.open(Path(os.environ["DMABUF_VM_OUT"], "camera.png")) as screen:
-        width, height = screen.size
-        bars = [screen.getpixel((width * bar // 16, height - 2)) for bar in range(1, 16, 2)]
+    with Image.open(Path(os.environ["DMABUF_VM_OUT"], "camera.png")) as shot:
+        width, height = shot.size
+        bars = [shot.getpixel((width * bar // 16, height - 2)) for bar in range(1, 16, 2)]
     white, yellow, cyan, green, magenta, red, blue, black = ([c > 64 for c in bar] for bar in bars)
     assert white == [True] * 3
     assert black == [False] * 3
