@@ -96,7 +96,7 @@ $(INSTALLED): pyproject.toml Makefile scripts/need
 # What the tests, the checks and the benchmarks use beside the package: a compiler and headers to
 # hold the layouts against, and GStreamer, which the distribution's own Python runs.
 $(EQUIPPED): $(INSTALLED)
-	scripts/need gcc:gcc strace:strace \
+	scripts/need gcc:gcc strace:strace v4l2-ctl:v4l-utils \
 		/usr/include/stdio.h:libc6-dev /usr/include/libdrm/drm.h:libdrm-dev \
 		'/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib:gir1.2-gst-plugins-base-1.0' \
 		'/usr/lib/*/gstreamer-1.0/libgstvideo4linux2.so:gstreamer1.0-plugins-good' \

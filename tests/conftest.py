@@ -7,6 +7,7 @@ import gc
 import glob
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,6 +61,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: find_spec("torch") is not None and (not IN_OUR_MACHINE or KERNEL == "6.12"),
         "PyTorch; in our own machine on Linux 6.12 alone, since its import takes a minute there",
     ),
+    "v4l2-ctl": (lambda: shutil.which("v4l2-ctl") is not None, "v4l2-ctl (v4l-utils)"),
     "CMA heap": (
         lambda: any(info.contiguous for info in dmabuf.heaps()),
         "a heap of contiguous memory (CONFIG_DMABUF_HEAPS_CMA)",
