@@ -149,7 +149,7 @@ class TestEnd:
             assert (one.wait(), other.wait()) == (128 + signal.SIGUSR1, 1)
 
     def test_a_guest_that_panics_is_told_from_a_command_that_fails(self):
-        script = "echo before; echo c >/proc/sysrq-trigger; sleep 600"
+        script = "echo before; sleep 2; echo c >/proc/sysrq-trigger; sleep 600"  # it has to get out
         status, output, errors = vm("--", "sh", "-c", script)
         assert (status, output) == (126, b"before\n")
         assert "the guest died" in errors
