@@ -108,7 +108,7 @@ def test_vgem_imports_it_and_exports_the_same_memory(export):
 @pytest.mark.needs("screendump")
 @every_exporter
 def test_the_display_shows_it(export):
-    with export() as buffer, Display() as display:
+    with export() as buffer, Display(screen.path()) as display:
         image = dmabuf.Image(buffer, "XRGB8888", *screen.SIZE)
         picture = screen.paint(image, random.randrange(256))
         assert display.show(image).wait(10)
