@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import interrupt
 import numpy
@@ -307,8 +308,8 @@ class TestSequences:
                 with in_thread(read) as thread:
                     until_it_waits(thread, buffer)
                     signal.pthread_kill(thread.ident, signal.SIGUSR1)
-                    while not handled:  # the main thread runs handlers, if it isn't asleep
-                        os.sched_yield()
+                    while not handled:  # the main thread runs handlers once it wakes
+                        time.sleep(0.001)
                     until_it_waits(thread, buffer)
                     fence.signal()
 
@@ -328,7 +329,7 @@ def until_it_waits(thread, buffer) -> None:
         with open(path) as file:
             if call.match(file.read()):
                 return
-        os.sched_yield()
+        time.sleep(0.001)
 
 
 class TestMemory:
