@@ -132,7 +132,8 @@ class TestBayer:
 
 class TestSave:
     def test_writes_what_to_rgb_gives(self, buffer, tmp_path):
-        pillow = pytest.importorskip("PIL.Image")
+        import PIL.Image as pillow
+
         image, _ = filled(buffer, "NV12")
         image.save(tmp_path / "frame.png", matrix="bt709", full_range=True)
         with pillow.open(tmp_path / "frame.png") as picture:
