@@ -1,8 +1,9 @@
 """The Linux dma-buf: memory that devices and processes share as a file descriptor."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dmabuf import sw_sync, udmabuf
+from dmabuf._lazy import attributes
 from dmabuf.access import Access, AccessScope
 from dmabuf.buffer import Buffer
 from dmabuf.errors import (
@@ -12,8 +13,9 @@ from dmabuf.errors import (
     RefusedError,
     UnsupportedError,
 )
+from dmabuf.exporters import allocate
 from dmabuf.fence import Fence, FenceInfo, FencePoint, FenceStatus
-from dmabuf.heap import Heap, HeapInfo, allocate, heaps
+from dmabuf.heap import Heap, HeapInfo, heaps
 
 if TYPE_CHECKING:
     from dmabuf import devices, image
@@ -45,15 +47,9 @@ __all__ = [
     "udmabuf",
 ]
 
+# Imported when they are first used: they would slow every start.
+__getattr__ = attributes(__name__, {"Image": "image", "devices": "devices", "image": "image"})
 
-def __getattr__(name: str) -> Any:
-    """Import images and devices when they are first used: they would slow every start."""
-    if name not in ("Image", "devices", "image"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
 
-    if name == "devices":
-        return import_module("dmabuf.devices")
-    module = import_module("dmabuf.image")
-    globals()["Image"] = module.Image
-    return globals()[name]
+def __dir__() -> list[str]:
+    return __all__

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dmabuf import _ioctl, _wait
 from dmabuf._fd import Descriptor, Hold, descriptor_number, duplicate, open_file, owned_number
+from dmabuf._record import record
 from dmabuf.errors import NotASyncFileError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class FenceStatus(Enum):
     """It ended with an error; for waiting that is as good as done."""
 
 
+@record
 class FencePoint(NamedTuple):
     """One of the fences that a sync_file is made of, as the kernel reports it."""
 
@@ -43,6 +45,7 @@ class FencePoint(NamedTuple):
     """When it signalled, in nanoseconds of CLOCK_MONOTONIC; 0 before."""
 
 
+@record
 class FenceInfo(NamedTuple):
     """What the kernel knows of a sync_file."""
 

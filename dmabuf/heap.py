@@ -1,15 +1,14 @@
-"""dma-heaps: what /dev/dma_heap offers, and allocation from it or from the best that works."""
+"""dma-heaps: what /dev/dma_heap offers, and allocation from it."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import NamedTuple, SupportsIndex
 
-from dmabuf import _ioctl, _memory, _node, udmabuf
+from dmabuf import _ioctl, _memory, _node
 from dmabuf._fd import Descriptor, Hold
+from dmabuf._record import record
 from dmabuf.access import Access, access_bits
 from dmabuf.buffer import Buffer, checked_name
 from dmabuf.errors import AllocationError
@@ -33,6 +32,7 @@ _CMA_NAMES |= {"cma", "vidbuf_cached"}
 _PROTECTED = ("protected", "secure", "restricted")
 
 
+@record
 class HeapInfo(NamedTuple):
     """A heap as /dev/dma_heap lists it, not opened: `Heap(info.name)` opens it."""
 
@@ -139,64 +139,3 @@ class Heap(Descriptor):
     def __repr__(self) -> str:
         state = "[closed]" if self._closed else f"fd={self._number}"
         return f"<dmabuf.Heap {self.name!r} {state} path={self.path!r}>"
-
-
-def allocate(
-    size: SupportsIndex,
-    *,
-    name: str | None = None,
-    heaps: Iterable[str | os.PathLike[str]] | None = None,
-) -> Buffer:
-    """Allocate from the best exporter that works here, or from the first of `heaps` that does.
-
-    The best is the system heap, then any other heap that the processor may touch, then udmabuf.
-    AllocationError lists each one with its own reason and remedy; `attempts` has them as errors.
-    """
-    length = _memory.checked_size(size)
-    if name is not None:
-        checked_name(name)
-    if isinstance(heaps, (str, bytes, os.PathLike)):
-        raise TypeError(f"heaps must be several names or paths, such as [{heaps!r}]")
-    wanted = None if heaps is None else [os.fsdecode(heap) for heap in heaps]
-    attempts: list[OSError] = []
-    reasons = []
-    for exporter, attempt in _exporters(length, name, wanted):
-        try:
-            return attempt()
-        except OSError as error:
-            attempts.append(error)
-            reasons.append(f"\n  {exporter}: {error.strerror}")
-    numbers = [error.errno for error in attempts if error.errno not in (None, errno.ENOENT)]
-    listed = "".join(reasons) or " heaps is empty"
-    text = f"no exporter could allocate {length} bytes:{listed}"
-    raise AllocationError(numbers[0] if numbers else errno.ENODEV, text, attempts)
-
-
-_Attempt = tuple[str, Callable[[], Buffer]]
-
-
-def _exporters(size: int, name: str | None, wanted: list[str] | None) -> Iterator[_Attempt]:
-    if wanted is not None:
-        for heap in wanted:
-            yield heap, partial(_allocate_from, heap, size, name)
-        return
-    yield "system", partial(_allocate_from, "system", size, name)
-    others = []
-    try:
-        others = heaps()
-    except OSError as error:
-        yield DIRECTORY, partial(_fail, error)
-    for info in others:
-        node = os.path.basename(info.path)
-        if node != "system" and not info.protected:
-            yield node, partial(_allocate_from, info.path, size, name)
-    yield "udmabuf", partial(udmabuf.allocate, size, name=name)
-
-
-def _allocate_from(heap: str, size: int, name: str | None) -> Buffer:
-    with Heap(heap) as opened:
-        return opened.allocate(size, name=name)
-
-
-def _fail(error: OSError) -> Buffer:
-    raise error

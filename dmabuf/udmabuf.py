@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from dmabuf import _ioctl, _libc, _memory, _node
 from dmabuf._fd import descriptor_number
+from dmabuf._record import record
 from dmabuf.buffer import Buffer, checked_name
 from dmabuf.errors import AllocationError, RefusedError, UnsupportedError, os_error
 
@@ -34,6 +35,7 @@ _HUGETLBFS_MAGIC = 0x958458F6  # linux/magic.h
 _FORBIDDEN_SEALS = {"F_SEAL_WRITE": 0x08, "F_SEAL_FUTURE_WRITE": 0x10}  # linux/fcntl.h
 
 
+@record
 class Limits(NamedTuple):
     """What one udmabuf may have at the most."""
 

@@ -10,11 +10,12 @@ import pytest
 from conftest import descriptors
 
 import dmabuf
-import dmabuf.cli.alloc
-import dmabuf.cli.check
-import dmabuf.cli.devices
-import dmabuf.cli.list
-from dmabuf.cli import contents, main
+import dmabuf.cli.commands.alloc
+import dmabuf.cli.commands.check
+import dmabuf.cli.commands.devices
+import dmabuf.cli.commands.list
+from dmabuf.cli import main
+from dmabuf.cli.checks import contents
 
 HEAP = os.path.exists("/dev/dma_heap/system")
 UDMABUF = os.path.exists("/dev/udmabuf")

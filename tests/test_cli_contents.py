@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from dmabuf.cli import contents
+from dmabuf.cli.checks import contents
 
 
 def advance(step):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import descriptors
 
-from dmabuf.cli import contents, main
+from dmabuf.cli import main
+from dmabuf.cli.checks import contents
 
 MANUAL = Path(__file__).parent.parent / "docs" / "json.md"
 *EXAMPLES, SCHEMA = map(json.loads, re.findall(r"```json\n(.*?)```", MANUAL.read_text(), re.DOTALL))

@@ -6,7 +6,8 @@ import gzip
 import pytest
 
 import dmabuf
-from dmabuf.cli import check, kernel
+from dmabuf.cli.checks import kernel
+from dmabuf.cli.commands import check
 
 
 class TestRemedy:

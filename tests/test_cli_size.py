@@ -2,7 +2,7 @@
 
 import pytest
 
-from dmabuf.cli.size import exact, parse_size, rough
+from dmabuf.cli.console.size import exact, parse_size, rough
 
 
 class TestSize:

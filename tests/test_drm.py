@@ -14,8 +14,7 @@ from process import NOBODY, descriptors_left, in_child, without_nodes
 
 import dmabuf
 from dmabuf import Access
-from dmabuf.devices import _drm
-from dmabuf.devices.drm import Device, Vgem
+from dmabuf.devices.drm import Device, Vgem, _ioctl
 
 READ, WRITE, READ_WRITE = Access.READ, Access.WRITE, Access.READ_WRITE
 CLOSE = "operation on a closed"
@@ -259,7 +258,7 @@ class TestImport:
         with allocate(4096) as one, allocate(4096) as two:
             for buffer in (one, two):
                 gone = device.import_buffer(one)
-                with as_it_returns(_drm.prime_fd_to_handle, gone.close):
+                with as_it_returns(_ioctl.prime_fd_to_handle, gone.close):
                     gem = device.import_buffer(buffer)
                 with pytest.raises(ValueError, match="closed"):
                     gone.handle  # noqa: B018

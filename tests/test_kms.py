@@ -184,9 +184,9 @@ class TestModes:
 
 
 def crtc(display):
-    from dmabuf.devices import _kms
+    from dmabuf.devices.kms import _ioctl
 
-    return _kms.get_crtc(display.fileno(), display._crtc)
+    return _ioctl.get_crtc(display.fileno(), display._crtc)
 
 
 class TestMisuse:

@@ -14,7 +14,7 @@ import cameras
 import pytest
 
 import dmabuf
-from dmabuf.devices import _v4l2
+from dmabuf.devices.v4l2 import _ioctl
 
 pytestmark = pytest.mark.needs("vivid", "v4l2-ctl", "root")
 SYS_PIDFD_GETFD = 438  # include/uapi/asm-generic/unistd.h
@@ -55,7 +55,7 @@ def test_it_streams_into_a_buffer_of_ours():
     with streaming() as (process, node):
         device = borrowed(process, node)
         try:
-            number = _v4l2.expbuf(device, _v4l2.V4L2_BUF_TYPE_VIDEO_CAPTURE, 0, 0)
+            number = _ioctl.expbuf(device, _ioctl.V4L2_BUF_TYPE_VIDEO_CAPTURE, 0, 0)
         finally:
             os.close(device)
         with dmabuf.Buffer(number) as buffer:

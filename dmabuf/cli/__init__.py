@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from errno import errorcode
 from importlib import import_module
 
-from dmabuf.cli.failure import FAILED, INTERRUPTED, Failure, one_line
-from dmabuf.cli.output import Output, OutputError
+from dmabuf.cli.console.failure import FAILED, INTERRUPTED, Failure, one_line
+from dmabuf.cli.console.output import Output, OutputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,4 +51,4 @@ def _run(words: Sequence[str], output: Output) -> None:
     if words[0] in COMMANDS:
         output.command = words[0]
     arguments = parse(words)
-    import_module(f"dmabuf.cli.{arguments.command}").run(arguments, output)
+    import_module(f"dmabuf.cli.commands.{arguments.command}").run(arguments, output)

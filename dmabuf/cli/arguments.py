@@ -10,8 +10,8 @@ from typing import NoReturn, TypeVar
 
 from dmabuf import __version__
 from dmabuf.buffer import checked_name
-from dmabuf.cli.failure import UsageError
-from dmabuf.cli.size import parse_size
+from dmabuf.cli.console.failure import UsageError
+from dmabuf.cli.console.size import parse_size
 
 COMMANDS = ("check", "alloc", "list")
 _WITH_VALUE = {"--heap", "--count", "--name", "--fill", "--fill-from", "--hold-for"}

@@ -1,5 +1,8 @@
 """The devices that export and import buffers: what there is, and what comes and goes."""
 
+from typing import TYPE_CHECKING
+
+from dmabuf._lazy import attributes
 from dmabuf.devices.discovery import (
     Device,
     DrmDevice,
@@ -10,6 +13,9 @@ from dmabuf.devices.discovery import (
 )
 from dmabuf.devices.hotplug import Event, Watch, watch
 
+if TYPE_CHECKING:
+    from dmabuf.devices import drm, kms, v4l2
+
 __all__ = [
     "Device",
     "DrmDevice",
@@ -18,6 +24,12 @@ __all__ = [
     "UdmabufDevice",
     "V4l2Device",
     "Watch",
+    "drm",
     "find",
+    "kms",
+    "v4l2",
     "watch",
 ]
+
+# Imported when they are first used: each is for one kind of device.
+__getattr__ = attributes(__name__, {name: name for name in ("drm", "kms", "v4l2")})

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dmabuf import _node, udmabuf
+from dmabuf._record import record
 from dmabuf.heap import Heap, HeapInfo, heaps
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 
+@record
 class HeapDevice(NamedTuple):
     """A dma-heap."""
 
@@ -41,6 +43,7 @@ class HeapDevice(NamedTuple):
     """Whether its memory is closed to the processor, judged by its name."""
 
 
+@record
 class UdmabufDevice(NamedTuple):
     """The device that makes buffers of memfds."""
 
@@ -58,6 +61,7 @@ class UdmabufDevice(NamedTuple):
     """What one buffer may have; None if that is unknown."""
 
 
+@record
 class DrmDevice(NamedTuple):
     """A DRM device: a display, a GPU, or both. What could not be asked is None."""
 
@@ -91,6 +95,7 @@ class DrmDevice(NamedTuple):
     """Whether they have timelines."""
 
 
+@record
 class V4l2Device(NamedTuple):
     """A V4L2 video device. What could not be asked is None."""
 

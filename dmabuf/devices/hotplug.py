@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from dmabuf import _wait
 from dmabuf._fd import Descriptor, duplicate
+from dmabuf._record import record
 from dmabuf.devices.discovery import Device, describe, kind_of, subsystems, udev
 from dmabuf.errors import UnsupportedError
 
@@ -19,6 +20,7 @@ _ACTIONS = ("add", "remove", "change")
 _TRIES, _PAUSE = 20, 0.005
 
 
+@record
 class Event(NamedTuple):
     """A device that has come, gone or changed."""
 

@@ -1,0 +1,1 @@
+"""What the subcommands try: exporters, ioctls, the kernel's configuration, memory's contents."""

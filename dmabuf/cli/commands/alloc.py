@@ -1,0 +1,166 @@
+"""`dmabuf-alloc SIZE`: allocate buffers, fill, verify and hold them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from dmabuf import _memory
+from dmabuf.buffer import Buffer
+from dmabuf.cli.arguments import buffer_name
+from dmabuf.cli.checks import contents
+from dmabuf.cli.checks.contents import Content, FileContent
+from dmabuf.cli.checks.exporters import allocator, is_contiguous
+from dmabuf.cli.console.failure import Failure, one_line
+from dmabuf.cli.console.hold import stop_signals_blocked, wait_for_stop
+from dmabuf.cli.console.output import Output
+from dmabuf.cli.console.progress import progress
+from dmabuf.cli.console.size import duration, exact, rough
+
+
+class Filling(NamedTuple):
+    """What the buffers are filled with."""
+
+    content: Content
+    label: str
+    document: dict[str, Any]
+
+
+def run(arguments: argparse.Namespace, output: Output) -> None:
+    """Allocate, fill, verify, say so, and hold; whatever happens, release."""
+    with ExitStack() as stack:
+        _require(arguments)
+        filling = _filling(arguments, stack)
+        began = time.monotonic()
+        buffers = _allocated(arguments, stack)
+        seconds = {"allocate": time.monotonic() - began}
+        _tell(buffers, seconds["allocate"], output)
+        if filling is not None:
+            seconds["fill"] = _fill(buffers, filling, output)
+        if arguments.verify:
+            content = contents.constant(0) if filling is None else filling.content
+            seconds["verify"] = _verify(buffers, content, output)
+        fields = {
+            "buffers": [_described(index, buffer) for index, buffer in enumerate(buffers)],
+            "fill": filling and filling.document,
+            "verified": arguments.verify,
+            "seconds": {
+                step: round(seconds[step], 6) if step in seconds else None
+                for step in ("allocate", "fill", "verify")
+            },
+        }
+        if not arguments.hold and arguments.hold_for is None:
+            output.document(**fields, hold=None)
+            return
+        with stop_signals_blocked():
+            _say_how_to_stop(arguments.hold_for, output)
+            output.document(**fields, hold={"pid": os.getpid(), "seconds": arguments.hold_for})
+            output.flush()
+            wait_for_stop(arguments.hold_for)
+            stack.close()
+        output.line("released")
+
+
+def _filling(arguments: argparse.Namespace, stack: ExitStack) -> Filling | None:
+    if arguments.fill is not None:
+        byte = arguments.fill
+        return Filling(contents.constant(byte), f"{byte:#04x}", {"kind": "byte", "byte": byte})
+    if arguments.fill_pattern:
+        return Filling(contents.pattern, "the pattern", {"kind": "pattern"})
+    if arguments.fill_from is not None:
+        file = FileContent(arguments.fill_from, arguments.size)
+        stack.callback(file.close)
+        short = file.length < _memory.rounded(arguments.size)
+        label = f"{file.name} ({file.length} bytes, then zeros)" if short else file.name
+        document = {"kind": "file", "file": file.name, "length": file.length}
+        return Filling(file, label, document)
+    return None
+
+
+def _allocated(arguments: argparse.Namespace, stack: ExitStack) -> list[Buffer]:
+    count = arguments.count
+    buffers: list[Buffer] = []
+    with allocator(arguments.heap) as allocate, progress("allocating", count) as advance:
+        for index in range(count):
+            name = arguments.name and buffer_name(arguments.name, index, count)
+            try:
+                buffers.append(stack.enter_context(allocate(arguments.size, name=name)))
+            except OSError as error:
+                if not buffers:
+                    raise
+                had = f"{len(buffers)} of {count} buffers were had, and released again"
+                raise Failure(f"{had}: {one_line(error)}", error.errno) from None
+            advance(1)
+    return buffers
+
+
+def _require(arguments: argparse.Namespace) -> None:
+    """Refuse what is too much in all: the library looks at each buffer alone."""
+    what = exact(arguments.size)
+    if arguments.count > 1:
+        what = f"{arguments.count} x {what}"
+    total = arguments.count * _memory.rounded(arguments.size)
+    _memory.require(total, what, cma=is_contiguous(arguments.heap))
+
+
+def _tell(buffers: list[Buffer], seconds: float, output: Output) -> None:
+    rows = [
+        (
+            str(index),
+            buffer.exporter,
+            exact(buffer.size),
+            str(buffer.inode),
+            str(buffer.fileno()),
+            buffer.name or "-",
+        )
+        for index, buffer in enumerate(buffers)
+    ]
+    columns = ("buffer", "exporter", "size", "inode", "fd", "name")
+    output.table(f"Allocated in {duration(seconds)}", columns, rows)
+
+
+def _described(index: int, buffer: Buffer) -> dict[str, Any]:
+    return {
+        "index": index,
+        "exporter": buffer.exporter,
+        "size": buffer.size,
+        "inode": buffer.inode,
+        "fd": buffer.fileno(),
+        "name": buffer.name,
+    }
+
+
+def _fill(buffers: list[Buffer], filling: Filling, output: Output) -> float:
+    total = sum(buffer.size for buffer in buffers)
+    began = time.monotonic()
+    with progress("filling", total) as advance:
+        for index, buffer in enumerate(buffers):
+            contents.fill(buffer, index, filling.content, advance)
+    seconds = time.monotonic() - began
+    output.line(f"filled with {filling.label} in {_pace(total, seconds)}")
+    return seconds
+
+
+def _verify(buffers: list[Buffer], content: Content, output: Output) -> float:
+    total = sum(buffer.size for buffer in buffers)
+    began = time.monotonic()
+    with progress("verifying", total) as advance:
+        for index, buffer in enumerate(buffers):
+            found = contents.difference(buffer, index, content, advance)
+            if found is not None:
+                raise Failure(str(found), document={"difference": found._asdict()})
+    seconds = time.monotonic() - began
+    output.line(f"verified in {_pace(total, seconds)}")
+    return seconds
+
+
+def _pace(size: int, seconds: float) -> str:
+    return f"{duration(seconds)}, {rough(size / max(seconds, 1e-9))}/s"
+
+
+def _say_how_to_stop(seconds: float | None, output: Output) -> None:
+    until = "until" if seconds is None else f"for {seconds:g} s, or until"
+    output.line(f"holding {until} Ctrl-C or kill {os.getpid()}")

@@ -1,0 +1,115 @@
+"""`dmabuf-alloc check`: which exporters and ioctls work here, how fast, and what mends the rest."""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import os
+import sys
+
+from dmabuf import __version__, _memory
+from dmabuf.cli.checks import ioctls
+from dmabuf.cli.checks.exporters import candidates
+from dmabuf.cli.checks.kernel import Configuration, advise, configuration
+from dmabuf.cli.checks.probe import MEASURED, Result, probe
+from dmabuf.cli.console.failure import Failure
+from dmabuf.cli.console.output import Output
+from dmabuf.cli.console.progress import progress
+from dmabuf.cli.console.size import duration, exact, rough
+
+_ANOTHER_KERNEL = "in the source tree, scripts/vm runs a command under a kernel that has some"
+
+
+def run(arguments: argparse.Namespace, output: Output) -> None:
+    """Try everything and report; Failure if no exporter works."""
+    found = candidates()
+    results = []
+    with progress("trying exporters", len(found)) as advance:
+        for exporter in found:
+            results.append(probe(exporter))
+            advance(1)
+    working = [result.exporter for result in results if result.works]
+    trials = ioctls.trials([*working, *found])
+    built = configuration()
+    memory = _memory.meminfo()
+    advice = [advise(result.exporter, result.error, built) for result in results]
+    _print_machine(built, memory, output)
+    _print_results(results, output)
+    rows = [(trial.name, _yes(trial.works), trial.error or "") for trial in trials]
+    output.table("Ioctls", ("ioctl", "works", "why not"), rows)
+    for result, (error, remedy) in zip(results, advice, strict=True):
+        if error is not None:
+            output.line(f"{result.exporter.name}: {error}")
+            output.line(f"  what to do: {remedy}")
+    document: dict[str, object] = {
+        "machine": _machine(built, memory),
+        "exporters": [
+            result.document() | given._asdict()
+            for result, given in zip(results, advice, strict=True)
+        ],
+        "ioctls": [trial._asdict() for trial in trials],
+    }
+    if not working:
+        message = "no exporter works here"
+        if all(exporter.permissions is None for exporter in found):
+            message = f"{message}; {_ANOTHER_KERNEL}"
+        raise Failure(message, document=document)
+    output.line(f"works: {', '.join(exporter.name for exporter in working)}")
+    output.document(**document)
+
+
+def _machine(built: Configuration | None, memory: dict[str, int]) -> dict[str, object]:
+    fields = {
+        "total": "MemTotal",
+        "available": "MemAvailable",
+        "cma_total": "CmaTotal",
+        "cma_free": "CmaFree",
+    }
+    return {
+        "dmabuf": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "kernel": os.uname().release,
+        "architecture": os.uname().machine,
+        "page_size": mmap.PAGESIZE,
+        "configuration": built and built._asdict(),
+        "memory": {name: memory.get(field) for name, field in fields.items()},
+    }
+
+
+def _print_machine(built: Configuration | None, memory: dict[str, int], output: Output) -> None:
+    system = os.uname()
+    output.line(f"dmabuf {__version__}, Linux {system.release}, {system.machine}")
+    if built is not None:
+        for option, value in built.options.items():
+            output.line(f"{built.path}: {option}={value}")
+    cma = "no CMA"
+    if memory.get("CmaTotal"):
+        cma = f"CMA {rough(memory['CmaTotal'])}, {rough(memory['CmaFree'])} free"
+    total, available = rough(memory["MemTotal"]), rough(memory["MemAvailable"])
+    output.line(f"memory {total}, {available} available; {cma}")
+    output.line("")
+
+
+def _print_results(results: list[Result], output: Output) -> None:
+    nodes = []
+    trials = []
+    for result in results:
+        exporter = result.exporter
+        permissions = exporter.permissions or "no node"
+        nodes.append((exporter.name, exporter.path, permissions, exporter.notes()))
+        steps = (result.allocates, result.maps, result.keeps_data)
+        speed = ("-", "-", "-")
+        if result.speed is not None:
+            speed = (
+                duration(result.speed.allocate_seconds),
+                f"{rough(result.speed.write_bytes_per_second)}/s",
+                f"{rough(result.speed.read_bytes_per_second)}/s",
+            )
+        trials.append((exporter.name, *map(_yes, steps), *speed))
+    output.table("Exporters", ("exporter", "node", "permissions", "notes"), nodes)
+    columns = ("exporter", "allocates", "maps", "keeps data", f"{exact(MEASURED)} in")
+    output.table("Trials", (*columns, "CPU writes", "CPU reads"), trials)
+
+
+def _yes(works: bool | None) -> str:
+    return "-" if works is None else "yes" if works else "no"

@@ -1,0 +1,1 @@
+"""What every subcommand says, and how: output, progress, sizes, failures."""

@@ -1,0 +1,357 @@
+"""DRM sync objects: fences of a device that are there before the work is, binary or on a timeline.
+
+A sync object holds at most one fence, at point 0, or the fences of a timeline, at points from 1 on.
+drivers/gpu/drm/drm_syncobj.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, TypeVar
+
+from dmabuf import _wait
+from dmabuf._fd import Descriptor, Hold, Owner, Watcher, descriptor_number
+from dmabuf.devices.drm import _syncobj_ioctl as _ioctl
+from dmabuf.devices.drm.gem import Device
+from dmabuf.errors import UnsupportedError
+from dmabuf.fence import Fence
+
+if TYPE_CHECKING:
+    from dmabuf._fd import HasFileno
+
+_NANOSECONDS = 1_000_000_000
+_NEVER = 2**63 - 1
+_LONGEST = 2**33  # seconds, 272 years
+_LAST_POINT = 2**64 - 1
+_Result = TypeVar("_Result")
+_DRIVERS = "drivers of GPUs have them, and virtio-gpu from Linux 6.6 on"
+
+
+class Syncobj(Owner):
+    """A device's sync object. Thread-safe. Use it as a context manager, or call `close()`.
+
+    Closing it, or its device, ends awaits with ValueError. UnsupportedError where a driver lacks
+    timelines, which points other than 0, `available` and events need.
+    """
+
+    __slots__ = ("_device",)
+
+    def __init__(self, device: Device, *, signaled: bool = False) -> None:
+        """Create one, without a fence or with one that has signalled.
+
+        UnsupportedError if the driver has no sync objects.
+        """
+        flags = _ioctl.DRM_SYNCOBJ_CREATE_SIGNALED if signaled else 0
+        self._adopt(device, lambda fd: _ioctl.syncobj_create(fd, flags))
+
+    @classmethod
+    def from_fd(cls, device: Device, fd: int | HasFileno) -> Syncobj:
+        """Return the sync object that `export()` gave a descriptor of, perhaps on another device.
+
+        The descriptor stays open. OSError (EINVAL) if it is something else.
+        """
+        number = descriptor_number(fd)
+        syncobj = cls.__new__(cls)
+        syncobj._adopt(device, lambda own: _ioctl.syncobj_fd_to_handle(own, number))
+        return syncobj
+
+    def _adopt(self, device: Device, make: Callable[[int], int]) -> None:
+        if not isinstance(device, Device):
+            raise TypeError(f"device must be a drm.Device, not {type(device).__name__}")
+        self._device = device
+        with Hold(device) as number:
+            try:
+                handle = make(number)
+            except OSError as error:
+                raise _not_made(error, device) from None
+        super().__init__(handle)
+
+    def _give_back(self, handle: int) -> None:
+        self._device._without(handle, _ioctl.syncobj_destroy)
+
+    @property
+    def device(self) -> Device:
+        """The device that it belongs to."""
+        return self._device
+
+    @property
+    def handle(self) -> int:
+        """The device's own number of it; ValueError when closed."""
+        if self._closed:
+            self._require_open()
+        return self._number
+
+    @property
+    def point(self) -> int:
+        """The last point of the timeline up to which all have signalled; 0 without any."""
+        return self._call(lambda fd, handle: _ioctl.syncobj_query(fd, handle, 0))
+
+    @property
+    def submitted(self) -> int:
+        """The last point of the timeline that has a fence; 0 without any."""
+        flags = _ioctl.DRM_SYNCOBJ_QUERY_FLAGS_LAST_SUBMITTED
+        return self._call(lambda fd, handle: _ioctl.syncobj_query(fd, handle, flags))
+
+    def signal(self, point: int = 0) -> None:
+        """Put a fence that has signalled at a point. The points of a timeline must grow."""
+        if _checked_point(point):
+            self._call(lambda fd, handle: _ioctl.syncobj_timeline_signal(fd, handle, point))
+        else:
+            self._call(_ioctl.syncobj_signal)
+
+    def reset(self) -> None:
+        """Take the fence, or all of the timeline, away."""
+        self._call(_ioctl.syncobj_reset)
+
+    def transfer(self, target: Syncobj, *, point: int = 0, target_point: int = 0) -> None:
+        """Give `target`, of the same device, the fence that is at a point here; it stays here too.
+
+        OSError (EINVAL) if there is none yet.
+        """
+        _checked_target(target, self._device)
+        start, end = _checked_point(point), _checked_point(target_point)
+        with Hold(target) as other:
+            self._call(lambda fd, own: _ioctl.syncobj_transfer(fd, (own, start), (other, end)))
+
+    def import_fence(self, fence: Fence, point: int = 0) -> None:
+        """Put a fence at a point, in the place of what is there; it stays the caller's."""
+        if not isinstance(fence, Fence):
+            raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
+        if _checked_point(point):
+            with Syncobj(self._device) as binary:
+                binary.import_fence(fence)
+                binary.transfer(self, target_point=point)
+            return
+        with Hold(fence) as sync_file:
+            self._call(lambda fd, handle: _ioctl.syncobj_import_sync_file(fd, handle, sync_file))
+
+    def export_fence(self, point: int = 0) -> Fence:
+        """Return the fence that is at a point now. OSError (EINVAL) if there is none yet."""
+        if _checked_point(point):
+            with Syncobj(self._device) as binary:
+                self.transfer(binary, point=point)
+                return binary.export_fence()
+        flags = _ioctl.DRM_SYNCOBJ_HANDLE_TO_FD_FLAGS_EXPORT_SYNC_FILE
+        number = self._call(lambda fd, handle: _ioctl.syncobj_handle_to_fd(fd, handle, flags))
+        return Fence._exported(number)
+
+    def export(self) -> SyncobjFile:
+        """Return a descriptor of the sync object itself, for another process or device."""
+        return SyncobjFile(self._call(lambda fd, own: _ioctl.syncobj_handle_to_fd(fd, own, 0)))
+
+    def wait(
+        self,
+        point: int = 0,
+        timeout: float | None = None,
+        *,
+        for_submit: bool = False,
+        available: bool = False,
+    ) -> bool:
+        """Wait until a point signals, `timeout` seconds at the most; False on a time-out.
+
+        OSError (EINVAL) if it has no fence yet, unless `for_submit` waits for that as well;
+        `available` waits for that alone. The GIL is released, and a signal handler that raises gets
+        out.
+        """
+        return wait_all([(self, point)], timeout, for_submit=for_submit, available=available)
+
+    async def ready(self, point: int = 0, *, available: bool = False) -> None:
+        """Wait in asyncio until a point signals or, if `available`, has a fence; no thread.
+
+        ValueError if the sync object or its device gets closed. Needs Linux 6.6: UnsupportedError.
+        """
+        with self.event(point, available=available) as event:
+            end = _End(event)
+            for owner in (self, self._device):
+                owner._watchers[end] = end
+            try:
+                for owner in (self, self._device):
+                    if owner.closed:
+                        owner._require_open()
+                await _wait.ready(event, _wait.READABLE)
+            finally:
+                for owner in (self, self._device):
+                    owner._watchers.pop(end, None)
+
+    def event(self, point: int = 0, *, available: bool = False) -> SyncobjEvent:
+        """Return a descriptor that gets readable when a point signals or, if `available`, is there.
+
+        For select, selectors, trio and anyio; it says nothing when the sync object is destroyed.
+        Needs Linux 6.6: UnsupportedError. Follows DRM_IOCTL_SYNCOBJ_EVENTFD.
+        """
+        flags = _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_AVAILABLE if available else 0
+        wanted = _checked_point(point)
+        event = SyncobjEvent(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        try:
+            with Hold(event) as number:
+                self._call(lambda fd, own: _ioctl.syncobj_eventfd(fd, own, wanted, number, flags))
+        except BaseException:
+            event.close()
+            raise
+        return event
+
+    def _call(self, call: Callable[[int, int], _Result]) -> _Result:
+        """Call an ioctl with the device's descriptor and the handle."""
+        with Hold(self._device) as number, Hold(self) as handle:
+            try:
+                return call(number, handle)
+            except OSError as error:
+                raise _refused(error, self) from None
+
+    def __repr__(self) -> str:
+        state = "[closed]" if self._closed else f"handle={self._number}"
+        return f"<dmabuf.devices.drm.Syncobj {state} of {self._device.path}>"
+
+    def __del__(self) -> None:
+        if hasattr(self, "_number") and self._device.closed:
+            self._number = -1  # it went with its device
+        super().__del__()
+
+
+class SyncobjFile(Descriptor):
+    """A descriptor of a sync object: `Syncobj.from_fd` takes it, here or in another process."""
+
+    __slots__ = ()
+
+
+class SyncobjEvent(Descriptor):
+    """An eventfd, which stays readable once the sync object has got to a point."""
+
+    __slots__ = ()
+
+
+class _End(Watcher):
+    """Closes an event, whose await ends with ValueError, with its sync object."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self, event: SyncobjEvent) -> None:
+        self._event = event
+
+    def owner_closed(self) -> None:
+        """Close it."""
+        self._event.close()
+
+
+def wait_all(
+    points: Iterable[Syncobj | tuple[Syncobj, int]],
+    timeout: float | None = None,
+    *,
+    for_submit: bool = False,
+    available: bool = False,
+) -> bool:
+    """Wait until all of several, each a sync object or (sync object, point), have signalled.
+
+    All of one device, and otherwise as `Syncobj.wait`; False on a time-out.
+    """
+    flags = _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_ALL
+    return _wait_for(points, timeout, flags, for_submit, available) is not None
+
+
+def wait_any(
+    points: Iterable[Syncobj | tuple[Syncobj, int]],
+    timeout: float | None = None,
+    *,
+    for_submit: bool = False,
+    available: bool = False,
+) -> int | None:
+    """Wait until one of several signals, and return its index; None on a time-out."""
+    return _wait_for(points, timeout, 0, for_submit, available)
+
+
+def _wait_for(
+    points: Iterable[Syncobj | tuple[Syncobj, int]],
+    timeout: float | None,
+    flags: int,
+    for_submit: bool,
+    available: bool,
+) -> int | None:
+    deadline = _deadline(timeout)
+    pairs = [_checked_pair(point) for point in points]
+    if not pairs:
+        raise ValueError("there is no sync object to wait for")
+    device = _checked_syncobj(pairs[0][0]).device
+    for syncobj, _ in pairs:
+        _checked_target(syncobj, device)
+    if for_submit or available:
+        flags |= _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_FOR_SUBMIT
+    if available:
+        flags |= _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_AVAILABLE
+    numbers = [point for _, point in pairs]
+    with ExitStack() as holds:
+        fd = holds.enter_context(Hold(device))
+        handles = [holds.enter_context(Hold(syncobj)) for syncobj, _ in pairs]
+        try:
+            if any(numbers) or available:
+                return _ioctl.syncobj_timeline_wait(fd, handles, numbers, deadline, flags)
+            return _ioctl.syncobj_wait(fd, handles, deadline, flags)
+        except OSError as error:
+            if error.errno == errno.ETIME:
+                return None
+            raise _refused(error, pairs[0][0]) from None
+
+
+def _deadline(timeout: float | None) -> int:
+    """Return the time of CLOCK_MONOTONIC, in nanoseconds, at which a wait ends."""
+    if timeout is None:
+        return _NEVER
+    if math.isnan(timeout):
+        raise ValueError("timeout must be a number of seconds, not nan")
+    if timeout <= 0:
+        return 0
+    return min(time.monotonic_ns() + math.ceil(min(timeout, _LONGEST) * _NANOSECONDS), _NEVER)
+
+
+def _checked_pair(point: Syncobj | tuple[Syncobj, int]) -> tuple[Syncobj, int]:
+    syncobj, number = (point, 0) if isinstance(point, Syncobj) else point
+    return syncobj, _checked_point(number)
+
+
+def _checked_point(point: int) -> int:
+    if isinstance(point, bool) or not isinstance(point, int):
+        raise TypeError(f"a point is an int, not {type(point).__name__}")
+    if not 0 <= point <= _LAST_POINT:
+        raise ValueError(f"points go from 0 to {_LAST_POINT}, not to {point}")
+    return point
+
+
+def _checked_syncobj(syncobj: Syncobj) -> Syncobj:
+    if not isinstance(syncobj, Syncobj):
+        raise TypeError(f"this takes a drm.Syncobj, not {type(syncobj).__name__}")
+    return syncobj
+
+
+def _checked_target(syncobj: Syncobj, device: Device) -> None:
+    if _checked_syncobj(syncobj).device is not device:
+        text = "use export() and from_fd() to have it there too"
+        raise ValueError(f"{syncobj!r} is not of {device!r}; {text}")
+
+
+def _not_made(error: OSError, device: Device) -> OSError:
+    """Return the error of a sync object that there can't be, with what to do."""
+    if error.errno == errno.EOPNOTSUPP:
+        text = f"{device.path}: the driver {device.driver} has no sync objects; {_DRIVERS}"
+        return UnsupportedError(errno.EOPNOTSUPP, text)
+    text = f"{device.path} ({device.driver}): {error.strerror}"
+    if error.errno == errno.EINVAL:
+        text = f"{text}; the descriptor is no sync object"
+    return OSError(error.errno, text)
+
+
+def _refused(error: OSError, syncobj: Syncobj) -> OSError:
+    """Return the error of a call that a device refused, with what to do."""
+    if isinstance(error, UnsupportedError):
+        return error
+    number, text = error.errno or errno.EIO, f"{syncobj!r}: {error.strerror}"
+    if number == errno.EOPNOTSUPP:
+        device = syncobj.device
+        text = f"{device.path}: the driver {device.driver} has no timelines of sync objects"
+        return UnsupportedError(number, f"{text}; {_DRIVERS}")
+    if number == errno.EINVAL:
+        text = f"{text}; there is no fence at that point yet"
+    return OSError(number, text)

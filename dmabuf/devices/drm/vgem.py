@@ -1,0 +1,83 @@
+"""vgem, the kernel's own test device: it exports memory, and holds buffers busy with fences."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from dmabuf._fd import Hold
+from dmabuf._record import record
+from dmabuf.access import Access, access_bits
+from dmabuf.devices.drm import _ioctl
+from dmabuf.devices.drm.gem import Device, GemBuffer, sibling
+from dmabuf.errors import UnsupportedError, os_error
+
+_DIRECTORY = Path("/dev/dri")
+
+
+class Vgem(Device):
+    """vgem, which every distribution has: it puts fences on buffers that the caller signals.
+
+    A fence that nobody signals expires after 10 seconds as signalled, without an error. Closing the
+    device signals all.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Open vgem's node, found by its driver without a path: the primary one if it may be.
+
+        UnsupportedError where the kernel has none, or it isn't loaded.
+        """
+        super().__init__(_find() if path is None else path)
+        if self.driver != "vgem":
+            self.close()
+            raise os_error(errno.ENODEV, f"{self.path} is not vgem but {self.driver}")
+
+    def attach_fence(self, gem: GemBuffer, access: Access) -> VgemFence:
+        """Make a buffer busy, as a reader (READ) or as a writer, until the fence is signalled.
+
+        OSError (EBUSY) over a pending fence that excludes it: one writer, or readers. Follows
+        DRM_IOCTL_VGEM_FENCE_ATTACH.
+        """
+        flags = _ioctl.VGEM_FENCE_WRITE if access_bits(access) & Access.WRITE else 0
+        if gem.device is not self:
+            raise ValueError(f"the buffer was imported by {gem.device!r}, not by {self!r}")
+        with self._locked() as number:
+            return VgemFence(self, _ioctl.vgem_fence_attach(number, gem.handle, flags))
+
+
+@record
+class VgemFence(NamedTuple):
+    """A pending fence of vgem."""
+
+    device: Vgem
+    """The device that it belongs to."""
+    handle: int
+    """The device's own number of it."""
+
+    def signal(self) -> None:
+        """Signal it, once: OSError (ENOENT) the second time, ETIMEDOUT after it has expired."""
+        with Hold(self.device) as number:
+            _ioctl.vgem_fence_signal(number, self.handle)
+
+
+def _find() -> str:
+    # Render nodes first: whoever opens a primary node may become the master of its display.
+    for node in (*sorted(_DIRECTORY.glob("renderD*")), *sorted(_DIRECTORY.glob("card*"))):
+        with contextlib.suppress(OSError), Device(node) as device:
+            if device.driver == "vgem":
+                return _primary(node)
+    text = "no vgem here that may be opened; run modprobe vgem (CONFIG_DRM_VGEM) as root"
+    raise UnsupportedError(errno.ENODEV, text)
+
+
+def _primary(node: Path) -> str:
+    """Return the primary node of the same device, which can do more, if it may be opened."""
+    primary = sibling(node, "card")
+    if primary and os.access(primary, os.R_OK | os.W_OK, effective_ids=True):
+        return primary
+    return str(node)

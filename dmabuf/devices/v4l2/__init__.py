@@ -1,0 +1,38 @@
+"""V4L2 devices: cameras, outputs and memory-to-memory devices, which fill and take dma-bufs.
+
+    with v4l2.Capture("/dev/video0") as camera:
+        format = camera.set_format("XRGB8888", 640, 360)
+        buffers = [dmabuf.allocate(format.sizeimage[0]) for _ in range(4)]
+        with camera.stream(buffers) as frames:
+            for frame in frames:
+                with frame:
+                    frame.image.save("frame.png")
+
+Without buffers `stream()` has the device allocate, and exports its memory as `Buffer`s. Follows
+Documentation/userspace-api/media/v4l in the kernel's sources.
+"""
+
+from dmabuf.devices.v4l2._output import OutputStream
+from dmabuf.devices.v4l2.device import Control, Device, Memory, Timings, V4l2Info, inspect
+from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameSize
+from dmabuf.devices.v4l2.frame import Frame, FrameFlag
+from dmabuf.devices.v4l2.queue import Capture, Output
+from dmabuf.devices.v4l2.stream import Stream
+
+__all__ = [
+    "Capture",
+    "Control",
+    "Device",
+    "Format",
+    "FormatInfo",
+    "Frame",
+    "FrameFlag",
+    "FrameSize",
+    "Memory",
+    "Output",
+    "OutputStream",
+    "Stream",
+    "Timings",
+    "V4l2Info",
+    "inspect",
+]

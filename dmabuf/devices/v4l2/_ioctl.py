@@ -1,0 +1,306 @@
+"""The V4L2 ioctls on formats and buffers, one function each: include/uapi/linux/videodev2.h."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, NamedTuple
+
+from dmabuf._ioctl import READ, WRITE, call, request
+from dmabuf.devices.v4l2._uapi import ffi
+
+
+def struct(direction: int, number: int, name: str) -> int:
+    """Encode the request number of an ioctl that takes a struct."""
+    return request(direction, "V", number, ffi.sizeof(f"struct {name}"))
+
+
+VIDIOC_QUERYCAP = struct(READ, 0, "v4l2_capability")
+VIDIOC_ENUM_FMT = struct(READ | WRITE, 2, "v4l2_fmtdesc")
+VIDIOC_G_FMT = struct(READ | WRITE, 4, "v4l2_format")
+VIDIOC_S_FMT = struct(READ | WRITE, 5, "v4l2_format")
+VIDIOC_REQBUFS = struct(READ | WRITE, 8, "v4l2_requestbuffers")
+VIDIOC_QBUF = struct(READ | WRITE, 15, "v4l2_buffer")
+VIDIOC_EXPBUF = struct(READ | WRITE, 16, "v4l2_exportbuffer")
+VIDIOC_DQBUF = struct(READ | WRITE, 17, "v4l2_buffer")
+VIDIOC_STREAMON = request(WRITE, "V", 18, 4)
+VIDIOC_STREAMOFF = request(WRITE, "V", 19, 4)
+VIDIOC_ENUM_FRAMESIZES = struct(READ | WRITE, 74, "v4l2_frmsizeenum")
+VIDIOC_CREATE_BUFS = struct(READ | WRITE, 92, "v4l2_create_buffers")
+
+V4L2_CAP_VIDEO_CAPTURE = 0x00000001
+V4L2_CAP_VIDEO_OUTPUT = 0x00000002
+V4L2_CAP_VIDEO_CAPTURE_MPLANE = 0x00001000
+V4L2_CAP_VIDEO_OUTPUT_MPLANE = 0x00002000
+V4L2_CAP_VIDEO_M2M_MPLANE = 0x00004000
+V4L2_CAP_VIDEO_M2M = 0x00008000
+V4L2_CAP_STREAMING = 0x04000000
+V4L2_CAP_DEVICE_CAPS = 0x80000000
+
+V4L2_BUF_TYPE_VIDEO_CAPTURE = 1
+V4L2_BUF_TYPE_VIDEO_OUTPUT = 2
+V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE = 9
+V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE = 10
+
+V4L2_MEMORY_MMAP = 1
+V4L2_MEMORY_USERPTR = 2
+V4L2_MEMORY_DMABUF = 4
+V4L2_BUF_CAP_SUPPORTS_MMAP = 1
+V4L2_BUF_CAP_SUPPORTS_USERPTR = 2
+V4L2_BUF_CAP_SUPPORTS_DMABUF = 4
+
+V4L2_BUF_FLAG_KEYFRAME = 0x00000008
+V4L2_BUF_FLAG_PFRAME = 0x00000010
+V4L2_BUF_FLAG_BFRAME = 0x00000020
+V4L2_BUF_FLAG_ERROR = 0x00000040
+V4L2_BUF_FLAG_LAST = 0x00100000
+
+V4L2_FMT_FLAG_COMPRESSED = 1
+V4L2_FMT_FLAG_EMULATED = 2
+V4L2_FRMSIZE_TYPE_DISCRETE = 1
+V4L2_PIX_FMT_PRIV_MAGIC = 0xFEEDCAFE
+VIDEO_MAX_PLANES = 8
+VIDEO_MAX_FRAME = 32
+
+_MULTI_PLANAR = (V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE, V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE)
+_int = Struct("=i")
+
+
+def text(characters: Any) -> str:
+    """Return what stands in an array before its NUL."""
+    return bytes(ffi.buffer(characters)).split(b"\0", 1)[0].decode(errors="replace")
+
+
+def enumerated(fd: int, number: int, struct: Any, name: str) -> bool:
+    """Fill the struct of an enumeration; False at its end, and where there is none."""
+    try:
+        call(fd, number, ffi.buffer(struct), name)
+    except OSError as error:
+        # ENODATA: not with the current input or output.
+        if error.errno in (errno.EINVAL, errno.ENOTTY, errno.ENODATA):
+            return False
+        raise
+    return True
+
+
+class Capability(NamedTuple):
+    """What VIDIOC_QUERYCAP tells of a node."""
+
+    driver: str
+    card: str
+    bus_info: str
+    device_caps: int
+
+
+def querycap(fd: int) -> Capability:
+    """Return who is behind a node and what it can do, the node itself rather than its driver."""
+    data: Any = ffi.new("struct v4l2_capability *")
+    call(fd, VIDIOC_QUERYCAP, ffi.buffer(data), "VIDIOC_QUERYCAP")
+    own = data.capabilities & V4L2_CAP_DEVICE_CAPS
+    caps = int(data.device_caps if own else data.capabilities)
+    return Capability(text(data.driver), text(data.card), text(data.bus_info), caps)
+
+
+def memory_types(fd: int, kind: int) -> int | None:
+    """Return the V4L2_BUF_CAP_SUPPORTS bits of a queue; None if that can't be told while in use.
+
+    VIDIOC_REQBUFS of no buffers tells them, and frees the caller's; while others have some it is
+    refused, and VIDIOC_CREATE_BUFS of none answers, by most drivers. Linux 4.20 has the bits.
+    """
+    for memory in (V4L2_MEMORY_MMAP, V4L2_MEMORY_DMABUF, V4L2_MEMORY_USERPTR):
+        try:
+            return reqbufs(fd, kind, memory, 0)[1]
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return _memory_types_in_use(fd, kind, memory)
+            if error.errno not in (errno.EINVAL, errno.ENOTTY):
+                raise
+    return 0
+
+
+def _memory_types_in_use(fd: int, kind: int, memory: int) -> int | None:
+    data: Any = ffi.new("struct v4l2_create_buffers *", {"memory": memory})
+    data.format.type = kind
+    try:
+        call(fd, VIDIOC_CREATE_BUFS, ffi.buffer(data), "VIDIOC_CREATE_BUFS")
+    except OSError:
+        return None
+    return int(data.capabilities)
+
+
+class Description(NamedTuple):
+    """A format that VIDIOC_ENUM_FMT lists."""
+
+    pixelformat: int
+    description: str
+    flags: int
+
+
+def enum_fmt(fd: int, kind: int) -> list[Description]:
+    """Return the formats of a queue, the driver's favourite first."""
+    found: list[Description] = []
+    while True:
+        data: Any = ffi.new("struct v4l2_fmtdesc *", {"index": len(found), "type": kind})
+        if not enumerated(fd, VIDIOC_ENUM_FMT, data, "VIDIOC_ENUM_FMT"):
+            return found
+        found.append(Description(data.pixelformat, text(data.description), data.flags))
+
+
+def enum_framesizes(fd: int, pixelformat: int) -> list[tuple[int, int, int, int, int, int]]:
+    """Return (min, max, step) of the width, then of the height, for each size or range of sizes."""
+    found: list[tuple[int, int, int, int, int, int]] = []
+    while True:
+        about = {"index": len(found), "pixel_format": pixelformat}
+        data: Any = ffi.new("struct v4l2_frmsizeenum *", about)
+        if not enumerated(fd, VIDIOC_ENUM_FRAMESIZES, data, "VIDIOC_ENUM_FRAMESIZES"):
+            return found
+        if data.type == V4L2_FRMSIZE_TYPE_DISCRETE:
+            width, height = data.rest[0], data.rest[1]
+            found.append((width, width, 1, height, height, 1))
+        else:
+            sizes: Any = ffi.cast("struct v4l2_frmsize_stepwise *", data.rest)
+            columns = (sizes.min_width, sizes.max_width, sizes.step_width)
+            rows = (sizes.min_height, sizes.max_height, sizes.step_height)
+            return [*found, (*columns, *rows)]
+
+
+class PixFormat(NamedTuple):
+    """A struct v4l2_format; (sizeimage, bytesperline) of each buffer of a frame."""
+
+    width: int
+    height: int
+    pixelformat: int
+    field: int
+    colorspace: int
+    ycbcr_enc: int
+    quantization: int
+    xfer_func: int
+    planes: tuple[tuple[int, int], ...]
+
+
+def g_fmt(fd: int, kind: int) -> PixFormat:
+    """Return a queue's format."""
+    data: Any = ffi.new("struct v4l2_format *", {"type": kind})
+    call(fd, VIDIOC_G_FMT, ffi.buffer(data), "VIDIOC_G_FMT")
+    return _pix_format(data)
+
+
+def s_fmt(fd: int, kind: int, pixelformat: int, width: int, height: int) -> PixFormat:
+    """Ask for a format, without padding, and return what the driver made of it."""
+    data: Any = ffi.new("struct v4l2_format *", {"type": kind})
+    pix = data.fmt.pix_mp if kind in _MULTI_PLANAR else data.fmt.pix
+    pix.width, pix.height, pix.pixelformat = width, height, pixelformat
+    if kind not in _MULTI_PLANAR:
+        pix.priv = V4L2_PIX_FMT_PRIV_MAGIC
+    call(fd, VIDIOC_S_FMT, ffi.buffer(data), "VIDIOC_S_FMT")
+    return _pix_format(data)
+
+
+def _pix_format(data: Any) -> PixFormat:
+    planes: tuple[tuple[int, int], ...]
+    if data.type in _MULTI_PLANAR:
+        pix = data.fmt.pix_mp
+        used = pix.plane_fmt[0 : pix.num_planes]
+        planes = tuple((plane.sizeimage, plane.bytesperline) for plane in used)
+    else:
+        pix = data.fmt.pix
+        planes = ((pix.sizeimage, pix.bytesperline),)
+    return PixFormat(
+        pix.width,
+        pix.height,
+        pix.pixelformat,
+        pix.field,
+        pix.colorspace,
+        pix.ycbcr_enc,
+        pix.quantization,
+        pix.xfer_func,
+        planes,
+    )
+
+
+def reqbufs(fd: int, kind: int, memory: int, count: int) -> tuple[int, int]:
+    """Make so many buffers, 0 frees them; return how many there are, and the memory types' bits."""
+    about = {"count": count, "type": kind, "memory": memory}
+    data: Any = ffi.new("struct v4l2_requestbuffers *", about)
+    call(fd, VIDIOC_REQBUFS, ffi.buffer(data), "VIDIOC_REQBUFS")
+    return data.count, data.capabilities
+
+
+def expbuf(fd: int, kind: int, index: int, plane: int) -> int:
+    """Return a descriptor, for reading and writing, of a buffer that the device has allocated."""
+    flags = os.O_CLOEXEC | os.O_RDWR
+    about = {"type": kind, "index": index, "plane": plane, "flags": flags}
+    data: Any = ffi.new("struct v4l2_exportbuffer *", about)
+    call(fd, VIDIOC_EXPBUF, ffi.buffer(data), "VIDIOC_EXPBUF")
+    return int(data.fd)
+
+
+class Dequeued(NamedTuple):
+    """What VIDIOC_DQBUF tells of a buffer; (bytesused, data_offset) of each plane."""
+
+    slot: int
+    flags: int
+    field: int
+    sequence: int
+    timestamp: float
+    planes: tuple[tuple[int, int], ...]
+
+
+def qbuf(
+    fd: int,
+    kind: int,
+    memory: int,
+    index: int,
+    planes: Sequence[tuple[int, int, int, int]],
+    timestamp: float = 0.0,
+) -> None:
+    """Queue a buffer: (fd, length, bytesused, data_offset) of each plane."""
+    data, parts = _buffer(kind, memory, len(planes))
+    data.index = index
+    data.timestamp.tv_sec, fraction = divmod(round(timestamp * 1e6), 1_000_000)
+    data.timestamp.tv_usec = fraction
+    if parts is None:
+        ((dma_buf, data.length, data.bytesused, _),) = planes
+        if memory == V4L2_MEMORY_DMABUF:
+            data.m.fd = dma_buf
+    else:
+        for part, plane in zip(parts, planes, strict=True):
+            dma_buf, part.length, part.bytesused, part.data_offset = plane
+            if memory == V4L2_MEMORY_DMABUF:
+                part.m.fd = dma_buf
+    call(fd, VIDIOC_QBUF, ffi.buffer(data), "VIDIOC_QBUF")
+
+
+def dqbuf(fd: int, kind: int, memory: int) -> Dequeued:
+    """Take a buffer that the device is done with; BlockingIOError (EAGAIN) if there is none yet."""
+    data, parts = _buffer(kind, memory, VIDEO_MAX_PLANES)
+    call(fd, VIDIOC_DQBUF, ffi.buffer(data), "VIDIOC_DQBUF", nonblocking=True)
+    if parts is None:
+        planes: tuple[tuple[int, int], ...] = ((data.bytesused, 0),)
+    else:
+        used = parts[0 : data.length]
+        planes = tuple((part.bytesused, part.data_offset) for part in used)
+    timestamp = data.timestamp.tv_sec + data.timestamp.tv_usec / 1e6
+    return Dequeued(data.index, data.flags, data.field, data.sequence, timestamp, planes)
+
+
+def _buffer(kind: int, memory: int, planes: int) -> tuple[Any, Any]:
+    """Return a struct v4l2_buffer and, of a multi-planar queue, its planes: keep them for it."""
+    data: Any = ffi.new("struct v4l2_buffer *", {"type": kind, "memory": memory})
+    if kind not in _MULTI_PLANAR:
+        return data, None
+    parts: Any = ffi.new("struct v4l2_plane[]", planes)
+    data.length, data.m.planes = planes, parts
+    return data, parts
+
+
+def streamon(fd: int, kind: int) -> None:
+    """Start the device on what is queued."""
+    call(fd, VIDIOC_STREAMON, _int.pack(kind), "VIDIOC_STREAMON")
+
+
+def streamoff(fd: int, kind: int) -> None:
+    """Stop the device; every buffer is the caller's again."""
+    call(fd, VIDIOC_STREAMOFF, _int.pack(kind), "VIDIOC_STREAMOFF")
