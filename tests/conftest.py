@@ -12,12 +12,9 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import drm
-import fences
 import pytest
-import screen
-import vgem
-from drm import BUFINFO
+from helpers import drm, fences, screen, vgem
+from helpers.drm import BUFINFO
 
 import dmabuf
 from dmabuf.devices.drm import GemBuffer, Vgem

@@ -13,11 +13,9 @@ import textwrap
 import threading
 import time
 
-import interrupt
 import numpy
 import pytest
-import strace
-import vgem
+from helpers import interrupt, strace, vgem
 
 import dmabuf
 from dmabuf import Access, _ioctl
@@ -888,7 +886,8 @@ def test_an_interpreter_ends_with_accesses_open():
     program = """
         import os, sys, threading
         sys.path.insert(0, "tests")
-        import dmabuf, vgem
+        import dmabuf
+        from helpers import vgem
 
         def allocate():
             if not os.path.exists("/dev/dma_heap/system"):

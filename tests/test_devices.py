@@ -6,9 +6,9 @@ import stat
 import subprocess
 import sys
 
-import drm
 import pytest
-from process import NOBODY, in_child, without_nodes
+from helpers import drm
+from helpers.process import NOBODY, in_child, without_nodes
 
 import dmabuf
 from dmabuf import devices

@@ -8,9 +8,9 @@ import sys
 import threading
 
 import pytest
-from drm import attached
-from fences import is_open
-from process import NOBODY, descriptors_left, in_child, without_nodes
+from helpers.drm import attached
+from helpers.fences import is_open
+from helpers.process import NOBODY, descriptors_left, in_child, without_nodes
 
 import dmabuf
 from dmabuf import Access

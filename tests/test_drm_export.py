@@ -6,10 +6,10 @@ import gc
 import os
 import threading
 
-import drm
 import pytest
-from drm import attached
-from process import ABSURD, descriptors_left, in_child
+from helpers import drm
+from helpers.drm import attached
+from helpers.process import ABSURD, descriptors_left, in_child
 
 import dmabuf
 from dmabuf import Access

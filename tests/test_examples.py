@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import screen
+from helpers import screen
 
 ROOT = Path(__file__).parent.parent
 

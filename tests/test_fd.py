@@ -10,9 +10,8 @@ import threading
 import warnings
 import weakref
 
-import interrupt
 import pytest
-import strace
+from helpers import interrupt, strace
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (

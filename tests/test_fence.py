@@ -10,8 +10,8 @@ import time
 import warnings
 
 import pytest
-from fences import is_open
-from process import in_child
+from helpers.fences import is_open
+from helpers.process import in_child
 
 import dmabuf
 from dmabuf import Access, FenceStatus, _ioctl

@@ -4,10 +4,9 @@ import socket
 import threading
 
 import pytest
-import strace
-import vgem
 from conftest import descriptors
-from fences import (
+from helpers import strace, vgem
+from helpers.fences import (
     IOCTL,
     POLL,
     Stop,
@@ -19,7 +18,7 @@ from fences import (
     sleeps,
     stop,
 )
-from process import in_child
+from helpers.process import in_child
 
 import dmabuf
 from dmabuf import Access

@@ -7,10 +7,10 @@ import signal
 import threading
 
 import pytest
-from fences import EPOLL, interrupt, is_open, many_descriptors, once_asleep
-from interrupt import every_point
-from process import in_child
-from tasks import waiting, watched
+from helpers.fences import EPOLL, interrupt, is_open, many_descriptors, once_asleep
+from helpers.interrupt import every_point
+from helpers.process import in_child
+from helpers.tasks import waiting, watched
 
 import dmabuf
 

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from fences import is_open, join_threads
-from tasks import waiting, watched
+from helpers.fences import is_open, join_threads
+from helpers.tasks import waiting, watched
 
 import dmabuf
 from dmabuf import Access

@@ -5,7 +5,7 @@ import errno
 import os
 
 import pytest
-from fences import POLL, once_asleep, sleeps
+from helpers.fences import POLL, once_asleep, sleeps
 
 import dmabuf
 from dmabuf import Access, FenceStatus

@@ -8,8 +8,8 @@ import random
 import time
 
 import pytest
-from fences import VgemSource, many_descriptors
-from process import descriptors_left
+from helpers.fences import VgemSource, many_descriptors
+from helpers.process import descriptors_left
 
 import dmabuf
 from dmabuf import FenceStatus, _ioctl

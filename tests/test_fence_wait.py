@@ -11,10 +11,20 @@ import threading
 import time
 
 import pytest
-import strace
-from fences import POLL, Stop, VgemSource, handled, interrupt, is_open, once_asleep, sleeps, stop
-from interrupt import Interrupted, every_point, raise_interrupted
-from process import in_child
+from helpers import strace
+from helpers.fences import (
+    POLL,
+    Stop,
+    VgemSource,
+    handled,
+    interrupt,
+    is_open,
+    once_asleep,
+    sleeps,
+    stop,
+)
+from helpers.interrupt import Interrupted, every_point, raise_interrupted
+from helpers.process import in_child
 
 import dmabuf
 from dmabuf import FenceStatus, _wait

@@ -18,7 +18,7 @@ def found():
     names = Path("/sys/class/video4linux").glob("video*/name")
     camera = next(name for name in sorted(names) if name.read_text() == "vivid-000-vid-cap\n")
     node = f"/dev/{camera.parent.name}"
-    command = ["/usr/bin/python3", HERE / "gstreamer_peer.py", node]
+    command = ["/usr/bin/python3", HERE / "helpers" / "gstreamer_peer.py", node]
     environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert run.returncode == 0, run.stderr

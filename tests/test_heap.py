@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy
 import pytest
+from helpers.process import ABSURD, NOBODY, available, descriptors_left, in_child, opened_paths
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from process import ABSURD, NOBODY, available, descriptors_left, in_child, opened_paths
 
 import dmabuf
 from dmabuf import Access, HeapInfo

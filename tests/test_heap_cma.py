@@ -6,7 +6,7 @@ import re
 
 import numpy
 import pytest
-from process import ABSURD, in_child, meminfo
+from helpers.process import ABSURD, in_child, meminfo
 from test_udmabuf import HUGE, HUGEPAGES, setting
 
 import dmabuf

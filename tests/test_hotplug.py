@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fences import POLL, is_open, sleeps
-from process import descriptors_left, in_child
-from tasks import waiting, watched
+from helpers.fences import POLL, is_open, sleeps
+from helpers.process import descriptors_left, in_child
+from helpers.tasks import waiting, watched
 
 import dmabuf
 from dmabuf import devices

@@ -6,10 +6,9 @@ import gc
 import itertools
 import os
 
-import interrupt
 import numpy
 import pytest
-import strace
+from helpers import interrupt, strace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

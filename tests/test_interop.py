@@ -108,7 +108,6 @@ class TestOpenCv:
 
 TORCH = """
     import gc, json, sys, warnings
-    sys.path.insert(0, "tests")
     import numpy, torch, dmabuf
 
     told = {}

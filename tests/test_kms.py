@@ -6,12 +6,11 @@ import os
 import re
 from pathlib import Path
 
-import drm
 import pytest
-import screen
 from conftest import RELEASE
-from fences import is_open
-from process import NOBODY, in_child
+from helpers import drm, screen
+from helpers.fences import is_open
+from helpers.process import NOBODY, in_child
 
 import dmabuf
 from dmabuf.devices import kms

@@ -8,12 +8,11 @@ import signal
 import threading
 import time
 
-import drm
 import pytest
-import screen
-from fences import EPOLL, POLL, asleep_in, interrupt, is_open, once_asleep, sleeps
-from process import Child
-from tasks import waiting, watched
+from helpers import drm, screen
+from helpers.fences import EPOLL, POLL, asleep_in, interrupt, is_open, once_asleep, sleeps
+from helpers.process import Child
+from helpers.tasks import waiting, watched
 
 import dmabuf
 from dmabuf import Access, FenceStatus

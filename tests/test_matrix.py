@@ -7,11 +7,9 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-import cameras
-import drm
 import pytest
-import screen
 from conftest import RELEASE
+from helpers import cameras, drm, screen
 
 import dmabuf
 from dmabuf.devices import v4l2

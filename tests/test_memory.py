@@ -30,7 +30,8 @@ def survive(body: str) -> str:
     prologue = """
         import gc, os, sys
         sys.path.insert(0, "tests")
-        import numpy, dmabuf, vgem
+        import numpy, dmabuf
+        from helpers import vgem
 
         def allocate(size):
             if not os.path.exists("/dev/dma_heap/system"):

@@ -6,7 +6,7 @@ import sys
 
 import numpy
 import pytest
-import reference
+from helpers import reference
 
 from dmabuf import Image
 from dmabuf.image import FORMATS

@@ -9,9 +9,9 @@ import struct
 import threading
 
 import pytest
-import strace
-from fences import POLL, is_open, many_descriptors, once_asleep
-from process import NOBODY, descriptors_left, in_child
+from helpers import strace
+from helpers.fences import POLL, is_open, many_descriptors, once_asleep
+from helpers.process import NOBODY, descriptors_left, in_child
 
 import dmabuf
 from dmabuf import Access, FenceStatus

@@ -7,11 +7,11 @@ import os
 import select
 import threading
 
-import drm
 import pytest
-from fences import IOCTL, handled, interrupt, is_open, once_asleep, sleeps
-from process import descriptors_left, in_child
-from tasks import waiting, watched
+from helpers import drm
+from helpers.fences import IOCTL, handled, interrupt, is_open, once_asleep, sleeps
+from helpers.process import descriptors_left, in_child
+from helpers.tasks import waiting, watched
 
 import dmabuf
 from dmabuf import FenceStatus

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy
 import pytest
+from helpers.process import ABSURD, NOBODY, available, descriptors_left, in_child, meminfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from process import ABSURD, NOBODY, available, descriptors_left, in_child, meminfo
 
 import dmabuf
 from dmabuf import Access, _ioctl, udmabuf

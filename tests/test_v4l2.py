@@ -3,10 +3,10 @@
 import errno
 import os
 
-import cameras
 import pytest
-from fences import is_open
-from process import NOBODY, in_child
+from helpers import cameras
+from helpers.fences import is_open
+from helpers.process import NOBODY, in_child
 
 import dmabuf
 from dmabuf.devices import v4l2

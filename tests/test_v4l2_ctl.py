@@ -10,8 +10,8 @@ import os
 import subprocess
 from pathlib import Path
 
-import cameras
 import pytest
+from helpers import cameras
 
 import dmabuf
 from dmabuf.devices.v4l2 import _ioctl

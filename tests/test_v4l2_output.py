@@ -5,11 +5,10 @@ import contextlib
 import errno
 import threading
 
-import cameras
-import fences
 import numpy
 import pytest
-from tasks import waiting, watched
+from helpers import cameras, fences
+from helpers.tasks import waiting, watched
 from test_v4l2_stream import EXPORTERS, LONG, allocated, streaming
 
 import dmabuf

@@ -6,11 +6,9 @@ import errno
 import threading
 import time
 
-import cameras
-import fences
 import pytest
-import vgem
-from tasks import waiting, watched
+from helpers import cameras, fences, vgem
+from helpers.tasks import waiting, watched
 
 import dmabuf
 from dmabuf import Access

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import drm
 import numpy
 
 import dmabuf
+from helpers import drm
 
 SIZE = 640, 480
 """What every monitor can show."""

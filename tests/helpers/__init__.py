@@ -1,0 +1,1 @@
+"""What the tests share: devices, fences, processes and system calls to look at; no test."""
