@@ -1,5 +1,6 @@
 """The Linux dma-buf: memory that devices and processes share as a file descriptor."""
 
+import os
 from typing import TYPE_CHECKING
 
 from dmabuf import sw_sync, udmabuf
@@ -16,6 +17,7 @@ from dmabuf.errors import (
 from dmabuf.exporters import allocate
 from dmabuf.fence import Fence, FenceInfo, FencePoint, FenceStatus
 from dmabuf.heap import Heap, HeapInfo, heaps
+from dmabuf.waiting import wait_any
 
 if TYPE_CHECKING:
     from dmabuf import devices, image
@@ -43,13 +45,30 @@ __all__ = [
     "devices",
     "heaps",
     "image",
+    "log_ioctls",
     "sw_sync",
     "udmabuf",
+    "wait_any",
 ]
 
 # Imported when they are first used: they would slow every start.
 __getattr__ = attributes(__name__, {"Image": "image", "devices": "devices", "image": "image"})
 
 
+def log_ioctls() -> None:
+    """Log each ioctl from now on: its name, file, argument, result and time.
+
+    By the logger "dmabuf.ioctl" of the module `logging`, at DEBUG; to standard error unless the
+    program has handlers. The environment variable DMABUF_LOG=debug does this at the start.
+    """
+    from dmabuf import _log
+
+    _log.enable()
+
+
+if os.environ.get("DMABUF_LOG") == "debug":
+    log_ioctls()
+
+
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*globals(), *__all__})

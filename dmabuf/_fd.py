@@ -1,7 +1,11 @@
 """The owner of a descriptor: the only place that closes one.
 
-A descriptor's number may be reused by the next open(2) of any thread as soon as it is closed. So
-whoever is about to use the number takes a *hold* first, and the number is given back with the last:
+What to know before `with buffer.read()`: a `Buffer` is an `Owner` of a descriptor's number. The
+number may be reused by the next open(2) of any thread as soon as it is closed, so whoever is about
+to use it has a `Hold` first: a system call for as long as it runs, a scope of access from its SYNC
+START to its END, a task for as long as it awaits. `close()` marks the object closed at once, which
+ends awaits with ValueError; the number itself is given back with the last hold. Objects *have* a
+hold, they are none.
 
 =============  ==============  ======================  =================  =======================
 state          take a hold     close()                 detach()           last hold dropped
@@ -12,31 +16,33 @@ closed, held   ValueError      nothing                 ValueError         number
 closed, idle   ValueError      nothing                 ValueError         -
 =============  ==============  ======================  =================  =======================
 
-Fork copies all of it: parent and child each have an open descriptor and close their own. A hold
-belongs to the thread that took it; in the child only the forking thread lives on, so its holds
-stay and the others are void.
+Fork copies all of it: parent and child each have an open descriptor and close their own. What
+another thread held when a child was forked stays held there, where nobody can drop it: the child
+keeps such a number until it executes another program or ends.
 
 Taking and dropping a hold is one operation on a list, which is atomic with and without the GIL, and
 then a look at the mark of a closed descriptor; closing sets the mark, then looks at the list. So
 one of the two sees the other. What decides (close, detach, give back) does it under one lock for
 all descriptors: re-entrant, since a signal handler or a finalizer may close one in the middle, and
 taken by fork, so that no child inherits a decision half made.
+
+"No signal handler runs here" says that the interpreter looks for signals only where a call ends and
+where a loop jumps back; `TestSignals` in tests/test_fd.py runs a handler at each such point.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import threading
 import warnings
-from _thread import get_ident
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _libc
+from dmabuf._procfs import open_file
 from dmabuf.errors import NotADmaBufError, os_error
 
 if TYPE_CHECKING:
@@ -48,27 +54,20 @@ if TYPE_CHECKING:
         def fileno(self) -> int:
             """Return the descriptor's number."""
 
+    class Watcher(Protocol):
+        """What waits for a descriptor, and is told when it is closed."""
+
+        def owner_closed(self) -> None:
+            """Stop waiting. Called in the thread that closes, which may be a finalizer's."""
+
 
 _DMA_BUF_MAGIC = 0x444D4142  # include/uapi/linux/magic.h
 _Self = TypeVar("_Self", bound="Owner")
 
-ANY_THREAD, NO_THREAD = 0, -1
-"""Whose hold belongs to the process, and lives on in a fork; and whose never does."""
-UNUSED, _USED = -1, -2
+_UNUSED, _USED = -1, -2
 """What stands for the number of a hold that is not taken yet, or not any more."""
 
 _lock = threading.RLock()
-_closing: dict[int, Owner] = {}  # closed and held, by id
-
-
-class _Process(NamedTuple):
-    """One process of a line of forks."""
-
-    parent: _Process | None
-    survivor: int  # the thread that forked, which lives on here
-
-
-_process = _Process(None, ANY_THREAD)
 
 
 class Owner:
@@ -103,27 +102,19 @@ class Owner:
         finally:
             self._let_go()
             if self._watchers:
-                for watcher in list(self._watchers.values()):
+                for watcher in watchers(self).values():
                     watcher.owner_closed()
 
     def _settle(self, closing: bool = False) -> None:
         """Give the number of a closed descriptor back, unless somebody holds it."""
-        number, key = -1, id(self)
+        number = -1
         try:
             with _lock:
-                if self._holds:
-                    self._void_lost_holds()
-                # No signal handler runs before the decision.
+                # No signal handler runs here, before the decision.
                 if closing:
                     self._closed = True
-                if not self._closed:
-                    pass  # a detach() was refused
-                elif self._holds:
-                    _closing[key] = self
-                else:
+                if self._closed and not self._holds:  # not closed: a detach() was refused
                     number, self._number = self._number, -1
-                    if _closing:
-                        _closing.pop(key, None)
         finally:
             if number >= 0:
                 self._give_back(number)
@@ -136,12 +127,6 @@ class Owner:
         with _lock:
             if self._closed:
                 raise ValueError(f"operation on a closed {type(self).__name__}: {self!r}")
-
-    def _void_lost_holds(self) -> None:
-        """Forget the holds of threads that a fork left behind. The lock is held."""
-        for hold in self._holds.copy():  # others take and drop theirs meanwhile
-            if not hold.survives():
-                hold.forget()
 
     def __enter__(self: _Self) -> _Self:
         if self._closed:
@@ -196,10 +181,9 @@ class Descriptor(Owner):
         closed.
         """
         with _lock:
-            self._void_lost_holds()
             if self._closed:
                 self._require_open()
-            # No signal handler runs before the decision.
+            # No signal handler runs here, before the decision.
             self._closed = True  # whoever takes a hold from here on waits for the lock
             if self._holds:
                 self._closed = False
@@ -210,40 +194,32 @@ class Descriptor(Owner):
         return number
 
 
-class Watcher:
-    """Somebody who waits for a descriptor, and is told when it is closed."""
-
-    __slots__ = ()
-
-    def owner_closed(self) -> None:
-        """Stop waiting. Called in the thread that closes, which may be a finalizer's."""
-
-
 class HoldUsedError(ValueError):
     """A hold was taken for the second time."""
 
 
 class Hold:
-    """The right to use a descriptor's number until `drop()`. Single use."""
+    """The right to use a descriptor's number until `drop()`: `with Hold(owner) as number`.
 
-    __slots__ = ("_owner", "_process", "number", "thread")
+    Single use. Any thread may drop it.
+    """
+
+    __slots__ = ("number", "owner")
 
     def __init__(self, owner: Owner) -> None:
-        self._owner = owner
-        self.number = UNUSED
+        self.owner = owner
+        self.number = _UNUSED
 
     def take(self) -> int:
         """Return the number, which can't be closed or reused before `drop()`."""
-        if self.number != UNUSED:
-            raise HoldUsedError(f"a {type(self).__name__} is for a single use; make a new one")
-        owner = self._owner
-        self._process = _process
-        self.thread = get_ident()
+        if self.number != _UNUSED:
+            raise HoldUsedError("this is for a single use; make a new one")
+        owner = self.owner
         number = owner._number
         if number < 0:
             owner._require_open()
         try:
-            # No signal handler runs between these two lines.
+            # No signal handler runs here, between the two.
             self.number = number
             owner._holds.append(self)
             if owner._closed:
@@ -261,12 +237,10 @@ class Hold:
     ) -> None:
         """End the hold; the last one of a closed descriptor gives the number back."""
         if self.number >= 0:
-            owner = self._owner
+            owner = self.owner
             self.number = _USED
             try:
                 owner._holds.remove(self)
-            except ValueError:
-                pass  # void since a fork
             finally:
                 if owner._closed:
                     owner._settle()
@@ -274,20 +248,20 @@ class Hold:
     __enter__ = take
     __exit__ = drop
 
-    def forget(self) -> None:
-        """Make the hold void, in a child whose thread it is not."""
-        self.number = _USED
-        with contextlib.suppress(ValueError):
-            self._owner._holds.remove(self)
 
-    def survives(self) -> bool:
-        """Whether the thread that took it lives in this process."""
-        process = _process
-        while process is not self._process:
-            if self.thread not in (ANY_THREAD, process.survivor) or process.parent is None:
-                return False
-            process = process.parent
-        return True
+def watch(owner: Owner, key: object, watcher: Watcher) -> None:
+    """Have somebody told, under a key of theirs, when a descriptor is closed."""
+    owner._watchers[key] = watcher
+
+
+def unwatch(owner: Owner, key: object) -> None:
+    """Forget who watches under a key; nothing if nobody does."""
+    owner._watchers.pop(key, None)
+
+
+def watchers(owner: Owner) -> dict[object, Watcher]:
+    """Return who watches a descriptor now, by their keys."""
+    return owner._watchers.copy()
 
 
 def owned_number(descriptor: int) -> int:
@@ -329,24 +303,6 @@ def check_dma_buf(number: int) -> None:
         raise NotADmaBufError(what)
 
 
-def open_file(number: int) -> str:
-    """Return what /proc says of a descriptor's open file, for messages."""
-    try:
-        return os.readlink(f"/proc/self/fd/{number}")
-    except OSError:
-        return "something else"
-
-
-def _after_fork_in_child() -> None:
-    global _process
-    _process = _Process(_process, get_ident())
-    try:
-        for owner in list(_closing.values()):
-            owner._settle()
-    finally:
-        _lock.release()
-
-
 os.register_at_fork(
-    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork_in_child
+    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
 )

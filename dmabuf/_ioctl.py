@@ -11,14 +11,14 @@ import os
 from collections.abc import Sequence
 from fcntl import ioctl
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dmabuf import _libc
 from dmabuf._uapi import ffi
 from dmabuf.errors import UnsupportedError, os_error
 
 if TYPE_CHECKING:
-    from _cffi_backend import buffer
+    from _cffi_backend import FFI, buffer
 
 WRITE, READ = 1, 2
 
@@ -28,8 +28,29 @@ def request(direction: int, kind: str, number: int, size: int) -> int:
     return direction << 30 | size << 16 | ord(kind) << 8 | number
 
 
+STRUCTS: dict[int, tuple[FFI, str]] = {}
+"""The struct that each request takes, and the layouts that it is one of: the logger reads them."""
+
+
+def struct_request(layouts: FFI, direction: int, kind: str, number: int, struct: str) -> int:
+    """Encode the request number of an ioctl that takes a struct of these layouts."""
+    encoded = request(direction, kind, number, layouts.sizeof(f"struct {struct}"))
+    STRUCTS[encoded] = layouts, struct
+    return encoded
+
+
 def _struct(direction: int, kind: str, number: int, struct: str) -> int:
-    return request(direction, kind, number, ffi.sizeof(f"struct {struct}"))
+    return struct_request(ffi, direction, kind, number, struct)
+
+
+def address(layouts: FFI, array: Any) -> int:
+    """Return where an array of cffi's is; whoever passes it to the kernel keeps the array."""
+    return int(layouts.cast("uintptr_t", array))
+
+
+def text(name: bytes) -> str:
+    """Return what stands in a char array of the kernel's before its NUL."""
+    return name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
 DMA_HEAP_IOCTL_ALLOC = _struct(READ | WRITE, "H", 0, "dma_heap_allocation_data")
@@ -166,8 +187,8 @@ def sync_fences(fd: int) -> list[tuple[bytes, bytes, int, int, int]]:
     while True:
         room = sync_file_info(fd).num_fences
         fences = bytearray(room * _fence_info.size)
-        address = int(ffi.cast("uintptr_t", ffi.from_buffer(fences))) if room else 0
-        data = bytearray(_file_info.pack(b"", 0, 0, room, 0, address))
+        pointer = address(ffi, ffi.from_buffer(fences)) if room else 0
+        data = bytearray(_file_info.pack(b"", 0, 0, room, 0, pointer))
         try:
             call(fd, SYNC_IOC_FILE_INFO, data, "SYNC_IOC_FILE_INFO")
         except OSError as error:

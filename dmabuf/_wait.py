@@ -12,9 +12,11 @@ import os
 import select
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from dmabuf._fd import NO_THREAD, Descriptor, Hold, Watcher
+from dmabuf._fd import Descriptor, Hold, unwatch, watch, watchers
 from dmabuf.errors import os_error
 
 if TYPE_CHECKING:
@@ -41,20 +43,42 @@ def wait(
         poll.register(number, events)
         if end is not None:
             poll.register(other, READABLE)
-        if timeout is None:
-            happened = poll.poll()
-        else:
-            if math.isnan(timeout):
-                raise ValueError("timeout must be a number of seconds, not nan")
-            left = max(timeout, 0.0)
-            deadline = time.monotonic() + left
-            while not (happened := poll.poll(min(left, _LONGEST) * 1000)):
-                if left <= _LONGEST:
-                    return False
-                left = max(deadline - time.monotonic(), 0.0)
-        if happened[0][1] & select.POLLNVAL:
+        return bool(_polled(poll, timeout))
+
+
+def first(waits: Sequence[tuple[Descriptor, int]], timeout: float | None) -> int | None:
+    """Wait until one of several descriptors has its events; its index, None on a time-out."""
+    poll = select.poll()
+    with ExitStack() as holds:
+        numbers = [holds.enter_context(Hold(owner)) for owner, _ in waits]
+        wanted: dict[int, int] = {}
+        for number, (_, events) in zip(numbers, waits, strict=True):
+            wanted[number] = wanted.get(number, 0) | events
+            poll.register(number, wanted[number])
+        happened = dict(_polled(poll, timeout))
+    for index, (number, (_, events)) in enumerate(zip(numbers, waits, strict=True)):
+        if happened.get(number, 0) & (events | select.POLLERR | select.POLLHUP):
+            return index
+    return None
+
+
+def _polled(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:
+    """Return what has happened within `timeout` seconds, nothing on a time-out."""
+    if timeout is None:
+        happened = poll.poll()
+    else:
+        if math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, not nan")
+        left = max(timeout, 0.0)
+        deadline = time.monotonic() + left
+        while not (happened := poll.poll(min(left, _LONGEST) * 1000)):
+            if left <= _LONGEST:
+                return []
+            left = max(deadline - time.monotonic(), 0.0)
+    for number, events in happened:
+        if events & select.POLLNVAL:
             raise os_error(errno.EBADF, f"poll on descriptor {number}, which others have closed")
-        return True
+    return happened
 
 
 async def ready(owner: Descriptor, events: int) -> None:
@@ -65,45 +89,48 @@ async def ready(owner: Descriptor, events: int) -> None:
     from asyncio import get_running_loop
 
     loop = get_running_loop()
-    watch = owner._watchers.get((loop, events))
-    if not isinstance(watch, _Watch):
-        watch = _Watch(owner, loop, events)
+    event = watchers(owner).get((loop, events))
+    if not isinstance(event, _LoopEvent):
+        event = _LoopEvent(owner, loop, events)
     future = loop.create_future()
-    watch.futures[future] = None
+    event.futures[future] = None
     try:
-        if owner._closed:
-            watch.owner_closed()
+        if owner.closed:
+            event.owner_closed()
         await future
     finally:
-        watch.leave(future)
+        event.leave(future)
 
 
 def wake(owner: Descriptor, events: int) -> bool:
     """End all waits in event loops for these events; False if one, in another thread, is yet to."""
-    watches = [watch for watch in list(owner._watchers.values()) if isinstance(watch, _Watch)]
-    woken = [watch.wake() for watch in watches if watch.events == events]
+    there = [event for event in watchers(owner).values() if isinstance(event, _LoopEvent)]
+    woken = [event.wake() for event in there if event.events == events]
     return all(woken)
 
 
-class _Watch(Hold, Watcher):
-    """The tasks of one event loop that wait for one descriptor: one event in its selector."""
+class _LoopEvent:
+    """The tasks of one event loop that wait for one descriptor: one event in its selector.
 
-    __slots__ = ("_loop", "events", "futures")
+    A forked child shares the selector with its parent, and may not touch it.
+    """
+
+    __slots__ = ("_hold", "_loop", "_owner", "_process", "events", "futures")
 
     def __init__(self, owner: Descriptor, loop: asyncio.AbstractEventLoop, events: int) -> None:
-        super().__init__(owner)
+        self._owner = owner
         self._loop = loop
+        self._process = os.getpid()
+        self._hold = Hold(owner)
         self.events = events
         self.futures: dict[asyncio.Future[None], None] = {}
         add = loop.add_reader if events == READABLE else loop.add_writer
         try:
-            number = self.take()
-            self.thread = NO_THREAD  # a forked child shares the selector and may not touch it
-            add(number, self._wake)
+            add(self._hold.take(), self._wake)
         except BaseException:
-            self.drop()
+            self._hold.drop()
             raise
-        owner._watchers[loop, events] = self
+        watch(owner, (loop, events), self)
 
     def leave(self, future: asyncio.Future[None]) -> None:
         """Forget a task that was woken or cancelled; nobody is left after the last."""
@@ -113,11 +140,13 @@ class _Watch(Hold, Watcher):
 
     def owner_closed(self) -> None:
         """End every task's wait with ValueError, in the loop's thread."""
-        if self.survives():
-            try:
-                self._loop.call_soon_threadsafe(self._fail)
-            except RuntimeError:
-                self._stop()  # the loop is closed, and nobody waits in it
+        if self._process != os.getpid():
+            self._stop()
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._fail)
+        except RuntimeError:
+            self._stop()  # the loop is closed, and nobody waits in it
 
     def wake(self) -> bool:
         """End every task's wait, at once unless the loop runs in another thread."""
@@ -146,13 +175,15 @@ class _Watch(Hold, Watcher):
 
     def _stop(self) -> None:
         """Take the descriptor out of the selector, before it may be closed."""
-        number = self.number
-        if number >= 0 and self.survives():
-            del self._owner._watchers[self._loop, self.events]
+        number = self._hold.number
+        if number < 0:
+            return
+        unwatch(self._owner, (self._loop, self.events))
+        if self._process == os.getpid():
             loop = self._loop
             remove = loop.remove_reader if self.events == READABLE else loop.remove_writer
             remove(number)
-            self.drop()
+        self._hold.drop()
 
 
 def _needs_owner() -> bool:

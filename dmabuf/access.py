@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 from enum import IntFlag
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from dmabuf._fd import UNUSED, Hold, HoldUsedError
+from dmabuf import _wait
+from dmabuf._fd import Hold, HoldUsedError
 from dmabuf._ioctl import SYNC_END, SYNC_READ, SYNC_RW, SYNC_WRITE, dma_buf_sync
+from dmabuf._mapping import Mapped, mapping, read_only
 
-if TYPE_CHECKING:
-    from dmabuf.buffer import Buffer
+EVENTS = {
+    SYNC_READ: _wait.READABLE,
+    SYNC_WRITE: _wait.WRITABLE,
+    SYNC_RW: _wait.WRITABLE,
+}
+"""What poll(2) reports of a buffer once an access could begin."""
 
 
 class Access(IntFlag):
-    """What an access does to the memory: the kernel's DMA_BUF_SYNC_READ, _WRITE and _RW."""
+    """What an access does to the memory: the kernel's DMA_BUF_SYNC_READ, _WRITE and _RW.
+
+    A choice that is known at run time only is an argument: `buffer.access(Access.READ)`.
+    """
 
     READ = SYNC_READ
     """The memory is read; waits for pending writers."""
@@ -38,76 +46,96 @@ def access_bits(access: Access) -> int:
     return bits
 
 
-class AccessScope(Hold):
+class AccessScope:
     """The bracket of one access: SYNC START on entry, SYNC END on exit, also when the body raises.
 
-    Entering gives a memoryview of the whole buffer (bytes; read-only for READ), which is released
-    on exit; arrays and other exports made from it stay valid memory, outside of any bracket. Single
-    use. A scope belongs to whoever enters it; scopes of one buffer nest and overlap freely, each
-    with its own pair.
+        with buffer.write() as memory:
+            memory[:5] = b"hello"
+
+    Entering blocks until the fences that stand in the way have signalled; `async with` waits for
+    them in the event loop first. It gives a memoryview of the whole buffer (bytes; read-only for
+    READ), which is released on exit; arrays and other exports made from it stay valid memory,
+    outside of any bracket.
+
+    ValueError if it is entered a second time, or the buffer is closed; PermissionError (EACCES) if
+    the descriptor does not allow the access. A scope belongs to whoever enters it; scopes of one
+    buffer nest and overlap freely, in any thread, each with its own pair. Follows
+    DMA_BUF_IOCTL_SYNC in drivers/dma-buf/dma-buf.c.
     """
 
-    __slots__ = ("_bits", "_memory")
-    _owner: Buffer
+    __slots__ = ("_bits", "_buffer", "_hold", "_memory")
 
-    def __init__(self, buffer: Buffer, bits: int) -> None:
-        self._owner = buffer
+    def __init__(self, buffer: Mapped, bits: int) -> None:
         self._bits = bits
-        self.number = UNUSED
+        self._buffer = buffer
+        self._hold = Hold(buffer)
 
-    def __enter__(self) -> memoryview:  # type: ignore[override]
+    def __enter__(self) -> memoryview:
         """Wait for the fences that stand in the way, and give the memory."""
-        owner = self._owner
-        mapping = owner._mapping
-        memory = memoryview(owner._map() if mapping is None else mapping)
-        if self._bits == SYNC_READ:
+        hold, bits = self._hold, self._bits
+        memory = memoryview(mapping(self._buffer))
+        if bits == SYNC_READ:
             memory = memory.toreadonly()
         elif memory.readonly:
-            raise owner._is_read_only()
-        self.begin()
-        self._memory = memory
-        return memory
-
-    def begin(self) -> None:
-        """Take the hold and issue START."""
+            raise read_only(self._buffer)
         try:
-            dma_buf_sync(self.take(), self._bits)
+            dma_buf_sync(hold.take(), bits)
         except HoldUsedError:
             raise  # by somebody else, whose access goes on
         except BaseException as error:
-            self.abandon(error)
+            end_left(hold, bits, error)
             raise
+        self._memory = memory
+        return memory
 
-    def end(
+    def __exit__(
         self,
         kind: type[BaseException] | None = None,
         error: BaseException | None = None,
         trace: TracebackType | None = None,
     ) -> None:
-        """Release the memory, issue END and drop the hold."""
-        number = self.number
-        if number < 0:
+        """Release the memory and issue END."""
+        hold = self._hold
+        if hold.number < 0:
             raise ValueError("this access is not open")
         try:
             try:
                 self._memory.release()
             except (AttributeError, BufferError):
-                pass  # begun without memory; or exported, and then valid for longer, as arrays are
-            dma_buf_sync(number, self._bits | SYNC_END)
-            self.drop()
-        except BaseException as error:
-            self.abandon(error)
+                pass  # a handler came before it was kept; or exported, and then valid for longer
+            dma_buf_sync(hold.number, self._bits | SYNC_END)
+            hold.drop()
+        except BaseException as raised:
+            end_left(hold, self._bits, raised)
             raise
 
-    __exit__ = end
+    async def __aenter__(self) -> memoryview:
+        """Wait in the event loop for the fences that stand in the way, and give the memory."""
+        await _wait.ready(self._buffer, EVENTS[self._bits])
+        return self.__enter__()
 
-    def abandon(self, error: BaseException | None = None) -> None:
-        """End an open access, or wherever `begin()` or `end()` was left by an error."""
-        if self.number < 0:
-            return  # no hold was taken, or it was dropped
-        if not isinstance(error, OSError) or error.errno is None:
-            # A signal handler raised, before the SYNC took effect or just after it: an END too
-            # many is harmless, one too few is not. udmabuf refuses one before its first START.
-            with contextlib.suppress(OSError):
-                dma_buf_sync(self.number, self._bits | SYNC_END)
-        self.drop()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Release the memory and issue END, which waits for nothing."""
+        self.__exit__()
+
+
+def abandon(scope: AccessScope) -> None:
+    """End an access wherever its beginning or its end was left; nothing if it is not open."""
+    end_left(scope._hold, scope._bits)
+
+
+def end_left(hold: Hold, bits: int, error: BaseException | None = None) -> None:
+    """End an access that was left by an error, wherever that was."""
+    if hold.number < 0:
+        return  # it was not taken, or it was dropped
+    if not isinstance(error, OSError) or error.errno is None:
+        # A signal handler raised, before the SYNC took effect or just after it: an END too many is
+        # harmless, one too few is not. udmabuf refuses one before its first START.
+        with contextlib.suppress(OSError):
+            dma_buf_sync(hold.number, bits | SYNC_END)
+    hold.drop()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import mmap
 import os
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from dmabuf import _ioctl, _libc, _wait
+from dmabuf import _ioctl, _procfs, _wait
 from dmabuf._fd import (
-    ANY_THREAD,
     Descriptor,
     Hold,
     _lock,
@@ -21,9 +16,9 @@ from dmabuf._fd import (
     duplicate,
     owned_number,
 )
-from dmabuf.access import Access, AccessScope, access_bits
-from dmabuf.errors import os_error
-from dmabuf.fence import Fence
+from dmabuf._mapping import Mapped, mapping, read_only
+from dmabuf.access import EVENTS, Access, AccessScope, access_bits, end_left
+from dmabuf.fence import Fence, own_fence
 
 if TYPE_CHECKING:
     import numpy
@@ -32,21 +27,25 @@ if TYPE_CHECKING:
     from dmabuf._fd import HasFileno
 
 _NAME_BYTES = 31  # DMA_BUF_NAME_LEN in include/uapi/linux/dma-buf.h, less the NUL
-_EVENTS = {
-    _ioctl.SYNC_READ: _wait.READABLE,
-    _ioctl.SYNC_WRITE: _wait.WRITABLE,
-    _ioctl.SYNC_RW: _wait.WRITABLE,
-}
 
 
-class Buffer(Descriptor):
+_Buffer = TypeVar("_Buffer", bound="Buffer")
+
+
+class Buffer(Mapped):
     """One descriptor of a dma-buf, mapped when its memory is first asked for.
 
+        with dmabuf.allocate(1 << 20, name="frame") as buffer:
+            with buffer.write() as memory:
+                memory[:5] = b"hello"
+            print(buffer.size, buffer.exporter)
+
     Buffers compare and hash by the memory they stand for, so a duplicate equals its original.
-    Thread-safe. Use it as a context manager, or call `close()`.
+    Thread-safe. Use it as a context manager, or call `close()`. Follows
+    Documentation/driver-api/dma-buf.rst in the kernel's sources.
     """
 
-    __slots__ = ("_begun", "_device", "_inode", "_mapping", "_size")
+    __slots__ = ("_begun", "_device", "_inode")
     if _wait.POLL_NEEDS_OWNER:
         _give_back = staticmethod(_wait.close_when_idle)
 
@@ -62,37 +61,17 @@ class Buffer(Descriptor):
 
     def _adopt(self, number: int) -> None:
         status = os.fstat(number)
-        self._size = status.st_size
         self._inode = status.st_ino
         self._device = status.st_dev
-        self._mapping: mmap.mmap | None = None
-        self._begun: dict[int, list[AccessScope]] | None = None
-        Descriptor.__init__(self, number)
+        self._begun: dict[int, list[Hold]] | None = None
+        Mapped.__init__(self, number, status.st_size)
 
     @classmethod
-    def _exported(cls, number: int, name: str | None) -> Buffer:
-        """Own a descriptor that the kernel has just made, and name it; closed if that fails."""
-        buffer = cls.__new__(cls)
-        try:
-            if name is not None:
-                _ioctl.dma_buf_set_name(number, checked_name(name))
-            buffer._adopt(number)
-        except BaseException:
-            Descriptor(number).close()
-            raise
-        return buffer
-
-    @classmethod
-    def from_fd(cls, fd: int | HasFileno) -> Buffer:
+    def from_fd(cls: type[_Buffer], fd: int | HasFileno) -> _Buffer:
         """Return a buffer with a descriptor of its own, a duplicate of `fd`, which stays open."""
         number = descriptor_number(fd)
         check_dma_buf(number)
-        return cls._exported(duplicate(number), None)
-
-    @property
-    def size(self) -> int:
-        """The size in bytes, whole pages, as the kernel has it. Also when closed."""
-        return self._size
+        return _own(cls, duplicate(number), None)
 
     @property
     def inode(self) -> int:
@@ -122,34 +101,36 @@ class Buffer(Descriptor):
 
     def _fdinfo(self) -> dict[str, str]:
         with Hold(self) as number:
-            path = f"/proc/self/fdinfo/{number}"
-            with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-                pairs = re.findall(r"^(\w+):\t(.*)$", lines.read(), re.MULTILINE)
-        return dict(pairs)
+            return _procfs.fdinfo(number)
 
-    def dup(self) -> Buffer:
+    def dup(self: _Buffer) -> _Buffer:
         """Return another owner of the same memory, with a descriptor and a mapping of its own."""
         with Hold(self) as number:
-            return self._exported(duplicate(number), None)
+            return _own(type(self), duplicate(number), None)
 
     def read(self) -> AccessScope:
         """Return a scope in which the processor reads: `with buffer.read() as memory`.
 
-        The memory is a read-only memoryview of all bytes. Entering waits for pending writers (or
-        raises, if a signal handler does); nothing happens before.
+        The memory is a read-only memoryview of all bytes. Entering blocks until pending writers are
+        done; in asyncio use `async with`. The call itself does nothing.
         """
         return AccessScope(self, 1)
 
     def write(self) -> AccessScope:
         """Return a scope in which the processor overwrites: `with buffer.write() as memory`.
 
-        Old contents need not be visible in it: a partial update is `read_write()`. Entering waits
-        for everybody else. PermissionError (EACCES) on a read-only descriptor.
+        Old contents may be invisible in it: a partial update is `read_write()`. Entering blocks
+        until all other users are done; in asyncio use `async with`. PermissionError (EACCES) on a
+        read-only descriptor.
         """
         return AccessScope(self, 2)
 
     def read_write(self) -> AccessScope:
-        """Return a scope in which the processor reads and writes; waits for everybody else."""
+        """Return a scope in which the processor reads and writes; it gives a memoryview.
+
+        Entering blocks until all other users are done; in asyncio use `async with`.
+        PermissionError (EACCES) on a read-only descriptor.
+        """
         return AccessScope(self, 3)
 
     def access(self, access: Access) -> AccessScope:
@@ -163,56 +144,58 @@ class Buffer(Descriptor):
         after `close()`, which keeps the descriptor for it.
         """
         bits = access_bits(access)
-        scope = AccessScope(self, bits)
+        hold = Hold(self)
         with _lock:
             if self._begun is None:
                 self._begun = {1: [], 2: [], 3: []}
         begun = self._begun[bits]
         try:
-            scope.begin()
-            scope.thread = ANY_THREAD
+            _ioctl.dma_buf_sync(hold.take(), bits)
             with _lock:
-                begun.append(scope)
+                begun.append(hold)
         except BaseException as error:
-            if scope in begun:
-                begun.remove(scope)
-            scope.abandon(error)
+            if hold in begun:
+                begun.remove(hold)
+            end_left(hold, bits, error)
             raise
 
     def end_access(self, access: Access) -> None:
         """End an access that was begun with the same argument; ValueError if none is open."""
         bits = access_bits(access)
         begun = self._begun[bits] if self._begun else []
-        scope = None
+        hold = None
         try:
             with _lock:
                 if begun:
-                    # No signal handler runs between these two lines.
-                    scope = begun[-1]
+                    # No signal handler runs here, between the two.
+                    hold = begun[-1]
                     del begun[-1]
-            if scope is None:
+            if hold is None:
                 raise ValueError(f"no access {Access(bits)!r} was begun on {self!r}")
-            scope.end()
+            _ioctl.dma_buf_sync(hold.number, bits | _ioctl.SYNC_END)
+            hold.drop()
         except BaseException as error:
-            if scope is not None:
-                scope.abandon(error)
+            if hold is not None:
+                end_left(hold, bits, error)
             raise
 
     def export_fence(self, access: Access) -> Fence:
-        """Return a fence of what an access would wait for now: READ for writers, else everybody.
+        """Export the fences that `access` would wait for, as one sync_file.
 
-        A snapshot: what is queued later doesn't join, and an idle buffer gives a signalled fence.
+        READ waits for pending writers, WRITE and READ_WRITE for all users. A snapshot: what is
+        queued later does not join, and an idle buffer gives a fence that has signalled.
         Needs Linux 6.0: UnsupportedError. Follows DMA_BUF_IOCTL_EXPORT_SYNC_FILE.
         """
         bits = access_bits(access)
         with Hold(self) as number:
-            return Fence._exported(_ioctl.dma_buf_export_sync_file(number, bits))
+            return own_fence(_ioctl.dma_buf_export_sync_file(number, bits))
 
     def import_fence(self, fence: Fence, access: Access) -> None:
         """Add a fence to the buffer, as that of a reader (READ) or of a writer (WRITE).
 
-        A reader's holds back writers only, a writer's everybody. The fence stays the caller's and
-        may be closed. Needs Linux 6.0: UnsupportedError. Follows DMA_BUF_IOCTL_IMPORT_SYNC_FILE.
+        A reader's fence holds back writers only, a writer's fence all users. The fence stays the
+        caller's and may be closed. Needs Linux 6.0: UnsupportedError. Follows
+        DMA_BUF_IOCTL_IMPORT_SYNC_FILE.
         """
         bits = access_bits(access)
         if not isinstance(fence, Fence):
@@ -221,19 +204,24 @@ class Buffer(Descriptor):
             _ioctl.dma_buf_import_sync_file(number, bits, sync_file)
 
     def is_idle(self, access: Access) -> bool:
-        """Return whether an access would not have to wait: READ for writers, else everybody."""
-        return _wait.is_ready(self, _EVENTS[access_bits(access)])
+        """Return True if this access could begin without blocking.
+
+        READ waits for pending writers, WRITE and READ_WRITE for all users. A buffer on a screen
+        counts as idle: wait for the Flip that replaces it.
+        """
+        return _wait.is_ready(self, EVENTS[access_bits(access)])
 
     def wait(self, access: Access, timeout: float | None = None) -> bool:
-        """Wait until an access need not, `timeout` seconds at the most; False on a time-out.
+        """Block until `access` could begin. Return False if `timeout` seconds pass first.
 
-        By poll(2), on every kernel; the GIL is released, and a signal handler that raises gets out.
+        By poll(2), on every kernel. Other threads run meanwhile, and a signal handler that raises
+        ends the wait.
         """
-        return _wait.wait(self, _EVENTS[access_bits(access)], timeout)
+        return _wait.wait(self, EVENTS[access_bits(access)], timeout)
 
     async def ready(self, access: Access) -> None:
-        """Wait in asyncio until an access need not wait; ValueError if the buffer gets closed."""
-        await _wait.ready(self, _EVENTS[access_bits(access)])
+        """Wait in asyncio until `access` could begin; ValueError if the buffer gets closed."""
+        await _wait.ready(self, EVENTS[access_bits(access)])
 
     @property
     def memory(self) -> memoryview:
@@ -241,7 +229,7 @@ class Buffer(Descriptor):
 
         Read-only if the descriptor is. It stays valid after `close()`, for as long as it lives.
         """
-        return memoryview(self._map())
+        return memoryview(mapping(self))
 
     def array(
         self,
@@ -261,37 +249,12 @@ class Buffer(Descriptor):
         """
         from dmabuf._array import array_on
 
-        memory = memoryview(self._map())
+        memory = memoryview(mapping(self))
         if writable and memory.readonly:
-            raise self._is_read_only()
+            raise read_only(self)
         if writable is False:
             memory = memory.toreadonly()
         return array_on(memory, shape, dtype, offset, strides)
-
-    def _map(self) -> mmap.mmap:
-        """Return the mapping, made once."""
-        if self._closed:
-            self._require_open()
-        mapping = self._mapping
-        if mapping is not None:
-            return mapping
-        with Hold(self) as number:
-            mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
-            if mode == os.O_WRONLY:
-                what = f"{self!r} can't be mapped: its descriptor is write-only; allocate it with"
-                raise os_error(errno.EACCES, f"{what} access=Access.READ_WRITE")
-            mapping = _libc.map_shared(number, self._size, writable=mode == os.O_RDWR)
-            with _lock:  # the first of several threads wins; a buffer closed meanwhile keeps none
-                if self._mapping is None and not self._closed:
-                    self._mapping = mapping
-                return self._mapping or mapping
-
-    def _is_read_only(self) -> OSError:
-        what = f"{self!r} can't be written: its descriptor is read-only; allocate it with"
-        return os_error(errno.EACCES, f"{what} access=Access.READ_WRITE")
-
-    def _let_go(self) -> None:
-        self._mapping = None  # the last view unmaps
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Buffer):
@@ -314,6 +277,23 @@ class Buffer(Descriptor):
         name = f" name={info['name']!r}" if info.get("name") else ""
         exporter = f" exporter={info['exp_name']!r}" if "exp_name" in info else ""
         return f"<dmabuf.Buffer fd={self._number} {about}{name}{exporter}>"
+
+
+def own_buffer(number: int, name: str | None = None) -> Buffer:
+    """Own a descriptor that the kernel has just made, and name it; closed if that fails."""
+    return _own(Buffer, number, name)
+
+
+def _own(kind: type[_Buffer], number: int, name: str | None) -> _Buffer:
+    buffer = kind.__new__(kind)
+    try:
+        if name is not None:
+            _ioctl.dma_buf_set_name(number, checked_name(name))
+        buffer._adopt(number)
+    except BaseException:
+        Descriptor(number).close()
+        raise
+    return buffer
 
 
 def checked_name(name: str) -> bytes:

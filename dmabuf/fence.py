@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from dmabuf import _ioctl, _wait
-from dmabuf._fd import Descriptor, Hold, descriptor_number, duplicate, open_file, owned_number
+from dmabuf._fd import Descriptor, Hold, descriptor_number, duplicate, owned_number
+from dmabuf._procfs import open_file
 from dmabuf._record import record
 from dmabuf.errors import NotASyncFileError
 
@@ -18,17 +19,18 @@ if TYPE_CHECKING:
 _NAME_BYTES = 31  # struct sync_merge_data in include/uapi/linux/sync_file.h, less the NUL
 _NANOSECONDS = 1_000_000_000
 _LATEST = 2**63 / _NANOSECONDS
+_Fence = TypeVar("_Fence", bound="Fence")
 
 
 class FenceStatus(Enum):
-    """How far the work behind a fence is."""
+    """How far the work behind a fence is: `fence.status is FenceStatus.SIGNALED`."""
 
     ACTIVE = "active"
-    """It goes on."""
+    """Work is pending."""
     SIGNALED = "signaled"
-    """It is done."""
+    """The work is done."""
     ERROR = "error"
-    """It ended with an error; for waiting that is as good as done."""
+    """Finished with an error; waits return."""
 
 
 @record
@@ -36,9 +38,9 @@ class FencePoint(NamedTuple):
     """One of the fences that a sync_file is made of, as the kernel reports it."""
 
     driver: str
-    """The driver that signals it. From Linux 7 on a signalled fence has lost this."""
+    """The driver that signals it. Since Linux 7 no longer reported once signalled."""
     timeline: str
-    """The timeline that it is on. From Linux 7 on a signalled fence has lost this."""
+    """The timeline that it is on. Since Linux 7 no longer reported once signalled."""
     status: FenceStatus
     """Its own status."""
     timestamp_ns: int
@@ -60,6 +62,10 @@ class FenceInfo(NamedTuple):
 class Fence(Descriptor):
     """One descriptor of a sync_file.
 
+        fence = buffer.export_fence(dmabuf.Access.READ)
+        if not fence.wait(timeout=1.0):
+            print("still pending:", fence.info())
+
     Compares and hashes by identity: the kernel gives fences none. Thread-safe. Use it as a context
     manager, or call `close()`. `await fence` waits in asyncio; for trio and anyio it has a
     `fileno()`, which becomes readable.
@@ -78,23 +84,16 @@ class Fence(Descriptor):
         super().__init__(number)
 
     @classmethod
-    def _exported(cls, number: int) -> Fence:
-        """Own a descriptor that the kernel has just made."""
-        fence = cls.__new__(cls)
-        Descriptor.__init__(fence, number)
-        return fence
-
-    @classmethod
-    def from_fd(cls, fd: int | HasFileno) -> Fence:
+    def from_fd(cls: type[_Fence], fd: int | HasFileno) -> _Fence:
         """Return a fence with a descriptor of its own, a duplicate of `fd`, which stays open."""
         number = descriptor_number(fd)
         _check_sync_file(number)
-        return cls._exported(duplicate(number))
+        return own_fence_as(cls, duplicate(number))
 
-    def dup(self) -> Fence:
+    def dup(self: _Fence) -> _Fence:
         """Return another owner of the same fence, with a descriptor of its own."""
         with Hold(self) as number:
-            return self._exported(duplicate(number))
+            return own_fence_as(type(self), duplicate(number))
 
     @property
     def status(self) -> FenceStatus:
@@ -132,10 +131,10 @@ class Fence(Descriptor):
             about = _ioctl.sync_file_info(number)
             fences = _ioctl.sync_fences(number)
         points = [
-            FencePoint(_text(driver), _text(timeline), _status(status), timestamp_ns)
+            FencePoint(_ioctl.text(driver), _ioctl.text(timeline), _status(status), timestamp_ns)
             for timeline, driver, status, _, timestamp_ns in fences
         ]
-        return FenceInfo(_text(about.name), _status(_outcome(about.status, fences)), points)
+        return FenceInfo(_ioctl.text(about.name), _status(_outcome(about.status, fences)), points)
 
     def _file_info(self) -> _ioctl.SyncFileInfo:
         with Hold(self) as number:
@@ -145,10 +144,10 @@ class Fence(Descriptor):
             return about._replace(status=_outcome(about.status, _ioctl.sync_fences(number)))
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it signals, `timeout` seconds at the most; False on a time-out.
+        """Block until it signals. Return False if `timeout` seconds pass first.
 
-        By poll(2); the GIL is released, and a signal handler that raises gets out. A fence that
-        ends in error has signalled: see `error`.
+        By poll(2). Other threads run meanwhile, and a signal handler that raises ends the wait. A
+        fence that ends in error has signalled: see `error`.
         """
         return _wait.wait(self, _wait.READABLE, timeout)
 
@@ -172,8 +171,8 @@ class Fence(Descriptor):
             fences.append(self)
         return _merge(fences, label)
 
-    def __or__(self, other: Fence) -> Fence:
-        """Return a fence that signals when both have."""
+    def __and__(self, other: Fence) -> Fence:
+        """Return a fence that signals when both have: `a & b`."""
         if not isinstance(other, Fence):
             return NotImplemented
         return self.merge(other)
@@ -200,7 +199,19 @@ class Fence(Descriptor):
         status = _status(about.status).value
         if about.status < 0:
             status += f" {errno.errorcode.get(-about.status, -about.status)}"
-        return f"<dmabuf.Fence fd={self._number} {status} name={_text(about.name)!r}>"
+        return f"<dmabuf.Fence fd={self._number} {status} name={_ioctl.text(about.name)!r}>"
+
+
+def own_fence(number: int) -> Fence:
+    """Own a descriptor that the kernel has just made."""
+    return own_fence_as(Fence, number)
+
+
+def own_fence_as(kind: type[_Fence], number: int) -> _Fence:
+    """Own it as a fence of a kind of its own."""
+    fence = kind.__new__(kind)
+    Descriptor.__init__(fence, number)
+    return fence
 
 
 def _check_sync_file(number: int) -> None:
@@ -218,7 +229,7 @@ def _merge(fences: Sequence[Fence], name: bytes) -> Fence:
     """Merge two or more, as a balanced tree: in a chain each merge would copy all before it."""
     if len(fences) == 2:
         with Hold(fences[0]) as first, Hold(fences[1]) as second:
-            return Fence._exported(_ioctl.sync_merge(first, name, second))
+            return own_fence(_ioctl.sync_merge(first, name, second))
     middle = len(fences) // 2
     with _merge(fences[middle:], name) as right:
         if middle == 1:
@@ -241,10 +252,6 @@ def _status(status: int) -> FenceStatus:
     if status < 0:
         return FenceStatus.ERROR
     return FenceStatus.SIGNALED if status else FenceStatus.ACTIVE
-
-
-def _text(name: bytes) -> str:
-    return name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
 def _checked_label(name: str | None) -> bytes:

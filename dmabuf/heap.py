@@ -10,7 +10,7 @@ from dmabuf import _ioctl, _memory, _node
 from dmabuf._fd import Descriptor, Hold
 from dmabuf._record import record
 from dmabuf.access import Access, access_bits
-from dmabuf.buffer import Buffer, checked_name
+from dmabuf.buffer import Buffer, checked_name, own_buffer
 from dmabuf.errors import AllocationError
 
 DIRECTORY = "/dev/dma_heap"
@@ -73,7 +73,14 @@ def _info(path: str) -> HeapInfo:
 
 
 class Heap(Descriptor):
-    """An open dma-heap. Thread-safe. Use it as a context manager, or call `close()`."""
+    """An open dma-heap.
+
+        with dmabuf.Heap("system") as heap:
+            buffer = heap.allocate(64 << 10, name="table")
+
+    Thread-safe. Use it as a context manager, or call `close()`. Needs Linux 5.6. Follows
+    drivers/dma-buf/dma-heap.c.
+    """
 
     __slots__ = ("_info",)
 
@@ -126,14 +133,14 @@ class Heap(Descriptor):
                 fd = _ioctl.dma_heap_alloc(number, length, flags)
             except OSError as error:
                 raise self._refused(error, length) from None
-        return Buffer._exported(fd, name)
+        return own_buffer(fd, name)
 
     def _refused(self, error: OSError, size: int) -> AllocationError:
         cma = self._info.contiguous
         reason = _memory.shortage(size, cma=cma) if error.errno == errno.ENOMEM else ""
         if error.errno == errno.EMFILE:
             reason = "close descriptors, or raise their number with ulimit -n"
-        reason = reason or f"{size} bytes refused by {self.path}"
+        reason = reason or f"{size} bytes refused by {self.path}; see dmesg"
         return AllocationError(error.errno or errno.EIO, f"{error.strerror}: {reason}")
 
     def __repr__(self) -> str:

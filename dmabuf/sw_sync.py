@@ -11,7 +11,7 @@ import os
 from dmabuf import _ioctl
 from dmabuf._fd import Descriptor, Hold
 from dmabuf.errors import UnsupportedError, os_error
-from dmabuf.fence import Fence
+from dmabuf.fence import Fence, own_fence
 
 PATH = "/sys/kernel/debug/sync/sw_sync"
 _U32 = 2**32
@@ -46,7 +46,7 @@ class Timeline(Descriptor):
         """
         _check(value)
         with Hold(self) as number:
-            return Fence._exported(_ioctl.sw_sync_create_fence(number, value))
+            return own_fence(_ioctl.sw_sync_create_fence(number, value))
 
     def advance(self, count: int = 1) -> None:
         """Move on by `count`, 0 to 2**32 - 1, and signal what that reaches."""

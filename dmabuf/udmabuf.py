@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 from dmabuf import _ioctl, _libc, _memory, _node
 from dmabuf._fd import descriptor_number
 from dmabuf._record import record
-from dmabuf.buffer import Buffer, checked_name
+from dmabuf.buffer import Buffer, checked_name, own_buffer
 from dmabuf.errors import AllocationError, RefusedError, UnsupportedError, os_error
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _KIND = _node.Kind(
     option="Linux 4.20 with CONFIG_UDMABUF",
     remedy="try modprobe udmabuf",
 )
+_UNLIMITED = 2**31 - 1  # MiB: the INT_MAX that drivers/dma-buf/udmabuf.c starts with
 _HUGETLBFS_MAGIC = 0x958458F6  # linux/magic.h
 _FORBIDDEN_SEALS = {"F_SEAL_WRITE": 0x08, "F_SEAL_FUTURE_WRITE": 0x10}  # linux/fcntl.h
 
@@ -39,8 +40,8 @@ _FORBIDDEN_SEALS = {"F_SEAL_WRITE": 0x08, "F_SEAL_FUTURE_WRITE": 0x10}  # linux/
 class Limits(NamedTuple):
     """What one udmabuf may have at the most."""
 
-    size: int
-    """Bytes in all: the module's size_limit_mb."""
+    size: int | None
+    """Bytes in all: the module's size_limit_mb. None without a limit, as on Linux 7.3."""
     count: int  # type: ignore[assignment]
     """Pieces: the module's list_limit."""
 
@@ -48,10 +49,15 @@ class Limits(NamedTuple):
 def limits() -> Limits:
     """Return the limits of this machine; UnsupportedError if the kernel has no udmabuf."""
     try:
-        return Limits(_parameter("size_limit_mb") << 20, _parameter("list_limit"))
+        return _limits()
     except FileNotFoundError:
         os.close(_node.open_node(PATH, os.O_RDWR, _KIND))  # loads the module, or says what is wrong
-    return Limits(_parameter("size_limit_mb") << 20, _parameter("list_limit"))
+    return _limits()
+
+
+def _limits() -> Limits:
+    megabytes = _parameter("size_limit_mb")
+    return Limits(None if megabytes == _UNLIMITED else megabytes << 20, _parameter("list_limit"))
 
 
 def _parameter(name: str) -> int:
@@ -154,7 +160,7 @@ def _create(items: list[tuple[int, int, int]], name: str | None) -> Buffer:
         raise
     finally:
         os.close(device)
-    return Buffer._exported(number, name)
+    return own_buffer(number, name)
 
 
 def _check_memfd(memfd: int) -> None:
@@ -195,7 +201,7 @@ def _require_limits(size: int, count: int) -> None:
         (size, limit.size, "bytes", "size_limit_mb"),
         (count, limit.count, "pieces", "list_limit"),
     ):
-        if wanted > most:
+        if most is not None and wanted > most:
             text = f"{wanted} {unit} wanted, one udmabuf may have {most}"
             text = f"{text}; raise {_PARAMETERS}/{parameter}"
             raise AllocationError(errno.EINVAL, text)

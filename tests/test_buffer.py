@@ -12,6 +12,7 @@ import warnings
 import pytest
 
 import dmabuf
+from dmabuf._ioctl import dma_buf_set_name
 
 
 class TestConstruction:
@@ -248,3 +249,19 @@ def test_a_foreign_dma_buf_is_taken_over_a_socket(buffer):
     with dmabuf.Buffer(numbers[0]) as received:
         assert received == buffer
         assert re.search(r"fd=\d+", repr(received))
+
+
+class TestForgedFdinfo:
+    """Whoever has the buffer may set a name that looks like other lines of fdinfo."""
+
+    @pytest.mark.parametrize("name", [b"x\nexp_name:\tforged", b"x\rexp_name:\tforged", b"x\n"])
+    def test_a_name_with_lines_of_its_own_changes_nothing_else(self, buffer, name):
+        exporter = buffer.exporter
+        dma_buf_set_name(buffer.fileno(), name)
+        assert buffer.exporter == exporter
+        assert buffer.name == name.split(b"\n")[0].decode()
+        assert repr(exporter) in repr(buffer)
+
+    def test_a_name_that_is_no_utf_8_comes_back_as_it_is(self, buffer):
+        dma_buf_set_name(buffer.fileno(), b"\xff\xfe")
+        assert os.fsencode(buffer.name) == b"\xff\xfe"

@@ -687,66 +687,34 @@ class TestFork:
         end()
 
     @forks_with_threads
-    def test_a_hold_of_another_thread_is_void_in_the_child(self, file):
+    def test_what_another_thread_holds_stays_open_in_the_child_and_is_the_parents_own(self, file):
+        def close() -> None:
+            file.close()
+            assert file.closed
+            assert not file.given_back
+            refuse_all(file)
+
         with held_by_a_thread(file):
-            strace.in_child(lambda: (file.close(), given_back(file)))
-            strace.in_child(lambda: (os.close(file.detach()), given_back(file)))
+            strace.in_child(close)
+            assert not file.closed
+            file.close()
+            assert not file.given_back
+        assert file.given_back
+
+    @forks_with_threads
+    def test_what_another_thread_holds_can_not_be_detached_in_the_child(self, file):
+        def detach() -> None:
             with pytest.raises(OSError, match="in use"):
                 file.detach()
-            file.close()
-            assert not file.given_back
-        assert file.given_back
 
-    @forks_with_threads
-    def test_a_void_hold_can_not_be_ended_on_a_number_that_was_given_back(self, file):
-        hold = Hold(file)
-
-        def end() -> None:
-            file.close()
-            with reused(file.number) as inode:
-                hold.drop()
-                with pytest.raises(ValueError, match="single use"):
-                    hold.take()
-                assert refers(file.number, inode)
-
-        with running(hold.take):
-            pass
-        strace.in_child(end)
-        hold.drop()
-
-    @forks_with_threads
-    def test_what_another_thread_held_and_closed_is_given_back_in_the_child(self, file):
         with held_by_a_thread(file):
-            file.close()
-            strace.in_child(lambda: given_back(file))
-            assert not file.given_back
-        assert file.given_back
+            strace.in_child(detach)
 
     @forks_with_threads
-    def test_so_are_two_descriptors_of_the_same_buffer(self, buffer):
-        """Which are equal, and hash alike."""
-        duplicates = [buffer.dup() for _ in range(3)]
-        numbers = [duplicate.fileno() for duplicate in duplicates]
-
-        def look() -> None:
-            assert [refers(number, buffer.inode) for number in numbers] == [False] * 3
-            assert refers(buffer.fileno(), buffer.inode)
-
-        with contextlib.ExitStack() as held:
-            for duplicate in duplicates:
-                held.enter_context(held_by_a_thread(duplicate))
-            for duplicate in duplicates:
-                duplicate.close()
-            strace.in_child(look)
-            assert all(refers(number, buffer.inode) for number in numbers)
-
-    @forks_with_threads
-    def test_from_a_thread_keeps_that_threads_holds(self, file):
+    def test_from_a_thread_keeps_that_threads_holds(self):
         other = File()
 
         def end() -> None:
-            file.close()
-            assert file.given_back
             other.close()
             assert not other.given_back
             hold.drop()
@@ -760,33 +728,8 @@ class TestFork:
             hold.drop()
 
         hold = None
-        with Hold(file), running(fork):
+        with running(fork):
             pass
-        other.close()
-
-    @forks_with_threads
-    def test_of_a_fork_keeps_what_its_thread_held_in_each(self, file):
-        other = File()
-        first = Hold(file)
-        first.take()
-
-        def grandchild() -> None:
-            other.close()
-            assert other.given_back
-            file.close()
-            assert not file.given_back
-            first.drop()
-            second.drop()
-            assert file.given_back
-
-        def child() -> None:
-            with held_by_a_thread(other):
-                second.take()
-                strace.in_child(grandchild)
-
-        second = Hold(file)
-        strace.in_child(child)
-        first.drop()
         other.close()
 
     @forks_with_threads
@@ -805,10 +748,10 @@ class TestFork:
                 file.close()
             assert file.given_back
             shared.close()
+            assert shared.closed
             assert not shared.given_back
             with running(hold.drop):  # other threads get the lock, too
                 pass
-            assert shared.given_back
 
         shared = File()
         hold = Hold(shared)

@@ -160,7 +160,7 @@ class TestAttributes:
 
     def test_points_tell_which_of_them_is_late(self, source):
         first, second = source.many(2)
-        with first.fence, second.fence, first.fence | second.fence as merged:
+        with first.fence, second.fence, first.fence & second.fence as merged:
             first.signal()
             info = merged.info()
             states = sorted(point.status.value for point in info.points)
@@ -282,7 +282,7 @@ class TestOwnership:
             lambda f: f.wait(),
             lambda f: f.wait(0),
             lambda f: f.merge(),
-            lambda f: f | f,
+            lambda f: f & f,
             lambda f: f.set_deadline(1.0),
             lambda f: f.__enter__(),
             dmabuf.Fence.from_fd,
@@ -312,7 +312,7 @@ class TestOwnership:
             del other
 
     def test_descriptors_are_closed_on_exec(self, pending):
-        with pending.fence.dup() as other, other | pending.fence as merged:
+        with pending.fence.dup() as other, other & pending.fence as merged:
             for fence in (pending.fence, other, merged):
                 assert not os.get_inheritable(fence.fileno())
 

@@ -9,6 +9,7 @@ from helpers.fences import POLL, once_asleep, sleeps
 
 import dmabuf
 from dmabuf import Access, FenceStatus
+from dmabuf.fence import own_fence
 
 READ, WRITE, READ_WRITE = Access.READ, Access.WRITE, Access.READ_WRITE
 ALL = (READ, WRITE, READ_WRITE)
@@ -167,7 +168,7 @@ class TestImport:
 
     def test_a_merged_fence_holds_until_all_have_signalled(self, buffer, source):
         first, second = source.many(2)
-        with first.fence, second.fence, first.fence | second.fence as merged:
+        with first.fence, second.fence, first.fence & second.fence as merged:
             buffer.import_fence(merged, WRITE)
         for one in (first, second):
             assert not buffer.is_idle(READ)
@@ -238,7 +239,7 @@ class TestRefusals:
                 buffer.export_fence(access)
             assert caught.value.errno == errno.ENOTTY
             assert os.uname().release in str(caught.value)
-        fence = dmabuf.Fence._exported(os.dup(buffer.fileno()))  # there are no real ones here
+        fence = own_fence(os.dup(buffer.fileno()))  # there are no real ones here
         with fence, pytest.raises(dmabuf.UnsupportedError, match=r"needs Linux 6\.0") as caught:
             buffer.import_fence(fence, READ)
         assert caught.value.errno == errno.ENOTTY

@@ -19,7 +19,7 @@ class TestMerge:
     def test_signals_when_all_have(self, source):
         pendings = source.many(3)
         first, second, third = (one.fence for one in pendings)
-        with first.merge(second, third) as merged, third | first as two, two | second as chained:
+        with first.merge(second, third) as merged, third & first as two, two & second as chained:
             for one in pendings:
                 one.fence.close()  # a merged fence stands for itself
             for one in pendings:
@@ -33,13 +33,13 @@ class TestMerge:
     def test_leaves_what_it_merges_alone(self, source):
         first, second = source.many(2)
         with first.fence, second.fence:
-            (first.fence | second.fence).close()
+            (first.fence & second.fence).close()
             second.signal()
             assert [first.fence.signaled, second.fence.signaled] == [False, True]
 
     def test_alone_and_with_itself_it_is_the_same_fence_once(self, pending):
         fence = pending.fence
-        for merged in (fence.merge(), fence | fence, fence.merge(*[fence] * 20)):
+        for merged in (fence.merge(), fence & fence, fence.merge(*[fence] * 20)):
             with merged:
                 assert merged is not fence
                 assert merged.fileno() != fence.fileno()
@@ -50,7 +50,7 @@ class TestMerge:
         done, active = source.many(2)
         done.signal()
         with done.fence, active.fence:
-            for merged in (done.fence | active.fence, active.fence | done.fence):
+            for merged in (done.fence & active.fence, active.fence & done.fence):
                 with merged:
                     [point] = merged.info().points
                     assert point.status is FenceStatus.ACTIVE
@@ -86,9 +86,9 @@ class TestMerge:
             with pytest.raises(TypeError, match=f"not {type(other).__name__}"):
                 fence.merge(fence, other)
             with pytest.raises(TypeError, match="unsupported operand"):
-                fence | other
+                fence & other
             with pytest.raises(TypeError, match="unsupported operand"):
-                other | fence
+                other & fence
         assert not fence.signaled
 
     @pytest.mark.parametrize("place", [0, 1, 4, 8])

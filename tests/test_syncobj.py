@@ -15,6 +15,7 @@ from helpers.tasks import waiting, watched
 
 import dmabuf
 from dmabuf import FenceStatus
+from dmabuf._fd import watchers
 from dmabuf.devices.drm import Device, Syncobj, SyncobjFile, Vgem, wait_all, wait_any
 
 CLOSED = "operation on a closed"
@@ -340,7 +341,7 @@ class TestEvents:
             assert watched() == 0
 
         asyncio.run(main())
-        assert not syncobj._watchers
+        assert not watchers(syncobj)
 
     @pytest.mark.parametrize("closes", ["syncobj", "device"])
     def test_closing_ends_an_await(self, gpu, closes):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from dmabuf._fd import HoldUsedError
 from dmabuf._ioctl import SYNC_READ, SYNC_RW, SYNC_WRITE
 from dmabuf._record import record
-from dmabuf.access import AccessScope
+from dmabuf.access import AccessScope, abandon
 from dmabuf.buffer import Buffer
 from dmabuf.image.formats import PixelFormat, pixel_format
 
@@ -282,7 +282,7 @@ class ImageScope:
         """Issue END on every buffer."""
         try:
             for scope in self._scopes.values():
-                scope.end()
+                scope.__exit__()
         except BaseException:
             self._abandon()
             raise
@@ -290,4 +290,4 @@ class ImageScope:
     def _abandon(self) -> None:
         """End what is open, wherever `__enter__` or `__exit__` was left."""
         for scope in self._scopes.values():
-            scope.abandon()
+            abandon(scope)

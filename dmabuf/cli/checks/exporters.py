@@ -15,7 +15,6 @@ from dmabuf.heap import DIRECTORY, Heap, HeapInfo, heaps
 from dmabuf.udmabuf import Limits
 
 _CLASS = "/sys/class/dma_heap"
-_UNLIMITED = (2**31 - 1) << 20  # size_limit_mb is INT_MAX from Linux 7 on
 
 
 class Exporter(NamedTuple):
@@ -48,7 +47,7 @@ class Exporter(NamedTuple):
 
 def about_limits(limits: Limits) -> str:
     """Return what one buffer may have, in a few words."""
-    size = "" if limits.size >= _UNLIMITED else f"{exact(limits.size)}, "
+    size = "" if limits.size is None else f"{exact(limits.size)}, "
     return f"up to {size}{limits.count} pieces"
 
 

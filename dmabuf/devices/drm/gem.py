@@ -20,7 +20,7 @@ from dmabuf._fd import Descriptor, Hold
 from dmabuf._node import Kind, open_node
 from dmabuf._record import record
 from dmabuf.access import Access, access_bits
-from dmabuf.buffer import Buffer
+from dmabuf.buffer import Buffer, own_buffer
 from dmabuf.devices.drm import _ioctl
 from dmabuf.errors import UnsupportedError, os_error
 
@@ -240,7 +240,7 @@ class GemBuffer:
                 fd = _ioctl.prime_handle_to_fd(number, self.handle, _MODES[wanted])
             except OSError as error:
                 raise device._refused(error, f"can't export {self!r}") from None
-            buffer = Buffer._exported(fd, None)
+            buffer = own_buffer(fd)
         mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         if mode != _MODES[wanted]:
             buffer.close()

@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, Owner, Watcher, descriptor_number
+from dmabuf._fd import Descriptor, Hold, Owner, descriptor_number, unwatch, watch
 from dmabuf.devices.drm import _syncobj_ioctl as _ioctl
 from dmabuf.devices.drm.gem import Device
 from dmabuf.errors import UnsupportedError
-from dmabuf.fence import Fence
+from dmabuf.fence import Fence, own_fence
 
 if TYPE_CHECKING:
     from dmabuf._fd import HasFileno
@@ -138,7 +138,7 @@ class Syncobj(Owner):
                 return binary.export_fence()
         flags = _ioctl.DRM_SYNCOBJ_HANDLE_TO_FD_FLAGS_EXPORT_SYNC_FILE
         number = self._call(lambda fd, handle: _ioctl.syncobj_handle_to_fd(fd, handle, flags))
-        return Fence._exported(number)
+        return own_fence(number)
 
     def export(self) -> SyncobjFile:
         """Return a descriptor of the sync object itself, for another process or device."""
@@ -168,7 +168,7 @@ class Syncobj(Owner):
         with self.event(point, available=available) as event:
             end = _End(event)
             for owner in (self, self._device):
-                owner._watchers[end] = end
+                watch(owner, end, end)
             try:
                 for owner in (self, self._device):
                     if owner.closed:
@@ -176,7 +176,7 @@ class Syncobj(Owner):
                 await _wait.ready(event, _wait.READABLE)
             finally:
                 for owner in (self, self._device):
-                    owner._watchers.pop(end, None)
+                    unwatch(owner, end)
 
     def event(self, point: int = 0, *, available: bool = False) -> SyncobjEvent:
         """Return a descriptor that gets readable when a point signals or, if `available`, is there.
@@ -225,7 +225,7 @@ class SyncobjEvent(Descriptor):
     __slots__ = ()
 
 
-class _End(Watcher):
+class _End:
     """Closes an event, whose await ends with ValueError, with its sync object."""
 
     __slots__ = ("_event",)

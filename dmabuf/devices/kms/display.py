@@ -32,7 +32,7 @@ from dmabuf.devices.kms.outputs import (
 )
 from dmabuf.errors import os_error
 from dmabuf.exporters import allocate
-from dmabuf.fence import Fence
+from dmabuf.fence import Fence, own_fence_as
 
 if TYPE_CHECKING:
     from dmabuf.image import Image
@@ -237,7 +237,7 @@ class Display(Device):
                 with contextlib.ExitStack() as stack:
                     in_fence = stack.enter_context(Hold(fence)) if fence is not None else None
                     out_fence = self._commit.flip(fd, framebuffer, changed, in_fence, cookie)
-                pending.fence = OutFence._exported(out_fence)
+                pending.fence = own_fence_as(OutFence, out_fence)
             else:
                 self._commit.flip(fd, framebuffer, changed, cookie)
         except BaseException as error:

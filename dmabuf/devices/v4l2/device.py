@@ -275,7 +275,7 @@ class _Use(Hold):
     """A hold on a device, which explains the errors that its calls have in common."""
 
     __slots__ = ("_what",)
-    _owner: Device
+    owner: Device
 
     def __init__(self, owner: Device, what: str) -> None:
         super().__init__(owner)
@@ -294,4 +294,4 @@ class _Use(Hold):
         if number is None:
             return  # a signal handler's
         what = _CAUSES.get(number, str(error.strerror).removeprefix(f"{os.strerror(number)}: "))
-        raise os_error(number, f"{self._owner.path}: can't {self._what}: {what}") from error
+        raise os_error(number, f"{self.owner.path}: can't {self._what}: {what}") from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dmabuf import _wait
 from dmabuf._fd import Descriptor, Hold
 from dmabuf.access import Access
-from dmabuf.buffer import Buffer
+from dmabuf.buffer import Buffer, own_buffer
 from dmabuf.devices.v4l2 import _ioctl
 from dmabuf.devices.v4l2._slot import Slot, Source, checked
 from dmabuf.devices.v4l2.frame import Frame
@@ -202,7 +202,7 @@ class Stream:
         for place in range(count):
             for plane in range(len(self._format.sizeimage)):
                 number = _ioctl.expbuf(fd, self._kind, place, plane)
-                self._exported.append(Buffer._exported(number, None))
+                self._exported.append(own_buffer(number))
             self._slots.append(Slot(place, tuple(self._exported[-plane - 1 :])))
 
     def stop(self) -> None:

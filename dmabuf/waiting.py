@@ -1,0 +1,42 @@
+"""Waiting for the first of several: fences, and accesses to buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from dmabuf import _wait
+from dmabuf._fd import Descriptor
+from dmabuf.access import EVENTS, Access, access_bits
+from dmabuf.buffer import Buffer
+from dmabuf.fence import Fence
+
+_Item = TypeVar("_Item", bound="Fence | tuple[Buffer, Access]")
+
+
+def wait_any(fences: Iterable[_Item], timeout: float | None = None) -> _Item | None:
+    """Block until one of several fences signals, and return that fence.
+
+    A pair of a buffer and an `Access` stands for the fences that this access would wait for:
+
+        first = dmabuf.wait_any([fence, (buffer, dmabuf.Access.READ)], timeout=0.1)
+
+    The first in the given order if several have signalled. None, which is false, if `timeout`
+    seconds pass first. ValueError if there is nothing to wait for, or one is closed. Other threads
+    run meanwhile, and a signal handler that raises ends the wait.
+    """
+    items = list(fences)
+    if not items:
+        raise ValueError("there is no fence to wait for")
+    index = _wait.first([_wanted(item) for item in items], timeout)
+    return None if index is None else items[index]
+
+
+def _wanted(item: object) -> tuple[Descriptor, int]:
+    """Return what is polled for, and the events that end the wait."""
+    if isinstance(item, Fence):
+        return item, _wait.READABLE
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Buffer):
+        return item[0], EVENTS[access_bits(item[1])]
+    kind = type(item).__name__
+    raise TypeError(f"wait_any takes fences and pairs (buffer, access), not {kind}")
