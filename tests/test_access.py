@@ -7,15 +7,14 @@ import gc
 import os
 import re
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 
 import numpy
 import pytest
 from helpers import interrupt, strace, vgem
+from helpers.program import run_program
 
 import dmabuf
 from dmabuf import Access, _ioctl
@@ -177,6 +176,7 @@ class TestSequences:
 
         assert flags_of(buffer, body) == []
 
+    @pytest.mark.needs("vgem")
     def test_what_is_refused_issues_nothing(self):
         with vgem.allocate(4096, flags=0) as buffer:
 
@@ -881,18 +881,12 @@ def test_no_sync_ever_reaches_a_number_that_was_reused(buffer):
     assert not any(is_open(number, buffer.inode) for number in numbers)
 
 
+@pytest.mark.needs("exporter")
 def test_an_interpreter_ends_with_accesses_open():
     program = """
-        import os, sys, threading
-        sys.path.insert(0, "tests")
+        import threading
         import dmabuf
-        from helpers import vgem
-
-        def allocate():
-            if not os.path.exists("/dev/dma_heap/system"):
-                return vgem.allocate(4096)
-            with dmabuf.Heap("system") as heap:
-                return heap.allocate(4096)
+        from helpers.buffers import allocate
 
         def frames(buffer):
             with buffer.write() as memory:
@@ -903,7 +897,7 @@ def test_an_interpreter_ends_with_accesses_open():
                 inside.set()
                 threading.Event().wait()
 
-        buffers = [allocate() for _ in range(5)]
+        buffers = [allocate(4096) for _ in range(5)]
         scope = buffers[0].write()
         memory = scope.__enter__()
         buffers[1].begin_access(dmabuf.Access.READ)
@@ -917,12 +911,7 @@ def test_an_interpreter_ends_with_accesses_open():
         closed.close()
         print("done")
     """
-    run = subprocess.run(
-        [sys.executable, "-W", "always", "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_program(program, "-W", "always")
     assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
     assert "Traceback" not in run.stderr
     assert "Exception ignored" not in run.stderr

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from conftest import descriptors
+from helpers.leaks import descriptors
 
 import dmabuf
 import dmabuf.cli.commands.alloc

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import descriptors
+from helpers.leaks import descriptors
 
 from dmabuf.cli import main
 from dmabuf.cli.checks import contents

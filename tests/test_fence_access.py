@@ -4,7 +4,6 @@ import socket
 import threading
 
 import pytest
-from conftest import descriptors
 from helpers import strace, vgem
 from helpers.fences import (
     IOCTL,
@@ -18,6 +17,7 @@ from helpers.fences import (
     sleeps,
     stop,
 )
+from helpers.leaks import descriptors
 from helpers.process import in_child
 
 import dmabuf

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import INJECTED, kernel_buffers
+from helpers.features import INJECTED
+from helpers.leaks import kernel_buffers
 from test_udmabuf import setting
 
 import dmabuf

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import RELEASE
 from helpers import drm, screen
+from helpers.features import RELEASE
 from helpers.fences import is_open
 from helpers.process import NOBODY, in_child
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from conftest import RELEASE
 from helpers import cameras, drm, screen
+from helpers.features import RELEASE
 
 import dmabuf
 from dmabuf.devices import v4l2

@@ -4,13 +4,12 @@ import errno
 import gc
 import os
 import re
-import subprocess
-import sys
 import textwrap
 import threading
 
 import numpy
 import pytest
+from helpers.program import run_program
 
 import dmabuf
 from dmabuf import Access
@@ -29,20 +28,10 @@ def survive(body: str) -> str:
     """Run a program in a process of its own, whose death would be by SIGSEGV or SIGBUS."""
     prologue = """
         import gc, os, sys
-        sys.path.insert(0, "tests")
         import numpy, dmabuf
-        from helpers import vgem
-
-        def allocate(size):
-            if not os.path.exists("/dev/dma_heap/system"):
-                return vgem.allocate(size)
-            with dmabuf.Heap("system") as heap:
-                return heap.allocate(size)
+        from helpers.buffers import allocate
     """
-    program = textwrap.dedent(prologue) + textwrap.dedent(body)
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+    run = run_program(textwrap.dedent(prologue) + textwrap.dedent(body))
     assert run.returncode == 0, f"status {run.returncode}: {run.stderr}"
     return run.stdout
 
@@ -230,6 +219,7 @@ class TestArray:
         assert array[0] == 7
 
 
+@pytest.mark.needs("exporter")
 class TestSurvival:
     def test_views_outlive_close_and_collection(self):
         assert "done" in survive("""

@@ -26,9 +26,12 @@ PAGE = 4096
 
 
 def node() -> str | None:
-    """Return the path of vgem's primary node, None where the kernel has none."""
+    """Return the path of vgem's primary node, None where there is none to be opened."""
     for path in sorted(Path("/dev/dri").glob("card*")):
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:  # somebody else's
+            continue
         try:
             if _driver(fd) == "vgem":
                 return str(path)

@@ -1,0 +1,157 @@
+"""What tests need of the machine, by name, and what the project's own kernels are known to lack."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import dmabuf
+from dmabuf.devices.kms import Display
+from helpers import drm, vgem
+from helpers.buffers import has_heap
+from helpers.drm import BUFINFO
+from helpers.leaks import IN_OUR_MACHINE
+
+CACHES = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+VM_CACHE = Path(os.environ.get("DMABUF_VM_CACHE") or Path(CACHES, "dmabuf-vm"))
+INJECTED = "/sys/kernel/debug/failslab"
+RELEASE = tuple(map(int, re.match(r"(\d+)\.(\d+)", os.uname().release).groups()))
+LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/lab-kernel.config
+KERNEL = "lab" if LAB else ".".join(map(str, RELEASE))
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+class Feature(NamedTuple):
+    """Whether the machine has it, and what to call it where it has not."""
+
+    is_there: Callable[[], bool]
+    words: str
+
+
+def _has_exporter() -> bool:
+    return has_heap() or vgem.node() is not None
+
+
+def _has_udmabuf() -> bool:
+    return os.access("/dev/udmabuf", os.R_OK | os.W_OK)
+
+
+def _has_video(driver: str) -> bool:
+    """Whether this process may open a node of a V4L2 test driver."""
+    nodes = glob.glob(f"/sys/bus/platform/drivers/{driver}/*/video4linux/video*")
+    return any(os.access(f"/dev/{os.path.basename(node)}", os.R_OK | os.W_OK) for node in nodes)
+
+
+def _has_display() -> bool:
+    """Whether there is a display that buffers of others can be shown on."""
+    with contextlib.suppress(OSError), Display():
+        return True
+    return False
+
+
+def _has_device_rules() -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return "\ndevices\t" in Path("/proc/cgroups").read_text()
+    return False
+
+
+FEATURES = {
+    "exporter": Feature(_has_exporter, "an exporter: the system heap, or vgem (modprobe vgem)"),
+    "heap": Feature(has_heap, "the system heap (CONFIG_DMABUF_HEAPS_SYSTEM), or access to it"),
+    "udmabuf": Feature(_has_udmabuf, "/dev/udmabuf (modprobe udmabuf), or access to it"),
+    "vgem": Feature(lambda: vgem.node() is not None, "vgem (modprobe vgem), or access to it"),
+    "bufinfo": Feature(
+        lambda: os.access(BUFINFO, os.R_OK), "/sys/kernel/debug/dma_buf, or root to read it"
+    ),
+    "root": Feature(lambda: os.geteuid() == 0, "root"),
+    "outside": Feature(lambda: not IN_OUR_MACHINE, "the machine that the virtual one runs on"),
+    "stock kernel": Feature(
+        lambda: (VM_CACHE / "linux-6.12").is_dir(),
+        "Linux 6.12 in the cache of scripts/vm (scripts/vm -- true)",
+    ),
+    "own machine": Feature(
+        lambda: IN_OUR_MACHINE, "our own virtual machine, which may be meddled with"
+    ),
+    "no heap": Feature(lambda: not os.path.exists("/sys/class/dma_heap"), "a kernel without heaps"),
+    "no udmabuf": Feature(
+        lambda: not os.path.exists("/sys/class/misc/udmabuf"), "a kernel without udmabuf"
+    ),
+    "export": Feature(lambda: RELEASE >= (6, 0), "Linux 6.0, which exports and imports fences"),
+    "no export": Feature(lambda: RELEASE < (6, 0), "a kernel before Linux 6.0"),
+    "deadline": Feature(lambda: RELEASE >= (6, 6), "Linux 6.6, whose fences take deadlines"),
+    "no deadline": Feature(lambda: RELEASE < (6, 6), "a kernel before Linux 6.6"),
+    "sw_sync": Feature(
+        lambda: os.access(dmabuf.sw_sync.PATH, os.R_OK | os.W_OK),
+        "sw_sync (CONFIG_SW_SYNC), and root",
+    ),
+    "no sw_sync": Feature(
+        lambda: not os.path.exists(dmabuf.sw_sync.PATH), "a kernel without sw_sync"
+    ),
+    "vivid": Feature(lambda: _has_video("vivid"), "vivid (modprobe vivid), or access to it"),
+    "vim2m": Feature(lambda: _has_video("vim2m"), "vim2m (modprobe vim2m), or access to it"),
+    "gstreamer": Feature(
+        lambda: bool(glob.glob("/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib")),
+        "GStreamer for the distribution's Python (see the Makefile)",
+    ),
+    "opencv": Feature(lambda: find_spec("cv2") is not None, "OpenCV (opencv-python-headless)"),
+    "torch": Feature(
+        lambda: find_spec("torch") is not None and (not IN_OUR_MACHINE or KERNEL == "6.12"),
+        "PyTorch; in our own machine on Linux 6.12 alone, since its import takes a minute there",
+    ),
+    "v4l2-ctl": Feature(lambda: shutil.which("v4l2-ctl") is not None, "v4l2-ctl (v4l-utils)"),
+    "CMA heap": Feature(
+        lambda: any(info.contiguous for info in dmabuf.heaps()),
+        "a heap of contiguous memory (CONFIG_DMABUF_HEAPS_CMA)",
+    ),
+    "injected failures": Feature(
+        lambda: os.path.exists("/proc/self/fail-nth") and os.path.exists(INJECTED),
+        "allocations that fail when told to (CONFIG_FAILSLAB)",
+    ),
+    "device rules": Feature(_has_device_rules, "the devices controller of cgroups"),
+    "display": Feature(_has_display, "a display that imports buffers, and that is nobody's"),
+    "flips that wait": Feature(
+        lambda: RELEASE >= (5, 15),
+        "Linux 5.15, where every display waits for those who write its images",
+    ),
+    "vkms": Feature(lambda: drm.find("vkms") is not None, "vkms, a display without hardware"),
+    "screendump": Feature(
+        lambda: "DMABUF_VM_SCREENDUMP" in os.environ,
+        "our own virtual machine's screen (scripts/vm --display --out DIR)",
+    ),
+    "gpu": Feature(lambda: drm.find("virtio_gpu") is not None, "a virtio GPU (scripts/vm --gpu)"),
+    "syncobj": Feature(lambda: drm.node("timeline") is not None, "a DRM driver with sync objects"),
+    "second DRM driver": Feature(
+        lambda: len(list(Path("/dev/dri").glob("card*"))) > 1, "a DRM driver beside vgem"
+    ),
+}
+
+# What the kernels of the project's virtual machine are known to lack.
+_OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
+_STOCK = {"outside", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
+ABSENT = {
+    "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
+    "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
+    "6.12": {*_NEW, *_STOCK, "no export", "no deadline"},
+    "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
+    "lab": {*_NEW, "outside", "no export", "no deadline", "no sw_sync", "device rules"},
+}
+if KERNEL != "6.12" or find_spec("torch") is None:  # not every Python has a build of it
+    ABSENT.setdefault(KERNEL, set()).add("torch")
+
+
+def needs(*features: str) -> Callable[[_Function], _Function]:
+    """Say what a fixture needs: each test that asks for the fixture needs it too."""
+
+    def mark(fixture: _Function) -> _Function:
+        fixture.__dict__["needs"] = features
+        return fixture
+
+    return mark

@@ -1,0 +1,23 @@
+"""Python programs that run in a process of their own, with the tests' helpers at hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent
+
+
+def run_program(program: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a program, indented or not, to its end; `options` are the interpreter's."""
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(program)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
