@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.process import reset_signals
 
 pytestmark = [pytest.mark.needs("outside", "stock kernel"), pytest.mark.timeout(300)]
 
@@ -57,7 +58,7 @@ sys.exit(77)
 def start(*words, **settings):
     """Start scripts/vm with pipes for its output."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([VM, *words], **{**pipes, **settings})
+    return subprocess.Popen([VM, *words], preexec_fn=reset_signals, **{**pipes, **settings})
 
 
 def vm(*words, **settings):

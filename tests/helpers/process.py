@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,15 @@ class Child:
         if error is not None:
             raise error
         return result
+
+
+def reset_signals() -> None:
+    """Let signals end this process, also where nohup or a shell's `&` has it ignore them.
+
+    What it ignores is inherited: pass this to subprocess as `preexec_fn`.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def in_child(function: Callable[[], _Result], *, user: int | None = None) -> _Result:
