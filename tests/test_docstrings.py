@@ -1,0 +1,131 @@
+"""What `help()` says: every public name has its words, and every public class an example."""
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterator
+from enum import Enum
+from types import FunctionType, ModuleType
+
+import pytest
+
+import dmabuf
+
+pytestmark = pytest.mark.needs("outside")  # it asks no kernel
+
+
+def public_modules(module: ModuleType = dmabuf) -> Iterator[ModuleType]:
+    """Give the package and the modules that it and they name in `__all__`."""
+    yield module
+    for name in getattr(module, "__all__", ()):
+        inner = getattr(module, name)
+        if isinstance(inner, ModuleType):
+            yield from public_modules(inner)
+
+
+def public_objects() -> dict[str, object]:
+    """Return the public classes and functions: those in `__all__`, or else a module's own."""
+    found: dict[str, object] = {}
+    for module in public_modules():
+        for name in getattr(module, "__all__", vars(module)):
+            thing = getattr(module, name)
+            own = hasattr(module, "__all__") or _home(thing) == module.__name__
+            if own and not name.startswith("_") and isinstance(thing, (type, FunctionType)):
+                found[f"{thing.__module__}.{thing.__qualname__}"] = thing
+    return found
+
+
+def _home(thing: object) -> str:
+    """Return the name of the module that something was defined in."""
+    return str(getattr(thing, "__module__", ""))
+
+
+OBJECTS = public_objects()
+CLASSES = {name: thing for name, thing in OBJECTS.items() if isinstance(thing, type)}
+RECORDS = {name: kind for name, kind in CLASSES.items() if hasattr(kind, "_fields")}
+ENUMS = {name: kind for name, kind in CLASSES.items() if issubclass(kind, Enum)}
+
+
+def methods(kind: type) -> dict[str, object]:
+    """Return the public methods and properties that a class has from this package."""
+    found: dict[str, object] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__.partition(".")[0] == "dmabuf":
+            found |= vars(base)
+    fields = getattr(kind, "_fields", ())
+    plain = (FunctionType, property, classmethod, staticmethod)
+    return {
+        name: thing
+        for name, thing in found.items()
+        if not name.startswith("_") and name not in fields and isinstance(thing, plain)
+    }
+
+
+def words_below(kind: type) -> set[str]:
+    """Return the names in a class's source that have a string of words below them."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body
+    return {
+        line.targets[0].id
+        for line, below in itertools.pairwise(body)
+        if isinstance(line, ast.Assign)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+        and isinstance(below.value.value, str)
+    }
+
+
+def has_example(words: str) -> bool:
+    """Whether a docstring has an indented block of Python after an empty line."""
+    for block in inspect.cleandoc(words).split("\n\n")[1:]:
+        lines = block.splitlines()
+        if all(line.startswith("    ") for line in lines):
+            try:
+                ast.parse(textwrap.dedent(block))
+            except SyntaxError:
+                continue
+            return True
+    return False
+
+
+def test_the_package_is_seen():
+    assert {"dmabuf.buffer.Buffer", "dmabuf.devices.drm.gem.Device"} <= set(CLASSES)
+    assert {"dmabuf.fence.FencePoint", "dmabuf.heap.HeapInfo"} <= set(RECORDS)
+    assert "dmabuf.fence.FenceStatus" in ENUMS
+
+
+@pytest.mark.parametrize("module", list(public_modules()), ids=lambda module: module.__name__)
+def test_every_module_says_what_it_is(module):
+    assert (module.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_every_class_and_function_has_its_words(name):
+    words = OBJECTS[name].__doc__ or ""
+    assert words.strip()
+    assert not words.startswith(f"{name.rpartition('.')[2]}("), "these are Python's own"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_method_and_property_has_its_words(name):
+    kind = CLASSES[name]
+    silent = [method for method in methods(kind) if not inspect.getdoc(getattr(kind, method))]
+    assert not silent
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_field_of_a_record_has_its_words_in_help(name):
+    kind = RECORDS[name]
+    texts = {field: getattr(kind, field).__doc__ or "" for field in kind._fields}
+    assert not [field for field, text in texts.items() if not text or text.startswith("Alias for")]
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_every_member_of_an_enumeration_has_its_words(name):
+    kind = ENUMS[name]
+    assert not set(kind.__members__) - words_below(kind)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_class_has_an_example(name):
+    assert has_example(CLASSES[name].__doc__ or ""), "an indented block, after an empty line"
