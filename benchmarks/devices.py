@@ -143,8 +143,8 @@ def main() -> None:
     table = Table("", *PIPELINES, "dma-buf against", title=title)
     for what, ours in best["dma-buf"].items():
         others = [f"{way} x{ours / best[way][what]:.2f}" for way in list(PIPELINES)[1:]]
-        figures = [f"{best[way][what]:.2f}" for way in PIPELINES]
-        table.add_row(what, *figures, "  ".join(others))
+        cells = [f"{best[way][what]:.2f}" for way in PIPELINES]
+        table.add_row(what, *cells, "  ".join(others))
     Console(width=130).print(table)
     if "DMABUF_VM_OUT" in os.environ:
         Path(os.environ["DMABUF_VM_OUT"], "devices.json").write_text(json.dumps(best, indent=1))

@@ -33,8 +33,13 @@ def latency(program: Path) -> dict[str, float]:
     best: dict[str, float] = {}
     with dmabuf.allocate(4096) as buffer:
         words = [str(program), "signal", str(buffer.fileno())]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(words, pass_fds=[buffer.fileno()], bufsize=0, **pipes) as signaller:
+        with subprocess.Popen(
+            words,
+            pass_fds=[buffer.fileno()],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as signaller:
             for _ in range(REPEATS):
                 keep_best(best, "C", run_c(program, "latency", ROUNDS))
                 times = []

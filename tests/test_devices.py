@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from helpers import drm
@@ -17,7 +18,12 @@ from dmabuf.devices import drm as drm_devices
 from dmabuf.devices.discovery import describe
 from dmabuf.devices.drm import Device, DrmInfo, inspect
 
-KINDS = {"heap": HeapDevice, "udmabuf": UdmabufDevice, "drm": DrmDevice, "v4l2": V4l2Device}
+KINDS: dict[str, Any] = {
+    "heap": HeapDevice,
+    "udmabuf": UdmabufDevice,
+    "drm": DrmDevice,
+    "v4l2": V4l2Device,
+}
 
 
 def without_libudev(function):

@@ -64,9 +64,13 @@ def methods(kind: type) -> dict[str, object]:
 
 def words_below(kind: type) -> set[str]:
     """Return the names in a class's source that have a string of words below them."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body
+    (body,) = (
+        node.body
+        for node in ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        if isinstance(node, ast.ClassDef)
+    )
     return {
-        line.targets[0].id
+        ast.unparse(line.targets[0])
         for line, below in itertools.pairwise(body)
         if isinstance(line, ast.Assign)
         and isinstance(below, ast.Expr)

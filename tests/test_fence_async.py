@@ -25,7 +25,8 @@ class TestFence:
             assert not task.done()
             assert watched() == 1
             assert threading.active_count() == 1
-            assert not asyncio.get_running_loop()._scheduled  # nothing is done again and again
+            # Nothing is done again and again.
+            assert not asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
             pending.signal()
             assert await task is None
             assert watched() == 0

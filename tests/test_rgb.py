@@ -73,8 +73,9 @@ class TestYuv:
                     planes[1][0] = numpy.stack([cb, cr], -1)
             rgb = image.to_rgb(matrix=matrix, full_range=full_range)
         shown = rgb[0] if bits == 8 else rgb[1, ::2]
-        for colour, given in zip(colours, shown.tolist(), strict=True):
-            assert tuple(given) == reference.from_yuv(*colour, bits, matrix, full_range), colour
+        for (y, cb, cr), given in zip(colours, shown.tolist(), strict=True):
+            expected = reference.from_yuv(y, cb, cr, bits, matrix, full_range)
+            assert tuple(given) == expected, (y, cb, cr)
 
     @pytest.mark.parametrize(
         ("yuv", "options", "rgb"),

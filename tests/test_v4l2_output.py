@@ -87,19 +87,22 @@ class TestLoop:
         """From each exporter's buffers, and into them."""
         for queue in loop:
             queue.set_format("R8", *SIZE)
-        assert arrives(*loop, lambda queue: streaming(queue, allocate))
+        output, camera = loop
+        assert arrives(output, camera, lambda queue: streaming(queue, allocate))
 
     @pytest.mark.parametrize("format", ["XRGB8888", "YUYV", "NV12"])
     def test_on_the_devices_own_buffers(self, loop, format):
         for queue in loop:
             queue.set_format(format, *SIZE)
-        assert arrives(*loop, lambda queue: queue.stream(count=2))
+        output, camera = loop
+        assert arrives(output, camera, lambda queue: queue.stream(count=2))
 
     def test_with_a_buffer_a_plane(self, allocate):
         with cameras.loop(multi_planar=True) as loop:
             for queue in loop:
                 assert len(queue.set_format("NM16", *SIZE).sizeimage) == 2
-            assert arrives(*loop, lambda queue: streaming(queue, allocate))
+            output, camera = loop
+        assert arrives(output, camera, lambda queue: streaming(queue, allocate))
 
     def test_a_camera_is_shown_without_a_copy(self, allocate):
         """The camera's buffers go to the output, and back once that is done with them."""

@@ -27,7 +27,7 @@ def memory_of(sample):
     return memory
 
 
-def through_a_pipeline() -> dict:
+def through_a_pipeline() -> dict[str, object]:
     """Hand our buffer in as DmaBuf memory, and take it out behind a pipeline."""
     allocator = GstAllocators.DmaBufAllocator.new()
     pipeline = Gst.parse_launch(
@@ -60,7 +60,7 @@ def through_a_pipeline() -> dict:
     }
 
 
-def camera(node: str) -> list[dict]:
+def camera(node: str) -> list[dict[str, object]]:
     """Take frames that v4l2src exports, and read them as our buffers."""
     pipeline = Gst.parse_launch(
         f"v4l2src device={node} io-mode=dmabuf num-buffers=3"

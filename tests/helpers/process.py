@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 # What no machine has, and what a careless conversion to the kernel's u64 would make small again.
 ABSURD = (1 << 40, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 4096)
@@ -23,10 +23,10 @@ _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 1 << 14, 1 << 18
 _Result = TypeVar("_Result")
 
 
-class Child:
+class Child(Generic[_Result]):
     """A function that runs in a child of its own, while this process goes on."""
 
-    def __init__(self, function: Callable[[], object], *, user: int | None = None) -> None:
+    def __init__(self, function: Callable[[], _Result], *, user: int | None = None) -> None:
         self._pipe, send = os.pipe()
         self._process = os.fork()
         if not self._process:
@@ -43,7 +43,7 @@ class Child:
                 os._exit(status)
         os.close(send)
 
-    def result(self) -> object:
+    def result(self) -> _Result:
         """Wait for it, and return what it returned or raise what it raised."""
         with open(self._pipe, "rb") as pipe:
             outcome = pipe.read()

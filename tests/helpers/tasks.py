@@ -9,7 +9,7 @@ from typing import Any
 
 def watched() -> int:
     """Return how many descriptors the running loop's selector has, but for its own."""
-    return len(asyncio.get_running_loop()._selector.get_map()) - 1
+    return len(asyncio.get_running_loop()._selector.get_map()) - 1  # type: ignore[attr-defined]
 
 
 async def waiting(*awaitables: Awaitable[Any]) -> list[asyncio.Task[Any]]:
