@@ -1,5 +1,5 @@
 # make run     the main job: check this machine's exporters, then allocate, fill and verify a buffer
-# make test    all tests
+# make test    all tests; ARGS=tests/test_x.py runs those alone, at once, on one kernel
 # make demo    a camera on a display without a copy; out/demo.png shows it
 # They install what they need, and bring a kernel where this machine's has no dma-buf exporter.
 
@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CHECKED := $(VENV)/.checked
 EQUIPPED := $(VENV)/.equipped
 PYTEST := $(BIN)/python -m pytest
 OUT := out
@@ -25,29 +26,37 @@ VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
-	else scripts/vm -- scripts/main-job $(BIN); fi
+	else echo "no exporter on this machine: what follows is of a virtual machine's kernel (scripts/vm)"; \
+	scripts/vm -- scripts/main-job $(BIN); fi
 
 demo: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ]; then $(BIN)/python $(DEMO); \
 	else scripts/vm --display --module vivid --out $(OUT) -- $(BIN)/python $(DEMO) --screendump demo.png && \
 	echo "picture  $(OUT)/demo.png"; fi
 
-# The virtual machines run side by side, each one's output in one piece.
+# All: the virtual machines run side by side, each one's output in one piece. Some: one kernel will do.
+ifeq ($(ARGS),)
 test: wheel layouts
-	@if [ -r /dev/dma_heap/system ]; then $(PYTEST) $(ARGS); \
-	else $(MAKE) -j2 --output-sync=target test-6.12 test-7.3 $(if $(ARGS),,test-outside); fi
+	@if [ -r /dev/dma_heap/system ]; then $(PYTEST); \
+	else $(MAKE) -j2 --output-sync=target test-6.12 test-7.3 test-outside; fi
+else
+test: $(EQUIPPED)
+	@if [ -r /dev/dma_heap/system ]; then $(PYTEST) $(ARGS); else $(MAKE) test-6.12; fi
+endif
 
 layouts: $(EQUIPPED)
 	$(BIN)/python scripts/uapi_check /usr/include $$(scripts/kernel-headers)
 	$(BIN)/python scripts/fourcc_check /usr/include $$(scripts/kernel-headers)
 
+# On this machine as it is: what it lacks is skipped, with the cause in words.
 test-native: $(EQUIPPED)
 	$(PYTEST) $(ARGS)
 
-# What is about this machine and no kernel: the headers, and the virtual machine itself.
+# What asks no kernel: the headers, the package's sources, and the virtual machine itself.
 test-outside: $(EQUIPPED)
 	scripts/vm -- true # or the tests would skip what is not fetched yet
-	$(PYTEST) tests/test_uapi.py tests/test_formats.py tests/test_vm.py
+	$(PYTEST) tests/test_docstrings.py tests/test_formats.py tests/test_imports.py \
+		tests/test_uapi.py tests/test_vm.py
 
 test-kernels: $(EQUIPPED)
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)
@@ -60,25 +69,29 @@ test-lab: $(EQUIPPED)
 	image=$$(scripts/lab-kernel) && \
 	scripts/vm --kernel "$$image" --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/lab -- $(PYTEST) $(ARGS)
 
-lint: $(EQUIPPED)
+lint: $(CHECKED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(EQUIPPED)
+types: $(CHECKED)
 	$(BIN)/mypy
 
-format: $(EQUIPPED)
+format: $(CHECKED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-uapi: $(EQUIPPED)
+uapi: $(INSTALLED)
 	$(BIN)/python scripts/gen_uapi
 
-# One pure wheel, or the package has grown something that must be compiled.
-wheel: $(EQUIPPED)
+# One pure wheel, or the package has grown something that must be compiled; in an environment of its
+# own, where nothing but the wheel has the package, all of it can be imported.
+wheel: $(INSTALLED)
 	rm -rf build
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	ls build/wheel/dmabuf-*-py3-none-any.whl
+	$(PYTHON) -m venv build/fresh
+	build/fresh/bin/pip install --quiet build/wheel/dmabuf-*-py3-none-any.whl
+	build/fresh/bin/python -I scripts/wheel_check build/wheel/dmabuf-*-py3-none-any.whl
 
 # The import is measured on the machine itself, the rest where there is a heap.
 bench: $(EQUIPPED)
@@ -93,8 +106,12 @@ $(INSTALLED): pyproject.toml Makefile scripts/need
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-# What the tests, the checks and the benchmarks use beside the package: a compiler and headers to
-# hold the layouts against, and GStreamer, which the distribution's own Python runs.
+$(CHECKED): $(INSTALLED)
+	$(BIN)/pip install --quiet --editable '.[check]'
+	touch $@
+
+# What the tests and the benchmarks use beside the package: a compiler and headers to hold the
+# layouts against, and GStreamer, which the distribution's own Python runs.
 $(EQUIPPED): $(INSTALLED)
 	scripts/need gcc:gcc strace:strace v4l2-ctl:v4l-utils \
 		/usr/include/stdio.h:libc6-dev /usr/include/libdrm/drm.h:libdrm-dev \
@@ -103,7 +120,7 @@ $(EQUIPPED): $(INSTALLED)
 		'/usr/lib/*/gstreamer-1.0/libgstapp.so:gstreamer1.0-plugins-base' \
 		'/usr/lib/python3/dist-packages/gi/__init__.py:python3-gi' \
 		'/usr/lib/python3/dist-packages/_cffi_backend*.so:python3-cffi-backend'
-	$(BIN)/pip install --quiet --editable '.[test,check]'
+	$(BIN)/pip install --quiet --editable '.[test]'
 	$(BIN)/pip install --quiet '$(TORCH)' || echo "no $(TORCH) here: its tests are left out"
 	touch $@
 
