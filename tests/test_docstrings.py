@@ -93,9 +93,11 @@ def has_example(words: str) -> bool:
 
 
 def test_the_package_is_seen():
-    assert {"dmabuf.buffer.Buffer", "dmabuf.devices.drm.gem.Device"} <= set(CLASSES)
-    assert {"dmabuf.fence.FencePoint", "dmabuf.heap.HeapInfo"} <= set(RECORDS)
-    assert "dmabuf.fence.FenceStatus" in ENUMS
+    assert {dmabuf.Buffer, dmabuf.devices.drm.Device, dmabuf.udmabuf.Limits} <= set(
+        CLASSES.values()
+    )
+    assert {dmabuf.FencePoint, dmabuf.devices.v4l2.FormatInfo} <= set(RECORDS.values())
+    assert {dmabuf.FenceStatus, dmabuf.devices.kms.PlaneKind} <= set(ENUMS.values())
 
 
 @pytest.mark.parametrize("module", list(public_modules()), ids=lambda module: module.__name__)
