@@ -723,7 +723,16 @@ class TestAccess:
 
 @pytest.mark.needs("no udmabuf")
 class TestKernelWithoutUdmabuf:
-    @pytest.mark.parametrize("use", ["limits", "allocate", "huge", "from_memfd", "from_memfds"])
+    @pytest.mark.parametrize(
+        "use",
+        [
+            "limits",
+            "allocate",
+            pytest.param("huge", marks=pytest.mark.needs("huge pages")),
+            "from_memfd",
+            "from_memfds",
+        ],
+    )
     def test_names_the_version_and_the_option_that_have_it(self, use):
         with memfd() as number:
             uses = {

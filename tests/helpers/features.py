@@ -88,6 +88,9 @@ FEATURES = {
     "no export": Feature(lambda: RELEASE < (6, 0), "a kernel before Linux 6.0"),
     "deadline": Feature(lambda: RELEASE >= (6, 6), "Linux 6.6, whose fences take deadlines"),
     "no deadline": Feature(lambda: RELEASE < (6, 6), "a kernel before Linux 6.6"),
+    "huge pages": Feature(
+        lambda: os.path.isdir("/sys/kernel/mm/hugepages"), "huge pages (CONFIG_HUGETLBFS)"
+    ),
     "sw_sync": Feature(
         lambda: os.access(dmabuf.sw_sync.PATH, os.R_OK | os.W_OK),
         "sw_sync (CONFIG_SW_SYNC), and root",
