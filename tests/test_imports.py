@@ -23,7 +23,7 @@ FLOORS = (
     ("dmabuf._*", "dmabuf.errors"),
     # The objects: what a program holds.
     ("dmabuf._mapping", "dmabuf.access", "dmabuf.fence", "dmabuf.sw_sync"),
-    ("dmabuf.buffer", "dmabuf.heap", "dmabuf.udmabuf"),
+    ("dmabuf.buffer", "dmabuf.waiting", "dmabuf.heap", "dmabuf.udmabuf"),
     ("dmabuf.exporters",),
     # What is made of buffers.
     ("dmabuf.image", "dmabuf.image.*", "dmabuf.pool"),
