@@ -4,8 +4,6 @@ The floors are those of FLOORS; CONTRIBUTING.md tells what they are for.
 """
 
 import ast
-import subprocess
-import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
 from functools import cache
@@ -13,6 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from helpers.program import run_program
 
 pytestmark = pytest.mark.needs("outside")  # it asks no kernel
 
@@ -147,9 +146,9 @@ def test_no_modules_import_each_other():
 
 def run(program: str) -> str:
     """Run a program in an interpreter of its own, and return what it prints."""
-    return subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
-    ).stdout
+    outcome = run_program(program)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
 
 
 def test_the_first_import_brings_nothing_heavy():
