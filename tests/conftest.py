@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from helpers import buffers, fences, screen
@@ -50,6 +50,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept.append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail what skips in the project's own virtual machine, however it does."""
+    report = yield
+    if IN_OUR_MACHINE and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"nothing is skipped in our own machine: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(autouse=True)
