@@ -67,7 +67,8 @@ _Self = TypeVar("_Self", bound="Owner")
 _UNUSED, _USED = -1, -2
 """What stands for the number of a hold that is not taken yet, or not any more."""
 
-_lock = threading.RLock()
+lock = threading.RLock()
+"""For all descriptors: whoever has it decides."""
 
 
 class Owner:
@@ -109,7 +110,7 @@ class Owner:
         """Give the number of a closed descriptor back, unless somebody holds it."""
         number = -1
         try:
-            with _lock:
+            with lock:
                 # No signal handler runs here, before the decision.
                 if closing:
                     self._closed = True
@@ -124,7 +125,7 @@ class Owner:
 
     def _require_open(self) -> None:
         """Raise ValueError if closed; called when the mark is seen, and waits for its decision."""
-        with _lock:
+        with lock:
             if self._closed:
                 raise ValueError(f"operation on a closed {type(self).__name__}: {self!r}")
 
@@ -180,7 +181,7 @@ class Descriptor(Owner):
         OSError with EBUSY while an access or a system call holds the descriptor; ValueError when
         closed.
         """
-        with _lock:
+        with lock:
             if self._closed:
                 self._require_open()
             # No signal handler runs here, before the decision.
@@ -303,6 +304,4 @@ def check_dma_buf(number: int) -> None:
         raise NotADmaBufError(what)
 
 
-os.register_at_fork(
-    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-)
+os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)

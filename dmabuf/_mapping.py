@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from dmabuf import _libc
-from dmabuf._fd import Descriptor, Hold, _lock
+from dmabuf._fd import Descriptor, Hold, lock
 from dmabuf.errors import os_error
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def mapping(owner: Mapped) -> mmap.mmap:
             what = f"{owner!r} can't be mapped: its descriptor is write-only"
             raise os_error(errno.EACCES, f"{what}; allocate it with access=Access.READ_WRITE")
         made = _libc.map_shared(number, owner.size, writable=mode == os.O_RDWR)
-        with _lock:  # the first of several threads wins; a buffer closed meanwhile keeps none
+        with lock:  # the first of several threads wins; a buffer closed meanwhile keeps none
             if owner._mapping is None and not owner._closed:
                 owner._mapping = made
             return owner._mapping or made

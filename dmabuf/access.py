@@ -22,15 +22,17 @@ EVENTS = {
 class Access(IntFlag):
     """What an access does to the memory: the kernel's DMA_BUF_SYNC_READ, _WRITE and _RW.
 
-    A choice that is known at run time only is an argument: `buffer.access(Access.READ)`.
+    wanted = Access.READ if is_viewer else Access.READ_WRITE
+    with buffer.access(wanted) as memory:
+        print(bytes(memory[:16]))
     """
 
     READ = SYNC_READ
     """The memory is read; waits for pending writers."""
     WRITE = SYNC_WRITE
-    """The memory is overwritten; waits for everybody."""
+    """The memory is overwritten; waits for all users."""
     READ_WRITE = SYNC_RW
-    """The memory is read and written in part; waits for everybody."""
+    """The memory is read and written in part; waits for all users."""
 
 
 def access_bits(access: Access) -> int:

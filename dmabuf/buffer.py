@@ -10,10 +10,10 @@ from dmabuf import _ioctl, _procfs, _wait
 from dmabuf._fd import (
     Descriptor,
     Hold,
-    _lock,
     check_dma_buf,
     descriptor_number,
     duplicate,
+    lock,
     owned_number,
 )
 from dmabuf._mapping import Mapped, mapping, read_only
@@ -145,13 +145,13 @@ class Buffer(Mapped):
         """
         bits = access_bits(access)
         hold = Hold(self)
-        with _lock:
+        with lock:
             if self._begun is None:
                 self._begun = {1: [], 2: [], 3: []}
         begun = self._begun[bits]
         try:
             _ioctl.dma_buf_sync(hold.take(), bits)
-            with _lock:
+            with lock:
                 begun.append(hold)
         except BaseException as error:
             if hold in begun:
@@ -165,7 +165,7 @@ class Buffer(Mapped):
         begun = self._begun[bits] if self._begun else []
         hold = None
         try:
-            with _lock:
+            with lock:
                 if begun:
                     # No signal handler runs here, between the two.
                     hold = begun[-1]

@@ -7,11 +7,22 @@ from collections.abc import Sequence
 
 
 class UnsupportedError(OSError):
-    """The running kernel lacks what was asked; the message names what version or option has it."""
+    """The running kernel lacks what was asked; the message names what version or option has it.
+
+    try:
+        fence.set_deadline(time.monotonic() + 0.016)
+    except dmabuf.UnsupportedError as error:
+        print(error)  # ... needs Linux 6.6; this is Linux 6.1.0-44-amd64
+    """
 
 
 class AllocationError(OSError):
-    """Memory could not be had.
+    """The memory that was asked for could not be allocated.
+
+        try:
+            buffer = dmabuf.allocate(1 << 30)
+        except dmabuf.AllocationError as error:
+            print(error, error.attempts)
 
     `attempts` holds the error of each exporter that was tried, in order; it is empty when only one
     was asked.
@@ -23,15 +34,33 @@ class AllocationError(OSError):
 
 
 class RefusedError(OSError, ValueError):
-    """The kernel would refuse this with a bare errno; the message says why, before it is asked."""
+    """The request can't work; the message gives the reason, which the kernel's errno would not.
+
+    try:
+        buffer = dmabuf.udmabuf.from_memfd(memfd)
+    except dmabuf.RefusedError as error:
+        print(error.strerror)  # memfd 5 could shrink under the buffer; seal it: ...
+    """
 
 
 class NotADmaBufError(ValueError):
-    """The descriptor belongs to something else than a dma-buf. It is left open."""
+    """The descriptor belongs to something else than a dma-buf. It is left open.
+
+    try:
+        buffer = dmabuf.Buffer(fd)
+    except dmabuf.NotADmaBufError:
+        os.close(fd)
+    """
 
 
 class NotASyncFileError(ValueError):
-    """The descriptor belongs to something else than a sync_file. It is left open."""
+    """The descriptor belongs to something else than a sync_file. It is left open.
+
+    try:
+        fence = dmabuf.Fence(fd)
+    except dmabuf.NotASyncFileError:
+        os.close(fd)
+    """
 
 
 def os_error(number: int, what: str) -> OSError:

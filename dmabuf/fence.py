@@ -23,7 +23,11 @@ _Fence = TypeVar("_Fence", bound="Fence")
 
 
 class FenceStatus(Enum):
-    """How far the work behind a fence is: `fence.status is FenceStatus.SIGNALED`."""
+    """How far the work behind a fence is.
+
+    if fence.status is FenceStatus.ERROR:
+        print("the device failed:", os.strerror(fence.error))
+    """
 
     ACTIVE = "active"
     """Work is pending."""
@@ -35,7 +39,11 @@ class FenceStatus(Enum):
 
 @record
 class FencePoint(NamedTuple):
-    """One of the fences that a sync_file is made of, as the kernel reports it."""
+    """One of the fences that a sync_file is made of, as the kernel reports it.
+
+    for point in fence.info().points:
+        print(point.driver, point.timeline, point.status)
+    """
 
     driver: str
     """The driver that signals it. Since Linux 7 no longer reported once signalled."""
@@ -49,7 +57,10 @@ class FencePoint(NamedTuple):
 
 @record
 class FenceInfo(NamedTuple):
-    """What the kernel knows of a sync_file."""
+    """What the kernel knows of a sync_file.
+
+    name, status, points = fence.info()
+    """
 
     name: str
     """The name given when it was merged, else one that the kernel makes up."""

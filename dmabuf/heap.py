@@ -34,7 +34,11 @@ _PROTECTED = ("protected", "secure", "restricted")
 
 @record
 class HeapInfo(NamedTuple):
-    """A heap as /dev/dma_heap lists it, not opened: `Heap(info.name)` opens it."""
+    """A heap as /dev/dma_heap lists it, not opened.
+
+    contiguous = [info for info in dmabuf.heaps() if info.contiguous]
+    buffer = dmabuf.allocate(1 << 20, heaps=contiguous)
+    """
 
     name: str
     """The kernel's own name, also where the node is a symbolic link."""

@@ -20,6 +20,10 @@ _U32 = 2**32
 class Timeline(Descriptor):
     """A counter that starts at 0, and fences that signal when it reaches their value.
 
+        with sw_sync.Timeline() as timeline, timeline.fence(2) as fence:
+            timeline.advance(2)
+            assert fence.signaled
+
     Closing it ends the fences that are still active with ENOENT. Thread-safe. Use it as a context
     manager, or call `close()`.
     """

@@ -38,7 +38,10 @@ _FORBIDDEN_SEALS = {"F_SEAL_WRITE": 0x08, "F_SEAL_FUTURE_WRITE": 0x10}  # linux/
 
 @record
 class Limits(NamedTuple):
-    """What one udmabuf may have at the most."""
+    """What one udmabuf may have at the most.
+
+    size, count = dmabuf.udmabuf.limits()
+    """
 
     size: int | None
     """Bytes in all: the module's size_limit_mb. None without a limit, as on Linux 7.3."""
