@@ -22,9 +22,11 @@ EVENTS = {
 class Access(IntFlag):
     """What an access does to the memory: the kernel's DMA_BUF_SYNC_READ, _WRITE and _RW.
 
-    wanted = Access.READ if is_viewer else Access.READ_WRITE
-    with buffer.access(wanted) as memory:
-        print(bytes(memory[:16]))
+        wanted = Access.READ if is_viewer else Access.READ_WRITE
+        with buffer.access(wanted) as memory:
+            print(bytes(memory[:16]))
+
+    `buffer.access()` takes one that is known at run time only.
     """
 
     READ = SYNC_READ

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 class UnsupportedError(OSError):
     """The running kernel lacks what was asked; the message names what version or option has it.
 
-    try:
-        fence.set_deadline(time.monotonic() + 0.016)
-    except dmabuf.UnsupportedError as error:
-        print(error)  # ... needs Linux 6.6; this is Linux 6.1.0-44-amd64
+        try:
+            fence.set_deadline(time.monotonic() + 0.016)
+        except dmabuf.UnsupportedError as error:
+            print(error)  # ... needs Linux 6.6; this is Linux 6.1.0-44-amd64
+
+    Another kernel, or another device, can do it.
     """
 
 
@@ -36,30 +38,36 @@ class AllocationError(OSError):
 class RefusedError(OSError, ValueError):
     """The request can't work; the message gives the reason, which the kernel's errno would not.
 
-    try:
-        buffer = dmabuf.udmabuf.from_memfd(memfd)
-    except dmabuf.RefusedError as error:
-        print(error.strerror)  # memfd 5 could shrink under the buffer; seal it: ...
+        try:
+            buffer = dmabuf.udmabuf.from_memfd(memfd)
+        except dmabuf.RefusedError as error:
+            print(error.strerror)  # memfd 5 could shrink under the buffer; seal it: ...
+
+    Nothing was changed, and trying again won't help.
     """
 
 
 class NotADmaBufError(ValueError):
     """The descriptor belongs to something else than a dma-buf. It is left open.
 
-    try:
-        buffer = dmabuf.Buffer(fd)
-    except dmabuf.NotADmaBufError:
-        os.close(fd)
+        try:
+            buffer = dmabuf.Buffer(fd)
+        except dmabuf.NotADmaBufError:
+            os.close(fd)
+
+    The message tells what it is instead.
     """
 
 
 class NotASyncFileError(ValueError):
     """The descriptor belongs to something else than a sync_file. It is left open.
 
-    try:
-        fence = dmabuf.Fence(fd)
-    except dmabuf.NotASyncFileError:
-        os.close(fd)
+        try:
+            fence = dmabuf.Fence(fd)
+        except dmabuf.NotASyncFileError:
+            os.close(fd)
+
+    The message tells what it is instead.
     """
 
 

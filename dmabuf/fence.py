@@ -25,8 +25,10 @@ _Fence = TypeVar("_Fence", bound="Fence")
 class FenceStatus(Enum):
     """How far the work behind a fence is.
 
-    if fence.status is FenceStatus.ERROR:
-        print("the device failed:", os.strerror(fence.error))
+        if fence.status is FenceStatus.ERROR:
+            print("the device failed:", os.strerror(fence.error))
+
+    An error is an end too: whoever waits goes on.
     """
 
     ACTIVE = "active"
@@ -41,8 +43,10 @@ class FenceStatus(Enum):
 class FencePoint(NamedTuple):
     """One of the fences that a sync_file is made of, as the kernel reports it.
 
-    for point in fence.info().points:
-        print(point.driver, point.timeline, point.status)
+        for point in fence.info().points:
+            print(point.driver, point.timeline, point.status)
+
+    `Fence.info()` lists them; merging adds them up.
     """
 
     driver: str
@@ -59,7 +63,9 @@ class FencePoint(NamedTuple):
 class FenceInfo(NamedTuple):
     """What the kernel knows of a sync_file.
 
-    name, status, points = fence.info()
+        name, status, points = fence.info()
+
+    `Fence.info()` gives it, as it is at that moment.
     """
 
     name: str

@@ -36,8 +36,10 @@ _PROTECTED = ("protected", "secure", "restricted")
 class HeapInfo(NamedTuple):
     """A heap as /dev/dma_heap lists it, not opened.
 
-    contiguous = [info for info in dmabuf.heaps() if info.contiguous]
-    buffer = dmabuf.allocate(1 << 20, heaps=contiguous)
+        contiguous = [info for info in dmabuf.heaps() if info.contiguous]
+        buffer = dmabuf.allocate(1 << 20, heaps=contiguous)
+
+    `Heap(info)` opens it, and `allocate` takes some to choose from.
     """
 
     name: str

@@ -40,7 +40,9 @@ _FORBIDDEN_SEALS = {"F_SEAL_WRITE": 0x08, "F_SEAL_FUTURE_WRITE": 0x10}  # linux/
 class Limits(NamedTuple):
     """What one udmabuf may have at the most.
 
-    size, count = dmabuf.udmabuf.limits()
+        size, count = dmabuf.udmabuf.limits()
+
+    The module's parameters; root may raise them in /sys/module/udmabuf/parameters.
     """
 
     size: int | None
