@@ -12,7 +12,6 @@ from helpers.leaks import descriptors
 import dmabuf
 import dmabuf.cli.commands.alloc
 import dmabuf.cli.commands.check
-import dmabuf.cli.commands.devices
 import dmabuf.cli.commands.list
 from dmabuf.cli import main
 from dmabuf.cli.checks import contents

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from errno import errorcode
-from importlib import import_module
 
-from dmabuf.cli.console.failure import FAILED, INTERRUPTED, Failure, one_line
+from dmabuf.cli.console.failure import FAILED, INTERRUPTED, Asked, Failure, one_line
 from dmabuf.cli.console.output import Output, OutputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command and return its exit status: 0, 1 failed, 2 wrong usage, 130 interrupted.
+
+    Without `arguments` it is the process's own command, whose end is near: a Ctrl-C that comes
+    after the answer ends the process without a word.
+    """
     words = sys.argv[1:] if arguments is None else arguments
-    output = Output(json="--json" in words)
+    try:
+        return _flushed(words, Output(json="--json" in words))
+    except KeyboardInterrupt:  # one more, while the first was answered
+        return INTERRUPTED
+    finally:
+        if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _flushed(words: Sequence[str], output: Output) -> int:
     try:
         status = _answer(words, output)
         output.flush()
@@ -30,14 +44,17 @@ def _answer(words: Sequence[str], output: Output) -> int:
     try:
         _run(words, output)
         output.flush()
-    except SystemExit:
-        pass  # argparse, after --help or --version
+    except Asked as asked:
+        output.text(str(asked))
     except KeyboardInterrupt:
         output.error("interrupted", "EINTR")
         return INTERRUPTED
     except Failure as failure:
         output.error(str(failure), failure.errno, **failure.document)
         return failure.status
+    except MemoryError:
+        output.error("this process can't have the memory that it needs; see ulimit -v", "ENOMEM")
+        return FAILED
     except OSError as error:
         output.error(one_line(error), errorcode.get(error.errno or 0))
         return FAILED
@@ -45,10 +62,15 @@ def _answer(words: Sequence[str], output: Output) -> int:
 
 
 def _run(words: Sequence[str], output: Output) -> None:
-    from dmabuf.cli.arguments import COMMANDS, parse, with_command
+    from dmabuf.cli import commands
+    from dmabuf.cli.arguments import parse, split
 
-    words = with_command(words)
-    if words[0] in COMMANDS:
-        output.command = words[0]
-    arguments = parse(words)
-    import_module(f"dmabuf.cli.commands.{arguments.command}").run(arguments, output)
+    name, rest = split(words)
+    output.command = name
+    command = commands.load(name)
+    arguments = parse(name, command, rest)
+    if arguments.debug or os.environ.get("DMABUF_LOG") == "debug":
+        from dmabuf import _log
+
+        _log.enable()
+    command.run(arguments, output)

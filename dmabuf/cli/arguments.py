@@ -1,217 +1,149 @@
-"""The command line: what may stand on it, and what each word must be."""
+"""The command line: which subcommand it means, and what all subcommands share."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import re
-from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from dmabuf import __version__
-from dmabuf.buffer import checked_name
-from dmabuf.cli.console.failure import UsageError
-from dmabuf.cli.console.size import parse_size
+from dmabuf.cli.commands import NAMES, WITHOUT_NAME, WITHOUT_WORDS, Command, load
+from dmabuf.cli.console.failure import Asked, UsageError
 
-COMMANDS = ("check", "alloc", "list")
-_WITH_VALUE = {"--heap", "--count", "--name", "--fill", "--fill-from", "--hold-for"}
-_ALLOC_ALONE = _WITH_VALUE | {"--fill-pattern", "--verify", "--hold"}
+_PROGRAM = "dmabuf-alloc"
+_USAGE = "%(prog)s [COMMAND] [option...]\n       %(prog)s SIZE [option...]"
+_EPILOG = """\
+environment: DMABUF_LOG=debug does what --debug does
+exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted
+"""
 _OPTION = re.compile(r"-(?![0-9.])")
-_Value = TypeVar("_Value")
-
-_DESCRIPTION = """\
-Check, list and try what allocates dma-bufs on this machine.
-
-  dmabuf-alloc [check]      which exporters and ioctls work, how fast, and what to do if none does
-  dmabuf-alloc [alloc] SIZE allocate buffers, fill, verify and hold them
-  dmabuf-alloc list         the heaps and udmabuf, without opening them
-  dmabuf-alloc list --devices   and DRM and V4L2 devices: what each can do
-"""
-_EXAMPLES = """\
-examples:
-  dmabuf-alloc                                      what works here?
-  dmabuf-alloc 64M                                  the best exporter's 64 MiB, released at once
-  dmabuf-alloc 8M --count 4 --name cam --hold       cam-0 to cam-3, until Ctrl-C
-  dmabuf-alloc 64M --fill-pattern --verify          does the memory keep what is written?
-  dmabuf-alloc 1.5M --fill-from frame.raw --hold-for 10 --json
-  dmabuf-alloc list --json
-
-exit status: 0 done, 1 failed (check: no exporter works), 2 wrong usage, 130 interrupted
-"""
-_ALLOC_EXAMPLES = """\
-SIZE is in bytes, or with K, M, G, T (or KiB, MiB ...): powers of 1024, and 1.5G will do. Memory
-comes in whole pages and is zero unless filled. --verify holds it against what it was filled with,
-or against zero.
-"""
+_COMMAND_LIKE = re.compile(r"[^0-9.+-]")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises `UsageError` where argparse would print its usage and exit."""
+    """A parser that raises where argparse would print and exit."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise it, on one line."""
+        """Raise UsageError, on one line."""
         raise UsageError(f"{message}; see {self.prog} --help")
 
+    def print_help(self, file: Any = None) -> NoReturn:
+        """Raise the text instead, which goes where every answer goes."""
+        raise Asked(self.format_help())
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments of a command that comes first; UsageError if they make no sense."""
-    arguments = _parser().parse_args(words)
-    if arguments.command == "alloc" and arguments.name is not None:
-        longest = buffer_name(arguments.name, arguments.count - 1, arguments.count)
-        try:
-            checked_name(longest)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-    return arguments
+    def has(self, option: str) -> bool:
+        """Return whether this is one of its options."""
+        return option in self._option_string_actions
 
-
-def buffer_name(name: str, index: int, count: int) -> str:
-    """Return what one of `count` buffers is called: NAME alone, or NAME-0 and so on."""
-    return name if count == 1 else f"{name}-{index}"
+    def takes_value(self, option: str) -> bool:
+        """Return whether the word behind this option belongs to it."""
+        return self.has(option) and self._option_string_actions[option].nargs != 0
 
 
-def with_command(words: Sequence[str]) -> Sequence[str]:
-    """Return the words with their command in front, `alloc` where only a size tells it."""
-    position = _first_positional(words)
+def parse(name: str, command: Command, words: Sequence[str]) -> argparse.Namespace:
+    """Return a subcommand's arguments; UsageError if they make no sense."""
+    return _parser(name, command).parse_args(words)
+
+
+def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Return which subcommand is meant, and the words without its name.
+
+    Options may stand before the name: those that all subcommands share, and those of the one whose
+    name may be left out.
+    """
+    if words and words[0] in NAMES:
+        return words[0], words[1:]
+    unnamed = _parser(WITHOUT_NAME, load(WITHOUT_NAME))
+    position = _first_positional(words, unnamed)
     if position is not None:
         word = words[position]
-        if word in COMMANDS:
-            return [word, *words[:position], *words[position + 1 :]]
-        return ["alloc", *words]
+        if word in NAMES:
+            return word, [*words[:position], *words[position + 1 :]]
+        if _COMMAND_LIKE.match(word):
+            raise _unknown(word)
+        return WITHOUT_NAME, words
     options = {word.split("=")[0] for word in words}
-    if options & _ALLOC_ALONE:
-        return ["alloc", *words]
-    if options & {"-h", "--help", "--version"}:
-        return words
-    return ["check", *words]
+    shared = _shared()
+    if any(unnamed.has(option) and not shared.has(option) for option in options):
+        return WITHOUT_NAME, words
+    if options & {"-h", "--help"}:
+        raise Asked(_help())
+    if "--version" in options:
+        raise Asked(f"dmabuf {__version__}\n")
+    return WITHOUT_WORDS, words
 
 
-def _first_positional(words: Sequence[str]) -> int | None:
+def _first_positional(words: Sequence[str], parser: Parser) -> int | None:
     is_value = False
     for position, word in enumerate(words):
         if not is_value and not _OPTION.match(word):
             return position
-        is_value = not is_value and word in _WITH_VALUE
+        is_value = not is_value and parser.takes_value(word)
     return None
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        prog="dmabuf-alloc",
-        usage="%(prog)s [check | [alloc] SIZE | list [--devices]] [--json] [--help] [--version]",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"dmabuf {__version__}")
-    _add_json(parser)
-    commands = parser.add_subparsers(
-        dest="command", prog=parser.prog, parser_class=Parser, help=argparse.SUPPRESS
-    )
-    for command, text in (
-        ("check", "Try each exporter and each ioctl of this machine, and say what mends the rest."),
-        ("alloc", "Allocate buffers, fill, verify and hold them."),
-        ("list", "List the heaps and udmabuf, without opening them, or all devices."),
-    ):
-        sub = commands.add_parser(
-            command,
-            description=text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
+def _unknown(word: str) -> UsageError:
+    from difflib import get_close_matches
+
+    names = ", ".join(NAMES)
+    near = get_close_matches(word.lower(), NAMES, n=1)
+    if near:
+        return UsageError(
+            f"{word!r} is neither a size nor a command ({names}); did you mean {near[0]}?"
         )
-        if command == "alloc":
-            _add_alloc(sub)
-        if command == "list":
-            text = "open and list heaps, udmabuf, DRM and V4L2 devices, and what each can do"
-            sub.add_argument("--devices", action="store_true", help=text)
-        _add_json(sub)
+    return UsageError(f"{word!r} is neither a size nor a command ({names})")
+
+
+def _shared(**options: Any) -> Parser:
+    """Return a parser of what every subcommand takes."""
+    parser = Parser(
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document: docs/json.md")
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="show each ioctl on standard error",
+    )
     return parser
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON document: docs/json.md")
+def _parser(name: str, command: Command) -> Parser:
+    parser = _shared(prog=f"{_PROGRAM} {name}", description=command.SUMMARY)
+    command.add(parser)
+    examples = _examples(command.EXAMPLES)
+    parser.epilog = examples if parser.epilog is None else f"{parser.epilog}\n{examples}"
+    return parser
 
 
-def _add_alloc(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _ALLOC_EXAMPLES
-    add = parser.add_argument
-    add("size", metavar="SIZE", type=_typed(parse_size), help="bytes of each buffer, such as 64M")
-    add("--heap", type=_typed(_heap), help="a heap's name or path, or udmabuf; else the best")
-    add("--count", metavar="N", type=_typed(_count), default=1, help="how many buffers (1)")
-    add(
-        "--name",
-        type=_typed(_name),
-        help="the buffers' name, NAME-0 and so on if several; at most 31 bytes",
+def _help() -> str:
+    """Return the help of the whole command, with each subcommand in its module's own words."""
+    modules = {name: load(name) for name in NAMES}
+    width = max(map(len, NAMES))
+    summaries = [f"  {name.ljust(width)}  {module.SUMMARY}" for name, module in modules.items()]
+    first = [module.EXAMPLES[0] for module in modules.values()]
+    description = "\n".join(
+        [
+            "Check, list and try what allocates dma-bufs on this machine.",
+            "",
+            f"commands ({WITHOUT_WORDS} if there is none, {WITHOUT_NAME} for a size alone):",
+            *summaries,
+            "",
+            f"{_PROGRAM} COMMAND --help tells more.",
+        ]
     )
-    fill = parser.add_mutually_exclusive_group()
-    fill.add_argument(
-        "--fill", metavar="BYTE", type=_typed(_byte), help="fill with a byte, 0 to 255 or 0x.."
-    )
-    fill.add_argument(
-        "--fill-pattern", action="store_true", help="fill with words that hold their own offset"
-    )
-    fill.add_argument(
-        "--fill-from", metavar="FILE", help="fill with a file, then zeros; - is standard input"
-    )
-    add("--verify", action="store_true", help="read the memory back; exit 1 where it differs")
-    hold = parser.add_mutually_exclusive_group()
-    hold.add_argument(
-        "--hold", action="store_true", help="keep the buffers until SIGINT or SIGTERM"
-    )
-    hold.add_argument(
-        "--hold-for", metavar="SECONDS", type=_typed(_seconds), help="the same, with a time"
-    )
+    epilog = f"{_examples(first)}\n{_EPILOG}"
+    parser = _shared(prog=_PROGRAM, usage=_USAGE, description=description, epilog=epilog)
+    parser.add_argument("--version", action="store_true", help="show this package's version")
+    return parser.format_help()
 
 
-def _typed(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
-    """Keep a ValueError's own words, which argparse would replace."""
-
-    def typed(text: str) -> _Value:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return typed
-
-
-def _heap(text: str) -> str:
-    if not text:
-        raise ValueError("a heap's name can't be empty")
-    return text
-
-
-def _name(text: str) -> str:
-    if not text:
-        raise ValueError("a buffer's name can't be empty")
-    return text
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        raise ValueError(f"{text!r} is no count; write a number from 1")
-    return int(text)
-
-
-def _byte(text: str) -> int:
-    wrong = ValueError(f"{text!r} is no byte; write 0 to 255, or 0x00 to 0xff")
-    if len(text) > 4:
-        raise wrong
-    try:
-        byte = int(text, 16 if text[:2].lower() == "0x" else 10)
-    except ValueError:
-        raise wrong from None
-    if byte not in range(256):
-        raise wrong
-    return byte
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= 1e9:
-        raise ValueError(f"{text!r} is no time; write seconds, such as 10 or 0.5")
-    return seconds
+def _examples(examples: Sequence[tuple[str, str]]) -> str:
+    """Return command lines with what each does behind it."""
+    lines = [f"{_PROGRAM} {words}".rstrip() for words, _ in examples]
+    width = max(map(len, lines))
+    told = [
+        f"  {line.ljust(width)}  {what}\n" for line, (_, what) in zip(lines, examples, strict=True)
+    ]
+    return "".join(["examples:\n", *told])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from dmabuf.buffer import Buffer
@@ -27,8 +29,10 @@ class Difference(NamedTuple):
     found: int
 
     def __str__(self) -> str:
-        where = f"buffer {self.buffer} differs at offset {self.offset} ({self.offset:#x})"
-        return f"{where}: expected {self.expected:#04x}, found {self.found:#04x}"
+        return (
+            f"buffer {self.buffer} differs at offset {self.offset} ({self.offset:#x}):"
+            f" expected {self.expected:#04x}, found {self.found:#04x}"
+        )
 
 
 def constant(byte: int) -> Content:
@@ -64,9 +68,11 @@ class FileContent:
     def __init__(self, path: str, size: int) -> None:
         """Open a file of at most `size` bytes; `-` is standard input."""
         self.name = "standard input" if path == "-" else path
-        self._source = open(0 if path == "-" else path, "rb", closefd=path != "-")  # noqa: SIM115
+        with self._named():
+            self._source = open(0 if path == "-" else path, "rb", closefd=path != "-")  # noqa: SIM115
         try:
-            self._kept, self.length = self._measure(size)
+            with self._named():
+                self._kept, self.length = self._measure(size)
             if self.length > size:
                 raise Failure(f"{self.name} is longer than the buffer, {exact(size)}")
         except BaseException:
@@ -81,13 +87,27 @@ class FileContent:
         kept = self._source.read(size if stat.S_ISCHR(status.st_mode) else size + 1)
         return kept, len(kept)
 
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say which file it was: a read's own error doesn't, and standard input's is of a 0."""
+        try:
+            yield
+        except OSError as error:
+            raise Failure(f"{self.name}: {error.strerror}", error.errno) from None
+        except MemoryError:
+            raise Failure(
+                f"{self.name}: this process can't have the memory to keep what it reads",
+                errno.ENOMEM,
+            ) from None
+
     def __call__(self, index: int, offset: int, length: int) -> bytes:
         """Return one chunk, the same for each buffer."""
         if self._kept is not None:
             return self._kept[offset : offset + length].ljust(length, b"\0")
         wanted = max(0, min(length, self.length - offset))
-        self._source.seek(offset)
-        chunk = self._source.read(wanted)
+        with self._named():
+            self._source.seek(offset)
+            chunk = self._source.read(wanted)
         if len(chunk) < wanted:
             raise Failure(f"{self.name} has become shorter than {self.length} bytes")
         return chunk.ljust(length, b"\0")

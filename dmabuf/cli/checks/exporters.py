@@ -47,8 +47,9 @@ class Exporter(NamedTuple):
 
 def about_limits(limits: Limits) -> str:
     """Return what one buffer may have, in a few words."""
-    size = "" if limits.size is None else f"{exact(limits.size)}, "
-    return f"up to {size}{limits.count} pieces"
+    if limits.size is None:
+        return f"up to {limits.count} pieces"
+    return f"up to {exact(limits.size)}, {limits.count} pieces"
 
 
 def exporters() -> list[Exporter]:
@@ -65,12 +66,18 @@ def candidates() -> list[Exporter]:
         infos = heaps()
     except OSError:
         infos = []  # opening the system heap will tell
-    known = set(os.listdir(_CLASS)) if os.path.isdir(_CLASS) else set()
-    known -= {info.name for info in infos}
+    known = _kernels_heaps() - {info.name for info in infos}
     if not infos and not known:
         known = {"system"}
     infos += [HeapInfo(name, f"{DIRECTORY}/{name}") for name in sorted(known)]
     return [*map(_heap, infos), _udmabuf()]
+
+
+def _kernels_heaps() -> set[str]:
+    try:
+        return set(os.listdir(_CLASS))
+    except OSError:
+        return set()  # a kernel without heaps, or sysfs is closed: opening one will tell
 
 
 def _heap(info: HeapInfo) -> Exporter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from typing import NamedTuple
 
 from dmabuf.cli.checks.exporters import Exporter
@@ -32,7 +33,7 @@ def configuration() -> Configuration | None:
         try:
             with opener(path, "rt", encoding="utf-8", errors="replace") as lines:
                 given = dict(line.rstrip("\n").split("=", 1) for line in lines if "=" in line)
-        except OSError:
+        except (OSError, EOFError, zlib.error):  # the last two are of a file that is cut off
             continue
         return Configuration(path, {option: given.get(option, "n") for option in _REPORTED})
     return None
@@ -46,7 +47,7 @@ def _configuration_files() -> list[str]:
 def has_module(name: str) -> bool | None:
     """Return whether modprobe would find a module of the running kernel; None if none is here."""
     try:
-        with open(f"{_modules_folder()}/modules.dep", encoding="utf-8") as lines:
+        with open(f"{_modules_folder()}/modules.dep", encoding="utf-8", errors="replace") as lines:
             paths = [line.split(":")[0] for line in lines]
     except OSError:
         return None

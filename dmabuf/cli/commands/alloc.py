@@ -9,16 +9,86 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from dmabuf import _memory
-from dmabuf.buffer import Buffer
-from dmabuf.cli.arguments import buffer_name
+from dmabuf.buffer import Buffer, checked_name
 from dmabuf.cli.checks import contents
 from dmabuf.cli.checks.contents import Content, FileContent
 from dmabuf.cli.checks.exporters import allocator, is_contiguous
-from dmabuf.cli.console.failure import Failure, one_line
+from dmabuf.cli.console.failure import Failure, UsageError, one_line
 from dmabuf.cli.console.hold import stop_signals_blocked, wait_for_stop
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.progress import progress
-from dmabuf.cli.console.size import duration, exact, rough
+from dmabuf.cli.console.size import duration, exact, parse_size, rough
+from dmabuf.cli.console.values import parse_count, parse_seconds, typed
+
+SUMMARY = "Allocate buffers, fill, verify and hold them."
+EXAMPLES = (
+    ("64M --fill-pattern --verify", "does the memory keep what is written?"),
+    ("64M", "the best exporter's 64 MiB, released at once"),
+    ("8M --count 4 --name cam --hold", "cam-0 to cam-3, until Ctrl-C"),
+    ("1.5M --fill-from frame.raw --hold-for 10", "a frame for others to find"),
+)
+_EPILOG = """\
+SIZE is in bytes, or with K, M, G, T (or KiB, MiB ...): powers of 1024, and 1.5G will do. Memory
+comes in whole pages and is zero unless filled. --verify holds it against what it was filled with,
+or against zero.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare its arguments."""
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("size", metavar="SIZE", type=typed(parse_size), help="bytes of each buffer, such as 64M")
+    add("--heap", type=typed(_heap), help="a heap's name or path, or udmabuf; else the best")
+    add("--count", metavar="N", type=typed(parse_count), default=1, help="how many buffers (1)")
+    add(
+        "--name",
+        type=typed(_name),
+        help="the buffers' name, NAME-0 and so on if several; at most 31 bytes",
+    )
+    fill = parser.add_mutually_exclusive_group()
+    fill.add_argument(
+        "--fill", metavar="BYTE", type=typed(_byte), help="fill with a byte, 0 to 255 or 0x.."
+    )
+    fill.add_argument(
+        "--fill-pattern", action="store_true", help="fill with words that hold their own offset"
+    )
+    fill.add_argument(
+        "--fill-from", metavar="FILE", help="fill with a file, then zeros; - is standard input"
+    )
+    add("--verify", action="store_true", help="read the memory back; exit 1 where it differs")
+    hold = parser.add_mutually_exclusive_group()
+    hold.add_argument(
+        "--hold", action="store_true", help="keep the buffers until SIGINT or SIGTERM"
+    )
+    hold.add_argument(
+        "--hold-for", metavar="SECONDS", type=typed(parse_seconds), help="the same, with a time"
+    )
+
+
+def _heap(text: str) -> str:
+    if not text:
+        raise ValueError("a heap's name can't be empty")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError("a buffer's name can't be empty")
+    return text
+
+
+def _byte(text: str) -> int:
+    wrong = ValueError(f"{text!r} is no byte; write 0 to 255, or 0x00 to 0xff")
+    if len(text) > 4:
+        raise wrong
+    try:
+        byte = int(text, 16 if text[:2].lower() == "0x" else 10)
+    except ValueError:
+        raise wrong from None
+    if byte not in range(256):
+        raise wrong
+    return byte
 
 
 class Filling(NamedTuple):
@@ -31,6 +101,7 @@ class Filling(NamedTuple):
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
     """Allocate, fill, verify, say so, and hold; whatever happens, release."""
+    _check_names(arguments)
     with ExitStack() as stack:
         _require(arguments)
         filling = _filling(arguments, stack)
@@ -64,6 +135,20 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
         output.line("released")
 
 
+def _check_names(arguments: argparse.Namespace) -> None:
+    if arguments.name is None:
+        return
+    try:
+        checked_name(_buffer_name(arguments.name, arguments.count - 1, arguments.count))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _buffer_name(name: str, index: int, count: int) -> str:
+    """Return what one of `count` buffers is called: NAME alone, or NAME-0 and so on."""
+    return name if count == 1 else f"{name}-{index}"
+
+
 def _filling(arguments: argparse.Namespace, stack: ExitStack) -> Filling | None:
     if arguments.fill is not None:
         byte = arguments.fill
@@ -85,14 +170,17 @@ def _allocated(arguments: argparse.Namespace, stack: ExitStack) -> list[Buffer]:
     buffers: list[Buffer] = []
     with allocator(arguments.heap) as allocate, progress("allocating", count) as advance:
         for index in range(count):
-            name = arguments.name and buffer_name(arguments.name, index, count)
+            name = arguments.name and _buffer_name(arguments.name, index, count)
             try:
                 buffers.append(stack.enter_context(allocate(arguments.size, name=name)))
             except OSError as error:
                 if not buffers:
                     raise
-                had = f"{len(buffers)} of {count} buffers were had, and released again"
-                raise Failure(f"{had}: {one_line(error)}", error.errno) from None
+                raise Failure(
+                    f"{len(buffers)} of {count} buffers were allocated, and released again:"
+                    f" {one_line(error)}",
+                    error.errno,
+                ) from None
             advance(1)
     return buffers
 

@@ -17,7 +17,17 @@ from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.progress import progress
 from dmabuf.cli.console.size import duration, exact, rough
 
-_ANOTHER_KERNEL = "in the source tree, scripts/vm runs a command under a kernel that has some"
+_NO_EXPORTER = (
+    "no exporter works here; in the source tree, scripts/vm runs a command under a kernel that has"
+    " some"
+)
+
+SUMMARY = "Try each exporter and each ioctl of this machine, and say what mends the rest."
+EXAMPLES = (("", "what works here? exit status 1 if no exporter does"),)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare its arguments: none but those that all share."""
 
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
@@ -31,7 +41,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     working = [result.exporter for result in results if result.works]
     trials = ioctls.trials([*working, *found])
     built = configuration()
-    memory = _memory.meminfo()
+    memory = _meminfo()
     advice = [advise(result.exporter, result.error, built) for result in results]
     _print_machine(built, memory, output)
     _print_results(results, output)
@@ -50,10 +60,9 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
         "ioctls": [trial._asdict() for trial in trials],
     }
     if not working:
-        message = "no exporter works here"
         if all(exporter.permissions is None for exporter in found):
-            message = f"{message}; {_ANOTHER_KERNEL}"
-        raise Failure(message, document=document)
+            raise Failure(_NO_EXPORTER, document=document)
+        raise Failure("no exporter works here", document=document)
     output.line(f"works: {', '.join(exporter.name for exporter in working)}")
     output.document(**document)
 
@@ -82,12 +91,28 @@ def _print_machine(built: Configuration | None, memory: dict[str, int], output: 
     if built is not None:
         for option, value in built.options.items():
             output.line(f"{built.path}: {option}={value}")
-    cma = "no CMA"
-    if memory.get("CmaTotal"):
-        cma = f"CMA {rough(memory['CmaTotal'])}, {rough(memory['CmaFree'])} free"
-    total, available = rough(memory["MemTotal"]), rough(memory["MemAvailable"])
-    output.line(f"memory {total}, {available} available; {cma}")
+    output.line(_about(memory))
     output.line("")
+
+
+def _meminfo() -> dict[str, int]:
+    """Return /proc/meminfo, empty where it can't be read: the report goes on without it."""
+    try:
+        return _memory.meminfo()
+    except OSError:
+        return {}
+
+
+def _about(memory: dict[str, int]) -> str:
+    """Return what memory there is, in a line."""
+    if not memory:
+        return "memory unknown: /proc/meminfo can't be read"
+    total, available, contiguous, free = (
+        rough(memory.get(field, 0)) for field in ("MemTotal", "MemAvailable", "CmaTotal", "CmaFree")
+    )
+    if memory.get("CmaTotal"):
+        return f"memory {total}, {available} available; CMA {contiguous}, {free} free"
+    return f"memory {total}, {available} available; no CMA"
 
 
 def _print_results(results: list[Result], output: Output) -> None:

@@ -7,14 +7,31 @@ import argparse
 from dmabuf.cli.checks.exporters import exporters
 from dmabuf.cli.console.output import Output
 
+SUMMARY = "List the heaps and udmabuf, without opening them, or all devices."
+EXAMPLES = (
+    ("list", "the exporters, and who may use them"),
+    ("list --devices --json", "all devices, for a program"),
+)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare its arguments."""
+    parser.add_argument(
+        "--devices",
+        action="store_true",
+        help="open and list heaps, udmabuf, DRM and V4L2 devices, and what each can do",
+    )
+
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
     """List them; none is an answer too."""
     if arguments.devices:
-        from dmabuf.cli.commands import devices
+        _list_devices(output)
+    else:
+        _list_exporters(output)
 
-        devices.run(output)
-        return
+
+def _list_exporters(output: Output) -> None:
     found = exporters()
     rows = [
         (
@@ -32,3 +49,20 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     else:
         output.line("No exporter here; dmabuf-alloc without arguments says why.")
     output.document(exporters=[exporter.document() for exporter in found])
+
+
+def _list_devices(output: Output) -> None:
+    from dmabuf.cli.checks import devices
+    from dmabuf.devices import find
+
+    found = find()
+    if found:
+        columns = ("kind", "node", "name", "can")
+        output.table("Devices", columns, [devices.row(device) for device in found])
+        nodes = [node for device in found for node in devices.nodes(device)]
+        output.table("Nodes", ("node", "permissions", "usable"), nodes)
+    else:
+        output.line("No device here.")
+    for refusal in devices.refusals(found):
+        output.line(refusal)
+    output.document(devices=[devices.document(device) for device in found])

@@ -7,6 +7,10 @@ from errno import errorcode
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
+class Asked(Exception):
+    """The user asks for a text, the help or the version, and not for work."""
+
+
 class Failure(Exception):
     """The command could not do what it was asked to."""
 

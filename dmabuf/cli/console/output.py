@@ -37,6 +37,10 @@ class Output:
         if not self._json:
             self._write(_shown(text, sys.stdout))
 
+    def text(self, text: str) -> None:
+        """Print several lines of the command's own text, with --json too."""
+        self._write(text.removesuffix("\n"))
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table, without its empty columns, and an empty line."""
         if self._json or sys.stdout is None:
@@ -78,8 +82,11 @@ class Output:
 
     def abandon(self) -> None:
         """Let nothing more reach standard output, so that the interpreter's exit is silent."""
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        except OSError:
+            pass  # without /dev/null the interpreter says once more that nobody reads
 
     def _write(self, text: str) -> None:
         try:

@@ -1,40 +1,26 @@
-"""`dmabuf-alloc list --devices`: what exports, imports, shows and fills buffers here."""
+"""What exports, imports, shows and fills buffers here, in words and as docs/json.md has it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 from dmabuf.cli.checks.exporters import about_limits
-from dmabuf.cli.console.output import Output
-from dmabuf.devices import Device, DrmDevice, HeapDevice, UdmabufDevice, V4l2Device, find
+from dmabuf.devices import Device, DrmDevice, HeapDevice, UdmabufDevice, V4l2Device
 
 _DRM = ("imports", "exports", "display", "dumb", "syncobj", "timeline")
 _V4L2 = ("capture", "output", "m2m", "multi_planar")
 
 
-def run(output: Output) -> None:
-    """List them; none is an answer too."""
-    found = find()
-    if found:
-        heads = ("kind", "node", "name", "can")
-        output.table("Devices", heads, [_row(device) for device in found])
-        nodes = [row for device in found for row in _nodes(device)]
-        output.table("Nodes", ("node", "permissions", "usable"), nodes)
-    else:
-        output.line("No device here.")
-    for _, devices in groupby(found, lambda device: device.kind):
-        _explain([device for device in devices if device.error], output)
-    output.document(devices=[_document(device) for device in found])
-
-
-def _row(device: Device) -> tuple[str, str, str, str]:
+def row(device: Device) -> tuple[str, str, str, str]:
+    """Return its kind, its node, its name and what it can do."""
     return device.kind, device.path, _name(device), ", ".join(_abilities(device))
 
 
-def _nodes(device: Device) -> Iterator[tuple[str, str, str]]:
+def nodes(device: Device) -> Iterator[tuple[str, str, str]]:
+    """Give its nodes, their permissions, and whether this process can open them."""
     opened = device.error is None
     yield device.path, device.permissions or "-", "yes" if opened else "no"
     if isinstance(device, DrmDevice) and device.render is not None:
@@ -76,14 +62,17 @@ def _memory(device: V4l2Device) -> list[str] | None:
     return [kind.name or "" for kind in type(device.memory) if kind in device.memory]
 
 
-def _explain(refused: list[Device], output: Output) -> None:
-    """Say why devices of one kind can't be opened: mostly all for the same reason."""
-    if refused:
-        more = f" ({len(refused) - 1} more like it)" if len(refused) > 1 else ""
-        output.line(f"{refused[0].kind}: {refused[0].error}{more}")
+def refusals(devices: Sequence[Device]) -> Iterator[str]:
+    """Say once a kind why its devices can't be opened: mostly all for the same reason."""
+    for kind, alike in groupby(devices, lambda device: device.kind):
+        refused = [device for device in alike if device.error]
+        if len(refused) > 1:
+            yield f"{kind}: {refused[0].error} ({len(refused) - 1} more like it)"
+        elif refused:
+            yield f"{kind}: {refused[0].error}"
 
 
-def _document(device: Device) -> dict[str, Any]:
+def document(device: Device) -> dict[str, Any]:
     """Return it as docs/json.md has it."""
     document = device._asdict()
     if isinstance(device, UdmabufDevice):

@@ -1,0 +1,40 @@
+"""What an argument's text stands for: counts, times, names."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+_Value = TypeVar("_Value")
+
+
+def typed(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
+    """Keep a ValueError's own words, which argparse would replace."""
+
+    def typed(text: str) -> _Value:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return typed
+
+
+def parse_count(text: str) -> int:
+    """Return a number from 1; ValueError if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise ValueError(f"{text!r} is no count; write a number from 1")
+    return int(text)
+
+
+def parse_seconds(text: str) -> float:
+    """Return a time that can be waited for; ValueError if it is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 1e9:
+        raise ValueError(f"{text!r} is no time; write seconds, such as 10 or 0.5")
+    return seconds
