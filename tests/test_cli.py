@@ -1,6 +1,8 @@
 """dmabuf-alloc as its user meets it: what it says, what it does, and with which exit status."""
 
+import errno
 import os
+import pkgutil
 import re
 import resource
 import stat
@@ -10,11 +12,14 @@ import pytest
 from helpers.leaks import descriptors
 
 import dmabuf
+import dmabuf.cli.checks.devices
 import dmabuf.cli.commands.alloc
-import dmabuf.cli.commands.check
 import dmabuf.cli.commands.list
-from dmabuf.cli import main
-from dmabuf.cli.checks import contents
+from dmabuf.cli import commands, main
+from dmabuf.cli.arguments import parse, split
+from dmabuf.cli.checks import contents, exporters
+from dmabuf.cli.commands import check
+from dmabuf.udmabuf import Limits
 
 HEAP = os.path.exists("/dev/dma_heap/system")
 UDMABUF = os.path.exists("/dev/udmabuf")
@@ -368,7 +373,10 @@ MISUSE = [
     ("64MB", "decimal or binary"),
     ("0", "at least 1 byte"),
     ("-5", "is no size"),
-    ("nonsense", "is no size"),
+    ("nonsense", "'nonsense' is neither a size nor a command (check, alloc, list"),
+    ("--count 2 nonsense", "is neither a size nor a command"),
+    ("--debug nonsense --verify", "is neither a size nor a command"),
+    ("alloc nonsense", "is no size"),
     ("check 64M", "unrecognized"),
     ("list 64M", "unrecognized"),
     ("list --count 2", "unrecognized"),
@@ -411,6 +419,15 @@ class TestMisuse:
         answer.fails(2, word)
         assert answer.out == ""
 
+    @pytest.mark.parametrize(
+        ("word", "near"), [("alocate", "alloc"), ("lst", "list"), ("CHECK", "check")]
+    )
+    def test_a_word_that_is_nearly_a_command(self, run, word, near):
+        run(word).fails(2, "is neither a size nor a command", f"; did you mean {near}?\n")
+
+    def test_a_word_that_is_like_no_command_gets_no_guess(self, run):
+        assert "did you mean" not in run("nonsense").err
+
     def test_a_name_with_a_newline(self, run):
         run("4K", "--name", "a\nb").fails(2, "no newline")
 
@@ -426,6 +443,9 @@ class TestMisuse:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "file").write_bytes(bytes(101))
         run("100", "--fill-from", path).fails(1, f"{path} is longer than the buffer, 100 bytes")
+
+    def test_a_file_whose_bytes_cannot_be_read_is_named(self, run):
+        run("4K", "--fill-from", "/proc/self/mem").fails(1, "/proc/self/mem: Input/output error")
 
     def test_a_filename_with_a_newline_stays_on_one_line(self, run):
         run("4K", "--fill-from", "a\nb").fails(1, "a\\nb: No such file or directory")
@@ -475,5 +495,56 @@ class TestHelp:
         assert answer.out.startswith("usage: dmabuf-alloc")
         assert all(len(line) <= 100 for line in answer.out.splitlines())
 
+    def test_the_common_help_has_a_line_of_each_command(self, run):
+        out = run("--help").out
+        for name in commands.NAMES:
+            summary = commands.load(name).SUMMARY
+            assert re.search(rf"^  {name} +{re.escape(summary)}$", out, re.MULTILINE)
+
     def test_version(self, run):
         assert run("--version").out == f"dmabuf {dmabuf.__version__}\n"
+
+
+class TestCommands:
+    def test_each_module_is_in_the_table(self):
+        modules = {module.name for module in pkgutil.iter_modules(commands.__path__)}
+        assert modules == set(commands.NAMES)
+
+    @pytest.mark.parametrize("name", commands.NAMES)
+    def test_each_takes_what_all_share_before_and_behind_its_name(self, run, name):
+        for words in (["--json", "--debug", name], [name, "--debug", "--json"]):
+            assert f'"command": "{name}"' in run(*words).out
+
+    @pytest.mark.parametrize("name", commands.NAMES)
+    def test_each_example_can_be_parsed(self, name):
+        for words, _ in commands.load(name).EXAMPLES:
+            assert split(words.split())[0] == name
+            parse(name, commands.load(name), split(words.split())[1])
+
+
+class TestUnreadable:
+    """Files of the kernel that a container hides."""
+
+    def test_check_goes_on_without_meminfo(self, run, monkeypatch):
+        def unreadable():
+            raise PermissionError(errno.EACCES, "Permission denied", "/proc/meminfo")
+
+        monkeypatch.setattr(check._memory, "meminfo", unreadable)
+        answer = run()
+        assert "memory unknown: /proc/meminfo can't be read\n" in answer.out
+        assert "DMA_HEAP_IOCTL_ALLOC" in answer.out
+
+    def test_check_goes_on_with_a_meminfo_that_lacks_fields(self, run, monkeypatch):
+        monkeypatch.setattr(check, "_meminfo", lambda: {"MemTotal": 1 << 30, "CmaTotal": 1 << 20})
+        answer = run()
+        assert "memory 1.0 GiB, unknown available; CMA 1.0 MiB, unknown free\n" in answer.out
+
+    def test_check_goes_on_where_sysfs_may_not_be_listed(self, run, monkeypatch, tmp_path):
+        (tmp_path / "file").touch()
+        monkeypatch.setattr(exporters, "_CLASS", str(tmp_path / "file"))
+        assert re.search(r"^system +(yes|no) ", run().out, re.MULTILINE)
+
+
+def test_limits_without_a_size_tell_the_pieces():
+    assert exporters.about_limits(Limits(None, 1024)) == "up to 1024 pieces"
+    assert exporters.about_limits(Limits(64 << 20, 1024)) == "up to 64 MiB, 1024 pieces"

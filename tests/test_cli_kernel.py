@@ -45,3 +45,9 @@ class TestRemedy:
         assert built.path == path
         assert built.options | options == built.options
         assert set(built.options.values()) == {"n", "m"}
+
+    def test_a_configuration_that_is_cut_off_is_passed_over(self, monkeypatch, tmp_path):
+        path = tmp_path / "config.gz"
+        path.write_bytes(gzip.compress(b"CONFIG_UDMABUF=m\n" * 1000)[:-20])
+        monkeypatch.setattr(kernel, "_configuration_files", lambda: [str(path)])
+        assert kernel.configuration() is None

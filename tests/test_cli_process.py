@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -33,12 +34,58 @@ def test_python_m_dmabuf_is_the_command():
     assert "unrecognized arguments: 64M" in answer.stderr
 
 
-def test_what_should_be_quick_imports_nothing_heavy():
+HEAVY = {"numpy", "rich", "json", "logging", "asyncio", "difflib", "dmabuf.image", "dmabuf.devices"}
+
+
+def imported(*words):
+    """Return the modules that a run of the command imports."""
     script = (
-        "import sys; from dmabuf.cli import main; main(['--help']); main(['64MB']); main(['list']);"
-        "assert not {'numpy', 'rich', 'json', 'dmabuf.image'} & set(sys.modules)"
+        "import sys; from dmabuf.cli import main; main(sys.argv[1:]);"
+        "print(*sys.modules, file=sys.stderr)"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
+    )
+    return set(answer.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", ["--help", "64MB", "list", "list --help", "--verify --help"])
+def test_what_should_be_quick_imports_nothing_heavy(words):
+    assert not HEAVY & imported(*words.split())
+
+
+def test_a_command_imports_no_other_command():
+    modules = imported("list")
+    assert {name for name in modules if name.startswith("dmabuf.cli.commands.")} == {
+        "dmabuf.cli.commands.list"
+    }
+
+
+def logged(*words, **environment):
+    """Return what a run of the command on nothing leaves of a message to the package's log."""
+    script = (
+        "import sys; from dmabuf.cli import main; main(sys.argv[1:]);"
+        "import logging; logging.getLogger('dmabuf.ioctl').debug('SYNC on 3')"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | environment,
+    ).stderr
+
+
+class TestDebug:
+    @pytest.mark.parametrize("words", ["--debug list", "list --debug"])
+    def test_shows_the_log_on_standard_error(self, words):
+        assert logged(*words.split()).endswith("dmabuf.ioctl: SYNC on 3\n")
+
+    def test_so_does_the_environment(self):
+        assert logged("list", DMABUF_LOG="debug").endswith("dmabuf.ioctl: SYNC on 3\n")
+
+    def test_nothing_is_shown_unasked(self):
+        assert logged("list") == ""
 
 
 @pytest.mark.needs("heap", "root")
@@ -90,7 +137,102 @@ def test_an_interrupt_ends_it_with_one_line(tmp_path):
         assert process.stderr.read() == "dmabuf-alloc: interrupted\n"
 
 
+class TestEnd:
+    """Ctrl-C behind the answer has nothing left to stop, and must not show Python's insides."""
+
+    def test_as_a_process_it_ends_it_without_a_word(self):
+        script = (
+            "import os, signal; from dmabuf.cli import main; status = main();"
+            "os.kill(os.getpid(), signal.SIGINT)"
+        )
+        answer = subprocess.run([sys.executable, "-c", script, "list"], capture_output=True)
+        assert answer.returncode == -signal.SIGINT
+        assert answer.stderr == b""
+
+    def test_where_interrupts_are_ignored_they_stay_so(self):
+        script = (
+            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+            "from dmabuf.cli import main; main();"
+            "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN"
+        )
+        subprocess.run([sys.executable, "-c", script, "list"], check=True, capture_output=True)
+
+    def test_called_with_words_it_leaves_signals_alone(self):
+        script = (
+            "import signal; from dmabuf.cli import main; main(['list']);"
+            "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+    def test_a_second_one_while_the_first_is_answered(self):
+        script = (
+            "import sys; from dmabuf.cli import main, Output\n"
+            "def interrupted(*words, **fields): raise KeyboardInterrupt\n"
+            "Output.line = Output.error = interrupted\n"
+            "sys.exit(main())"
+        )
+        answer = subprocess.run([sys.executable, "-c", script, "check"], capture_output=True)
+        assert (answer.returncode, answer.stderr) == (130, b"")
+
+
+def test_too_little_memory_is_one_line():
+    """A device is kept in memory, so that each buffer gets, and is held against, the same."""
+    limit = 1 << 29
+    answer = run(
+        *("256M", "--fill-from", "/dev/zero"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("dmabuf-alloc: ")
+    assert answer.stderr.count("\n") == 1
+
+
+def main_job(tmp_path, **environment):
+    """Return the lines that scripts/main-job says itself, around a command that says nothing."""
+    command = tmp_path / "dmabuf-alloc"
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    path = Path(__file__).parent.parent / "scripts" / "main-job"
+    kept = {name: value for name, value in os.environ.items() if name != "DMABUF_VM"}
+    return subprocess.run(
+        [path, tmp_path], env=kept | environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+class TestMainJob:
+    def test_in_the_virtual_machine_it_says_so_first(self, tmp_path):
+        head = " ".join(main_job(tmp_path, DMABUF_VM="6.12").split())
+        assert head.startswith("This report is of the virtual machine")
+        assert head.endswith(f"For the machine's own report run {tmp_path}/dmabuf-alloc.")
+
+    def test_on_the_machine_itself_it_says_nothing_of_that(self, tmp_path):
+        assert main_job(tmp_path) == ""
+
+
 class TestStandardStreams:
+    def test_a_full_disk_is_said_of_help_too(self):
+        for words in (["--help"], ["--version"], ["list", "--help"], ["--json"]):
+            with open("/dev/full", "w") as full:
+                answer = subprocess.run([*COMMAND, *words], stdout=full, stderr=subprocess.PIPE)
+            assert answer.returncode == 1
+            last = answer.stderr.decode().splitlines()[-1]
+            assert last == f"dmabuf-alloc: standard output: {os.strerror(errno.ENOSPC)}"
+
+    def test_errors_that_nobody_can_read_change_no_status(self):
+        for words, status in (("list", 0), ("64MB", 2)):
+            with open("/dev/full", "w") as full:
+                answer = subprocess.run([*COMMAND, words], stdout=subprocess.DEVNULL, stderr=full)
+            assert answer.returncode == status
+
+    @pytest.mark.parametrize("words", ["--help", "--version", "alloc --help", "check --json"])
+    def test_a_reader_that_is_gone_gets_no_traceback(self, words):
+        reader, writer = os.pipe()
+        with start(*words.split(), stdout=writer) as process:
+            os.close(writer)
+            os.close(reader)
+            assert process.wait() == 1
+            assert "Traceback" not in process.stderr.read()
+
     def test_a_reader_that_is_gone_is_no_traceback(self):
         reader, writer = os.pipe()
         with start("list", stdout=writer) as process:
@@ -113,6 +255,12 @@ class TestStandardStreams:
             text=True,
         )
         assert answer.stdout == "0\n"
+
+    def test_closed_standard_input_is_named(self):
+        command = ["sh", "-c", '"$@" <&-', "-", *COMMAND, "4K", "--fill-from", "-"]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        reason = os.strerror(errno.EBADF)
+        assert answer.stderr == f"dmabuf-alloc: standard input: {reason}\n"
 
     def test_what_the_encoding_lacks_is_escaped(self):
         environment = os.environ | {"PYTHONIOENCODING": "ascii"}

@@ -1,7 +1,7 @@
 """The subcommands, one module each.
 
-A module has what `Command` lists, and its name stands in `NAMES`. `dmabuf-alloc --help` imports them all, so what
-takes long to import stands inside `run`.
+A module has what `Command` lists, and its name stands in `NAMES`: nothing else knows it.
+`dmabuf-alloc --help` imports them all, so what takes long to import is imported inside `run`.
 """
 
 from __future__ import annotations

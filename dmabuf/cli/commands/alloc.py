@@ -23,7 +23,7 @@ from dmabuf.cli.console.values import parse_count, parse_seconds, typed
 SUMMARY = "Allocate buffers, fill, verify and hold them."
 EXAMPLES = (
     ("64M --fill-pattern --verify", "does the memory keep what is written?"),
-    ("64M", "the best exporter's 64 MiB, released at once"),
+    ("64M", "from the best exporter"),
     ("8M --count 4 --name cam --hold", "cam-0 to cam-3, until Ctrl-C"),
     ("1.5M --fill-from frame.raw --hold-for 10", "a frame for others to find"),
 )

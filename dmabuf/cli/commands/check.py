@@ -1,4 +1,4 @@
-"""`dmabuf-alloc check`: which exporters and ioctls work here, how fast, and what mends the rest."""
+"""`dmabuf-alloc check`: which exporters and ioctls work here, how fast, and how to fix the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_EXPORTER = (
     " some"
 )
 
-SUMMARY = "Try each exporter and each ioctl of this machine, and say what mends the rest."
+SUMMARY = "Try each exporter and each ioctl of this machine, and say how to fix those that fail."
 EXAMPLES = (("", "what works here? exit status 1 if no exporter does"),)
 
 
@@ -108,11 +108,12 @@ def _about(memory: dict[str, int]) -> str:
     if not memory:
         return "memory unknown: /proc/meminfo can't be read"
     total, available, contiguous, free = (
-        rough(memory.get(field, 0)) for field in ("MemTotal", "MemAvailable", "CmaTotal", "CmaFree")
+        rough(memory[field]) if field in memory else "unknown"
+        for field in ("MemTotal", "MemAvailable", "CmaTotal", "CmaFree")
     )
-    if memory.get("CmaTotal"):
-        return f"memory {total}, {available} available; CMA {contiguous}, {free} free"
-    return f"memory {total}, {available} available; no CMA"
+    if not memory.get("CmaTotal"):
+        return f"memory {total}, {available} available; no CMA"
+    return f"memory {total}, {available} available; CMA {contiguous}, {free} free"
 
 
 def _print_results(results: list[Result], output: Output) -> None:
