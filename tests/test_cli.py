@@ -268,7 +268,9 @@ class TestAlloc:
             answer = run("4K", "--count", "20", "--heap", "system")
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        answer.fails(1, " of 20 buffers were had, and released again: ", "Too many open files")
+        answer.fails(
+            1, " of 20 buffers were allocated, and released again: ", "Too many open files"
+        )
         assert 5 <= int(re.search(r"(\d+) of 20", answer.err)[1]) <= 10
         assert descriptors() == before
 
