@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -69,7 +68,7 @@ def _run(words: Sequence[str], output: Output) -> None:
     output.command = name
     command = commands.load(name)
     arguments = parse(name, command, rest)
-    if arguments.debug or os.environ.get("DMABUF_LOG") == "debug":
+    if arguments.debug:
         from dmabuf import _log
 
         _log.enable()
