@@ -145,7 +145,8 @@ class TestEnd:
             "import os, signal; from dmabuf.cli import main; status = main();"
             "os.kill(os.getpid(), signal.SIGINT)"
         )
-        answer = subprocess.run([sys.executable, "-c", script, "list"], capture_output=True)
+        command = [sys.executable, "-c", script, "list"]
+        answer = subprocess.run(command, capture_output=True, preexec_fn=reset_signals)
         assert answer.returncode == -signal.SIGINT
         assert answer.stderr == b""
 
@@ -162,7 +163,8 @@ class TestEnd:
             "import signal; from dmabuf.cli import main; main(['list']);"
             "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
         )
-        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+        command = [sys.executable, "-c", script]
+        subprocess.run(command, check=True, capture_output=True, preexec_fn=reset_signals)
 
     def test_a_second_one_while_the_first_is_answered(self):
         script = (
