@@ -1,14 +1,18 @@
 """Images: planes that lie inside their buffers, as arrays, in a scope that brackets each buffer."""
 
+import asyncio
 import contextlib
 import errno
 import gc
 import itertools
 import os
+import sys
 
 import numpy
 import pytest
-from helpers import interrupt, strace
+from helpers import interrupt, strace, vgem
+from helpers.fences import is_open, join_threads
+from helpers.tasks import waiting, watched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,13 +114,13 @@ class TestPlanes:
 
     def test_buffers_are_one_or_one_a_plane_and_open(self, buffers):
         first, second, third = buffers
-        with pytest.raises(ValueError, match="NV12 wants one buffer, or 2, not 3"):
+        with pytest.raises(ValueError, match="NV12 needs one buffer, or 2, not 3"):
             Image(buffers, "NV12", 2, 2)
-        with pytest.raises(ValueError, match="R8 wants one buffer, not 2"):
+        with pytest.raises(ValueError, match="R8 needs one buffer, not 2"):
             Image([first, second], "R8", 2, 2)
         with pytest.raises(ValueError, match="not 0"):
             Image([], "R8", 2, 2)
-        with pytest.raises(TypeError, match=r"one a plane, not bytes"):
+        with pytest.raises(TypeError, match=r"one per plane, not on bytes"):
             Image([b"12", first], "NV12", 2, 2)
         third.close()
         with pytest.raises(ValueError, match="closed Buffer"):
@@ -295,6 +299,358 @@ class TestBrackets:
                 assert flags[-1] == END_WRITE, moment.where
         assert len(seen) == 2
         assert all(map(is_free, image.buffers))
+
+
+class Kept:
+    """An allocator that keeps what it gave, for whoever looks afterwards."""
+
+    def __init__(self, allocate):
+        self._allocate = allocate
+        self.asked, self.given = [], []
+
+    def __call__(self, size, *, name=None):
+        self.asked.append((size, name))
+        self.given.append(self._allocate(size, name=name))
+        return self.given[-1]
+
+
+@pytest.fixture
+def kept(allocate):
+    """Give an allocator that keeps its buffers."""
+    return Kept(allocate)
+
+
+class TestAllocate:
+    def test_an_image_of_each_format_is_writable_to_its_last_byte(self, kept):
+        for name, entry in FORMATS.items():
+            with Image.allocate(name, 7, 5, allocate=kept) as image:
+                (buffer,) = image.buffers
+                assert image.planes == Image(buffer, name, 7, 5).planes
+                assert image.format is entry
+                with image.write() as planes:
+                    for plane in planes:
+                        plane[:] = 0xA5
+                last = image.planes[-1]
+                end = last.offset + last.stride * last.height
+                assert buffer.memory[end - 1 - (-end % entry.planes[-1].itemsize)] in (0xA5, 0)
+                assert kept.asked[-1] == (end, None)
+                assert image.to_rgb().shape == (5, 7, 3)
+            assert buffer.closed
+
+    @pytest.mark.parametrize("align", [1, 2, 3, 64, 256, 4096])
+    def test_rows_and_planes_begin_at_multiples_in_each_format(self, kept, align):
+        for entry, width in itertools.product(FORMATS.values(), (1, 7, 63)):
+            with Image.allocate(entry, width, 3, stride_align=align, allocate=kept) as image:
+                strides = tuple(plane.stride for plane in image.planes)
+                for plane in image.planes:
+                    assert plane.stride % align == 0, (entry, width)
+                    assert plane.offset % align == 0, (entry, width)
+                if align > 1:  # one number says them all
+                    assert strides == entry.strides(width, strides[0])
+                else:
+                    assert strides == entry.strides(width)
+
+    def test_an_aligned_stride_is_the_least(self):
+        least = {
+            ("XRGB8888", 100, 64): (448,),
+            ("NV12", 100, 64): (128, 128),
+            ("YUV420", 64, 64): (128, 64, 64),
+            ("NV24", 100, 64): (128, 256),
+            ("NV12", 7, 2): (8, 8),
+            ("RGB565", 3, 3): (6,),
+            ("RGB565", 1, 3): (6,),
+            ("SRGGB10P", 8, 4): (12,),
+        }
+        for (name, width, align), strides in least.items():
+            assert FORMATS[name].aligned_strides(width, align) == strides, name
+
+    def test_it_comes_from_the_best_exporter_unless_told_otherwise(self, buffer):
+        with Image.allocate("NV12", 64, 48, name="frame") as image:
+            assert image.buffers[0].name == "frame"
+            assert image.buffers[0].exporter in ("system", "udmabuf")
+
+    @pytest.mark.needs("heap")
+    def test_heaps_and_adapters_of_pools_allocate(self, buffer):
+        with dmabuf.Heap("system") as heap:
+            with Image.allocate("R8", 8, 8, name="here", allocate=heap.allocate) as image:
+                assert (image.buffers[0].exporter, image.buffers[0].name) == ("system", "here")
+            with Image.allocate("R8", 8, 8, allocate=lambda size, name: buffer.dup()) as image:
+                assert image.buffers == (buffer,)
+        assert not buffer.closed
+
+    @pytest.mark.parametrize(
+        ("arguments", "options", "error", "words"),
+        [
+            (("no such", 1, 1), {}, ValueError, "no pixel format"),
+            ((None, 1, 1), {}, TypeError, "NoneType"),
+            (("R8", 0, 1), {}, ValueError, "at least one pixel, not 0x1"),
+            (("R8", 1, -1), {}, ValueError, "at least one pixel, not 1x-1"),
+            (("R8", 1.5, 1), {}, TypeError, "float"),
+            (("R8", 1, 1), {"stride_align": 0}, ValueError, "1 byte or more, not to 0"),
+            (("R8", 1, 1), {"stride_align": -64}, ValueError, "1 byte or more, not to -64"),
+            (("R8", 1, 1), {"stride_align": "64"}, TypeError, "str"),
+            (("R8", 1, 1), {"name": "x" * 32}, ValueError, "at most 31 bytes"),
+            (("R8", 1, 1), {"name": 7}, TypeError, "name must be a str"),
+        ],
+    )
+    def test_what_can_not_be_is_refused_before_anything_is_allocated(
+        self, kept, arguments, options, error, words
+    ):
+        with pytest.raises(error, match=words):
+            Image.allocate(*arguments, allocate=kept, **options)
+        assert kept.asked == []
+
+    def test_an_allocator_that_is_none_is_refused(self, kept):
+        with pytest.raises(TypeError, match="allocate must be callable, not int"):
+            Image.allocate("R8", 1, 1, allocate=7)
+        with pytest.raises(TypeError, match=r"must return a dmabuf\.Buffer, not NoneType"):
+            Image.allocate("R8", 1, 1, allocate=lambda size, name: None)
+
+    def test_a_buffer_that_is_too_small_is_closed(self, kept):
+        with pytest.raises(ValueError, match="its buffer has 0 to 4096"):
+            Image.allocate("R8", 64, 65, allocate=lambda size, name: kept(4096))
+        assert kept.given[0].closed
+
+    def test_what_the_exporter_refuses_is_the_callers_to_see(self):
+        with pytest.raises(dmabuf.AllocationError):
+            Image.allocate("XRGB8888", 1 << 20, 1 << 20)
+
+    def test_a_signal_handler_that_raises_leaves_no_buffer(self, allocate):
+        """A handler comes at each point of the code, one after the other."""
+
+        def hand_out(size, *, name):
+            given.append(spare.pop())
+            return given[-1]
+
+        for moment in interrupt.every_point():
+            given, spare, image = [], [allocate(8192)], None
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                image = Image.allocate("NV12", 16, 16, stride_align=64, allocate=hand_out)
+            for ours in (image, *spare):
+                if ours is not None:
+                    ours.close()
+            assert all(buffer.closed for buffer in given), moment.where
+        assert given
+
+
+class TestOwnership:
+    def test_an_allocated_image_closes_its_buffer_once(self, allocate):
+        image = Image.allocate("NV12", 8, 8, allocate=allocate)
+        assert not image.closed
+        for _ in range(2):
+            image.close()
+            assert image.closed
+            assert image.buffers[0].closed
+        assert "[closed] NV12 8x8" in repr(image)
+
+    def test_a_borrowing_image_closes_no_buffer(self, buffers):
+        with Image(buffers, "YUV420", 8, 8) as image:
+            assert not image.closed
+        assert image.closed
+        assert not any(buffer.closed for buffer in buffers)
+        with Image(buffers, "YUV420", 8, 8).read():
+            pass
+
+    def test_a_closed_image_is_refused_with_its_name(self, buffer, allocate):
+        borrowing, owning = Image(buffer, "R8", 8, 8), Image.allocate("R8", 8, 8, allocate=allocate)
+        for image in (borrowing, owning):
+            image.close()
+            for use in (image.read, image.write, image.read_write, image.to_rgb, image.__enter__):
+                with pytest.raises(ValueError, match=r"closed Image: <dmabuf\.Image \[closed\] R8"):
+                    use()
+            assert (image.width, image.planes[0].stride, image.format.name) == (8, 8, "R8")
+            assert image._repr_png_() is None
+
+    def test_arrays_outlive_the_image(self, allocate):
+        with (
+            Image.allocate("XRGB8888", 4, 4, allocate=allocate) as image,
+            image.write() as (pixels,),
+        ):
+            pixels[:] = 5
+        del image
+        gc.collect()
+        pixels[0, 0, 0] += 1
+        assert pixels[0, 0].tolist() == [6, 5, 5, 5]
+
+    def test_an_open_scope_ends_on_a_closed_image(self, kept):
+        image = Image.allocate("NV12", 8, 8, allocate=kept)
+        number = kept.given[0].fileno()
+
+        def body() -> None:
+            with image.write() as (luma, _):
+                image.close()
+                luma[:] = 1
+
+        assert strace.syncs(body) == [(number, WRITE), (number, END_WRITE)]
+        body()
+        assert image.closed
+        assert not is_open(number)
+
+    def test_a_scope_that_is_entered_after_the_close_is_refused(self, allocate):
+        image = Image.allocate("NV12", 8, 8, allocate=allocate)
+        scope = image.read()
+        image.close()
+        with pytest.raises(ValueError, match="closed Buffer"):
+            scope.__enter__()
+
+    def test_an_allocated_image_that_is_collected_warns(self, allocate):
+        image = Image.allocate("NV12", 8, 8, allocate=allocate)
+        with pytest.warns(ResourceWarning, match="unclosed Buffer"):
+            del image
+
+    def test_a_borrowing_image_is_collected_in_silence(self, buffer):
+        image = Image(buffer, "NV12", 8, 8)
+        del image
+        gc.collect()
+        assert not buffer.closed
+
+
+class TestNotebook:
+    def test_shows_the_pixels_as_png(self, buffer):
+        import io
+
+        import PIL.Image as pillow
+
+        image = Image(buffer, "NV12", 12, 8)
+        with image.write() as (luma, chroma):
+            luma[:] = numpy.arange(12) * 16 + 16
+            chroma[:] = 90, 240
+        with pillow.open(io.BytesIO(image._repr_png_())) as picture:
+            assert (picture.format, picture.mode) == ("PNG", "RGB")
+            assert (numpy.asarray(picture) == image.to_rgb()).all()
+
+    def test_shows_nothing_without_pillow(self, buffer, monkeypatch):
+        monkeypatch.setitem(sys.modules, "PIL", None)
+        assert Image(buffer, "R8", 2, 2)._repr_png_() is None
+
+    def test_shows_nothing_where_the_processor_has_no_access(self, buffer):
+        assert Image(buffer, "XRGB8888", 640, 480, modifier=X_TILED)._repr_png_() is None
+
+
+@pytest.mark.timeout(60)  # a wait that nobody ends is a hang
+class TestAsyncScope:
+    def test_gives_the_planes_of_idle_buffers(self, buffers):
+        async def main():
+            for scope in (Image.read, Image.write, Image.read_write):
+                async with scope(Image(buffers, "YUV420", 8, 8)) as planes:
+                    assert [plane.shape for plane in planes] == [(8, 8), (4, 4), (4, 4)]
+            assert watched() == 0
+
+        asyncio.run(main())
+        assert all(map(is_free, buffers))
+
+    @pytest.mark.needs("vgem")
+    @pytest.mark.parametrize("scope", [Image.read, Image.write, Image.read_write])
+    def test_lets_others_run_until_each_buffer_is_free(self, buffers, scope):
+        async def main():
+            first, second, _ = buffers
+            image = Image([first, second, first], "YUV420", 8, 8)
+            with vgem.Fence(first) as one, vgem.Fence(second) as other:
+                [task] = await waiting(enter(image))
+                for fence, remain in ((one, True), (other, False)):
+                    for _ in range(3):
+                        await asyncio.sleep(0)
+                        assert not task.done()
+                    fence.signal()
+                    assert not (remain and task.done())
+                assert await task == [(8, 8), (4, 4), (4, 4)]
+            assert watched() == 0
+
+        async def enter(image):
+            async with scope(image) as planes:
+                return [plane.shape for plane in planes]
+
+        asyncio.run(main())
+
+    @pytest.mark.needs("vgem")
+    def test_brackets_nothing_while_it_waits_and_each_once_after(self, buffers):
+        first, second, _ = buffers
+        image = Image([first, second], "NV12", 8, 8)
+
+        def body() -> None:
+            asyncio.run(main())
+
+        async def main() -> None:
+            with vgem.Fence(second) as fence:
+
+                async def enter() -> None:
+                    async with image.write():
+                        pass
+
+                [task] = await waiting(enter())
+                assert not task.done()
+                fence.signal()
+                await task
+
+        one, other = first.fileno(), second.fileno()
+        assert strace.syncs(body) == [
+            (one, WRITE),
+            (other, WRITE),
+            (one, END_WRITE),
+            (other, END_WRITE),
+        ]
+
+    @pytest.mark.needs("vgem")
+    def test_a_reader_does_not_wait_for_readers(self, buffer):
+        async def main():
+            with vgem.Fence(buffer, write=False):
+                async with Image(buffer, "NV12", 8, 8).read() as (luma, _):
+                    assert luma.shape == (8, 8)
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(write(), 0.01)
+            assert watched() == 0
+
+        async def write():
+            async with Image(buffer, "NV12", 8, 8).write():
+                pass
+
+        asyncio.run(main())
+        assert is_free(buffer)
+
+    @pytest.mark.needs("vgem")
+    def test_closing_the_image_ends_the_wait(self, allocate):
+        async def main():
+            image = Image.allocate("NV12", 8, 8, allocate=allocate)
+            with vgem.Fence(image.buffers[0]):
+                scope = image.write()
+                [task] = await waiting(scope.__aenter__())
+                image.close()
+                with pytest.raises(ValueError, match="closed while it was awaited"):
+                    await task
+            assert watched() == 0
+
+        asyncio.run(main())
+        join_threads()
+
+    def test_ends_follow_a_body_that_raises(self, buffers):
+        async def main():
+            with pytest.raises(KeyError, match="body"):
+                async with Image(buffers[:2], "NV12", 8, 8).write():
+                    raise KeyError("body")
+
+        asyncio.run(main())
+        assert all(map(is_free, buffers))
+
+    def test_a_scope_is_for_a_single_use(self, buffer):
+        async def main():
+            scope = Image(buffer, "NV12", 8, 8).read()
+            async with scope as (luma, _):
+                with pytest.raises(ValueError, match="single use"):
+                    await scope.__aenter__()
+                assert luma[0, 0] == 0
+            with pytest.raises(ValueError, match="single use"):
+                await scope.__aenter__()
+
+        asyncio.run(main())
+        assert is_free(buffer)
+
+
+def test_a_scope_shows_users_nothing_but_the_context_manager(buffer):
+    scope = Image(buffer, "R8", 2, 2).read()
+    assert [name for name in dir(scope) if not name.startswith("_")] == []
 
 
 class TestEveryLayout:

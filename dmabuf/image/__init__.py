@@ -1,17 +1,11 @@
-"""Images: the pixel formats of DRM and V4L2, and what the bytes of buffers are as pixels."""
+"""Images: the pixel formats of DRM and V4L2, and the bytes of buffers as pixels."""
 
-from dmabuf.image.formats import (
-    FORMATS,
-    Component,
-    PixelFormat,
-    PlaneLayout,
-    fourcc,
-    fourcc_text,
-    from_drm,
-    from_v4l2,
-    pixel_format,
-)
-from dmabuf.image.image import LINEAR, Image, ImageScope, Plane
+from dmabuf.image._table import FORMATS
+from dmabuf.image.formats import LINEAR, from_drm, from_v4l2, pixel_format
+from dmabuf.image.image import Image
+from dmabuf.image.layout import Component, PixelFormat, PlaneLayout, fourcc, fourcc_text
+from dmabuf.image.planes import Plane
+from dmabuf.image.scope import ImageScope
 
 __all__ = [
     "FORMATS",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from dmabuf.image.formats import Component, PixelFormat
+from dmabuf.image.layout import Component, PixelFormat
 
 Array = numpy.ndarray[Any, Any]
 
@@ -54,7 +54,7 @@ def to_rgb(
 def _samples(
     format: PixelFormat, planes: tuple[Array, ...], component: Component, width: int, height: int
 ) -> Array:
-    """Return a component's value at each pixel, the nearest one where there are fewer."""
+    """Return a component's value at each pixel: the nearest one where it is sub-sampled."""
     layout, plane = format.planes[component.plane], planes[component.plane]
     if plane.ndim == 3:
         plane = plane[..., component.channel]
@@ -106,7 +106,7 @@ def _from_yuv(
 
 
 def _raw(format: PixelFormat, plane: Array, bits: int) -> Array:
-    """Return a value a pixel, unpacked as MIPI CSI-2 packs: high bytes, then all low bits."""
+    """Return one value per pixel, unpacked as MIPI CSI-2 packs: high bytes, then all low bits."""
     layout = format.planes[0]
     if layout.columns == 1:
         return plane & (1 << bits) - 1 if bits < 8 * layout.itemsize else plane
@@ -119,7 +119,7 @@ def _raw(format: PixelFormat, plane: Array, bits: int) -> Array:
 
 
 def _demosaic(raw: Array, bits: int, mosaic: str, rgb: Array) -> None:
-    """Write the mean of the nearest samples of each colour; beyond the edge the image is mirrored.
+    """Write the mean of the nearest samples of each colour. The image is mirrored at its edges.
 
     `mosaic` names the colours of the first 2x2 pixels, row by row.
     """

@@ -1,0 +1,113 @@
+"""Where the planes of an image are in its buffers, checked against the buffers' sizes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dmabuf._record import record
+from dmabuf.buffer import Buffer
+from dmabuf.image.formats import LINEAR
+from dmabuf.image.layout import PixelFormat
+
+
+@record
+class Plane(NamedTuple):
+    """Where one plane of an image is.
+
+    luma, chroma = image.planes
+    chroma.buffer, chroma.offset, chroma.stride  # what an importer wants to know
+    """
+
+    buffer: Buffer
+    """The buffer that holds the plane."""
+    offset: int
+    """The byte of the buffer at which the plane starts."""
+    stride: int
+    """The bytes from one row to the next."""
+    width: int
+    """The columns of its array: samples, or bytes of a packed format."""
+    height: int
+    """The rows of its array."""
+
+
+def place_planes(
+    format: PixelFormat,
+    size: tuple[int, int],
+    buffer: Buffer | Sequence[Buffer],
+    strides: int | Sequence[int] | None,
+    offsets: Sequence[int] | None,
+    modifier: int,
+) -> tuple[Plane, ...]:
+    """Return where each plane is; ValueError if one would reach outside of its buffer."""
+    owners = _spread(buffer, format)
+    steps = _checked_strides(strides, format, size[0])
+    starts = None if offsets is None else _one_per_plane("offsets", offsets, format)
+    ends = dict.fromkeys(owners, 0)
+    planes = []
+    for index, (owner, stride) in enumerate(zip(owners, steps, strict=True)):
+        offset = ends[owner] if starts is None else starts[index]
+        rows, columns = format.planes[index].shape(*size)[:2]
+        plane = Plane(owner, offset, stride, columns, rows)
+        _check(plane, index, format, size, modifier)
+        planes.append(plane)
+        ends[owner] = offset + stride * rows
+    return tuple(planes)
+
+
+def _spread(buffer: Buffer | Sequence[Buffer], format: PixelFormat) -> list[Buffer]:
+    """Return the buffer of each plane. Buffers of the same memory become the same object."""
+    given = [buffer] if isinstance(buffer, Buffer) else list(buffer)
+    for owner in given:
+        if not isinstance(owner, Buffer):
+            kind = type(owner).__name__
+            raise TypeError(f"an image is on a dmabuf.Buffer, or on one per plane, not on {kind}")
+        owner.fileno()  # ValueError if it is closed
+    count = len(format.planes)
+    if len(given) not in (1, count):
+        wanted = "one buffer" if count == 1 else f"one buffer, or {count}"
+        raise ValueError(f"{format} needs {wanted}, not {len(given)}")
+    first = dict(zip(reversed(given), reversed(given), strict=True))
+    return [first[owner] for owner in (given * count)[:count]]
+
+
+def _checked_strides(
+    strides: int | Sequence[int] | None, format: PixelFormat, width: int
+) -> Sequence[int]:
+    if strides is None:
+        return format.strides(width)
+    if isinstance(strides, Sequence):
+        return _one_per_plane("strides", strides, format)
+    return format.strides(width, operator.index(strides))
+
+
+def _one_per_plane(what: str, values: Sequence[int], format: PixelFormat) -> list[int]:
+    numbers = [operator.index(value) for value in values]
+    if len(numbers) != len(format.planes):
+        raise ValueError(f"{format} has {len(format.planes)} planes, not {len(numbers)} {what}")
+    return numbers
+
+
+def _check(
+    plane: Plane, index: int, format: PixelFormat, size: tuple[int, int], modifier: int
+) -> None:
+    """Raise ValueError unless a plane is inside of its buffer."""
+    what = f"plane {index} of {format} {size[0]}x{size[1]}"
+    has = f"its buffer has 0 to {plane.buffer.size}"
+    layout = format.planes[index]
+    if modifier != LINEAR:
+        if plane.stride < 0 or not 0 <= plane.offset < plane.buffer.size:
+            raise ValueError(
+                f"{what} can't be at stride {plane.stride}, offset {plane.offset}; {has}"
+            )
+        return
+    row = layout.row(size[0])
+    if plane.stride < row:
+        raise ValueError(f"{what} needs a stride of at least {row} bytes, not {plane.stride}")
+    for name, value in (("stride", plane.stride), ("offset", plane.offset)):
+        if value % layout.itemsize:
+            raise ValueError(f"{what} needs a {name} that {layout.itemsize} divides, not {value}")
+    end = plane.offset + (plane.height - 1) * plane.stride + row
+    if plane.offset < 0 or end > plane.buffer.size:
+        raise ValueError(f"{what} needs bytes {plane.offset} to {end}; {has}")
