@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from helpers.process import NOBODY, in_child, without_nodes
 
 import dmabuf
 from dmabuf import devices
-from dmabuf.devices import DrmDevice, HeapDevice, UdmabufDevice, V4l2Device
+from dmabuf.devices import DrmDevice, HeapDevice, UdmabufDevice, V4l2Device, v4l2
 from dmabuf.devices import drm as drm_devices
 from dmabuf.devices.discovery import describe
 from dmabuf.devices.drm import Device, DrmInfo, inspect
@@ -58,24 +59,41 @@ class TestFind:
     def test_each_is_of_its_kind_and_has_a_node(self, found):
         for device in found:
             assert isinstance(device, KINDS[device.kind])
-            assert stat.S_ISCHR(os.stat(device.path).st_mode)
-            assert device.permissions.startswith("crw")
+            assert device.path == device.nodes[0].path
+            for node in device.nodes:
+                assert stat.S_ISCHR(os.stat(node.path).st_mode)
+                assert node.permissions.startswith("crw")
         kinds = [device.kind for device in found]
         assert kinds == sorted(kinds, key=list(KINDS).index)
 
     @pytest.mark.needs("heap")
     def test_heaps_are_those_of_the_machine(self, found):
-        heaps = [(heap.name, heap.path) for heap in found if heap.kind == "heap"]
-        assert heaps == list(map(tuple, dmabuf.heaps()))
+        heaps = [heap for heap in found if heap.kind == "heap"]
+        assert [heap.info for heap in heaps] == dmabuf.heaps()
+        assert all((heap.name, heap.path) == tuple(heap.info) for heap in heaps)
 
     @pytest.mark.needs("udmabuf", "root")
     def test_udmabuf_has_its_limits(self, found):
-        assert one(found, "/dev/udmabuf").limits == dmabuf.udmabuf.limits()
+        assert one(found, "/dev/udmabuf").info == dmabuf.udmabuf.limits()
 
     @pytest.mark.needs("root")
     def test_root_may_use_all(self, found):
         for device in found:
             assert (device.usable, device.error) == (True, None)
+            assert all(node.usable for node in device.nodes)
+
+    def test_what_they_say_is_what_asking_them_alone_gives(self, found):
+        ask = {"drm": inspect, "v4l2": v4l2.inspect}
+        for device in found:
+            if device.kind in ask and device.usable:
+                assert device.info == ask[device.kind](device.path)
+
+    def test_what_is_found_is_a_record_that_can_be_kept(self, found):
+        again = pickle.loads(pickle.dumps(found))
+        assert again == found
+        assert [device.kind for device in again] == [device.kind for device in found]
+        with pytest.raises(AttributeError):
+            found[0].nodes = ()
 
     def test_without_libudev_it_finds_the_same(self, found):
         assert without_libudev(devices.find) == found
@@ -92,20 +110,21 @@ class TestDrm:
     def test_vgem_imports_exports_and_makes_buffers(self, found, device):
         vgem = one(found, device.path)
         assert vgem.driver == "vgem"
-        assert (vgem.imports, vgem.exports, vgem.dumb) == (True, True, True)
-        assert (vgem.display, vgem.syncobj, vgem.timeline) == (False, False, False)
-        assert vgem.render.startswith("/dev/dri/renderD")
-        assert vgem.render_permissions.startswith("crw")
+        assert (vgem.info.imports, vgem.info.exports, vgem.info.dumb) == (True, True, True)
+        assert (vgem.info.display, vgem.info.syncobj, vgem.info.timeline) == (False, False, False)
+        assert vgem.render is vgem.nodes[1]
+        assert vgem.render.path.startswith("/dev/dri/renderD")
+        assert vgem.render.permissions.startswith("crw")
 
     @pytest.mark.needs("display")
     def test_a_display_is_one(self, found):
-        displays = [device for device in found if device.kind == "drm" and device.display]
-        assert any(device.imports and device.dumb for device in displays)
+        displays = [device for device in found if device.kind == "drm" and device.info.display]
+        assert any(device.info.imports and device.info.dumb for device in displays)
 
     @pytest.mark.needs("syncobj")
     def test_sync_objects_are_told(self, found):
         device = one(found, drm.node("timeline"))
-        assert (device.syncobj, device.timeline) == (True, True)
+        assert (device.info.syncobj, device.info.timeline) == (True, True)
 
     @pytest.mark.needs("syncobj", "heap", "own machine")
     def test_import_is_tried_and_not_believed(self, found):
@@ -113,7 +132,7 @@ class TestDrm:
         path = drm.node("timeline")
         with Device(path) as device:
             assert device.capabilities().imports
-        assert one(found, path).imports is False
+        assert one(found, path).info.imports is False
 
     def test_inspect_says_what_cannot_be_opened(self, tmp_path):
         for path, number in (("/dev/dri/card987", errno.ENOENT), ("/dev/null", errno.ENOTTY)):
@@ -139,12 +158,13 @@ class TestV4l2:
         videos = [device for device in found if device.kind == "v4l2"]
         vivid = [device for device in videos if device.driver == "vivid"]
         for queue in ("capture", "output"):
-            video = [device for device in vivid if getattr(device, queue)]
+            video = [device for device in vivid if getattr(device.info, queue)]
             assert video
             for device in video:
-                assert (device.card, device.m2m) == ("vivid", False)
-                assert device.bus.startswith("platform:vivid-")
-                assert {kind.name for kind in device.memory} >= {"MMAP", "DMABUF"}
+                assert (device.name, device.info.card) == ("vivid", "vivid")
+                assert not device.info.m2m
+                assert device.info.bus.startswith("platform:vivid-")
+                assert {kind.name for kind in device.info.memory} >= {"MMAP", "DMABUF"}
 
 
 @pytest.mark.needs("root", "vgem", "own machine")
@@ -153,9 +173,10 @@ class TestPermissions:
         assert [device.path for device in nobody] == [device.path for device in found]
         for device in nobody:
             assert not device.usable
+            assert not any(node.usable for node in device.nodes)
             for part in ("Permission denied", device.path, device.permissions, "join the group"):
                 assert part in device.error
-        unknown = next(device for device in nobody if device.kind == "drm")
+        unknown = next(device for device in nobody if device.kind == "drm").info
         asked = (unknown.imports, unknown.exports, unknown.dumb, unknown.syncobj, unknown.timeline)
         assert asked == (None,) * 5
 
@@ -163,12 +184,12 @@ class TestPermissions:
     def test_what_sysfs_knows_is_told(self, nobody):
         videos = [device for device in nobody if device.kind == "v4l2"]
         video = next(device for device in videos if device.driver == "vivid")
-        assert video.card.startswith("vivid-")
-        assert (video.capture, video.memory) == (None, None)
+        assert video.name.startswith("vivid-")
+        assert video.info is None
 
     @pytest.mark.needs("display")
     def test_connectors_are_seen_without_a_permission(self, nobody):
-        assert any(device.display for device in nobody if device.kind == "drm")
+        assert any(device.info.display for device in nobody if device.kind == "drm")
 
     def test_a_render_node_alone_is_enough(self, device):
         render = drm_devices.sibling(device.path, "renderD")
@@ -180,7 +201,9 @@ class TestPermissions:
             os.chmod(render, mode)
         assert found.usable
         assert "Permission denied" in found.error
-        assert (found.driver, found.exports, found.dumb) == ("vgem", True, None)
+        assert [node.usable for node in found.nodes] == [False, True]
+        assert (found.driver, found.info.exports, found.info.dumb) == ("vgem", True, None)
+        assert found.info.path == device.path
 
     def test_a_node_that_is_not_here_is_listed(self, device):
         found = without_nodes("/dev/dri", lambda: one(devices.find(), device.path))

@@ -69,14 +69,16 @@ class TestWatch:
         for action in ("add", "change", "remove"):
             say(action)
         assert [watch.next(30).action for _ in range(3)] == ["add", "change", "remove"]
-        assert watch.next(0) is None
+        with pytest.raises(TimeoutError):
+            watch.next(0)
 
     def test_what_is_no_device_of_ours_is_not_told(self, watch, device, say):
         render = drm.sibling(device.path, "renderD")
         Path(f"/sys/class/drm/{os.path.basename(render)}/uevent").write_text("change")
         Path("/sys/class/mem/null/uevent").write_text("change")
         say("online")
-        assert watch.next(0.2) is None
+        with pytest.raises(TimeoutError):
+            watch.next(0.2)
 
     def test_its_descriptor_is_readable_when_an_event_waits(self, watch, say):
         assert select.select([watch], [], [], 0)[0] == []
@@ -89,9 +91,13 @@ class TestWatch:
             say("change")
             assert watch.next(30) == other.next(30)
 
-    def test_a_time_out_gives_none(self, watch):
+    def test_a_time_out_raises_and_loses_nothing(self, watch, say):
         for timeout in (0, -1, 0.01):
-            assert watch.next(timeout) is None
+            with pytest.raises(TimeoutError, match=f"within {timeout} s") as caught:
+                watch.next(timeout)
+            assert caught.value.errno == errno.ETIMEDOUT
+        say("change")
+        assert watch.next(30).action == "change"
 
     def test_a_handler_that_raises_gets_out(self, watch):
         assert sleeps(watch.next, POLL)

@@ -3,13 +3,16 @@
 from typing import TYPE_CHECKING
 
 from dmabuf._lazy import attributes
-from dmabuf.devices.discovery import (
-    Device,
+from dmabuf.devices.discovery import find
+from dmabuf.devices.found import (
     DrmDevice,
+    Found,
+    FoundDevice,
     HeapDevice,
+    Kind,
+    Node,
     UdmabufDevice,
     V4l2Device,
-    find,
 )
 from dmabuf.devices.hotplug import Event, Watch, watch
 
@@ -17,10 +20,13 @@ if TYPE_CHECKING:
     from dmabuf.devices import drm, kms, v4l2
 
 __all__ = [
-    "Device",
     "DrmDevice",
     "Event",
+    "Found",
+    "FoundDevice",
     "HeapDevice",
+    "Kind",
+    "Node",
     "UdmabufDevice",
     "V4l2Device",
     "Watch",

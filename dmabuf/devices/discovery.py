@@ -8,134 +8,29 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from dmabuf import _node, udmabuf
-from dmabuf._record import record
+from dmabuf.devices.found import (
+    DrmDevice,
+    FoundDevice,
+    HeapDevice,
+    Kind,
+    Node,
+    UdmabufDevice,
+    V4l2Device,
+)
 from dmabuf.heap import Heap, HeapInfo, heaps
-
-if TYPE_CHECKING:
-    from dmabuf.devices.v4l2 import Memory
-    from dmabuf.udmabuf import Limits
 
 _Result = TypeVar("_Result")
 
 
-@record
-class HeapDevice(NamedTuple):
-    """A dma-heap."""
-
-    kind: str
-    """"heap"."""
-    path: str
-    """The node."""
-    permissions: str | None
-    """The node's, as `ls -l` shows them; None if there is no node here."""
-    usable: bool
-    """Whether this process can open it."""
-    error: str | None
-    """Why it can't, and what to do about it."""
-    name: str
-    """The kernel's own name."""
-    contiguous: bool
-    """Whether its memory comes from a CMA region, judged by its name."""
-    protected: bool
-    """Whether its memory is closed to the processor, judged by its name."""
-
-
-@record
-class UdmabufDevice(NamedTuple):
-    """The device that makes buffers of memfds."""
-
-    kind: str
-    """"udmabuf"."""
-    path: str
-    """The node."""
-    permissions: str | None
-    """The node's, as `ls -l` shows them; None if there is no node here."""
-    usable: bool
-    """Whether this process can open it."""
-    error: str | None
-    """Why it can't, and what to do about it."""
-    limits: Limits | None
-    """What one buffer may have; None if that is unknown."""
-
-
-@record
-class DrmDevice(NamedTuple):
-    """A DRM device: a display, a GPU, or both. What could not be asked is None."""
-
-    kind: str
-    """"drm"."""
-    path: str
-    """The primary node."""
-    permissions: str | None
-    """The primary node's, as `ls -l` shows them; None if there is no node here."""
-    usable: bool
-    """Whether this process can open the primary or the render node."""
-    error: str | None
-    """Why the primary node can't be opened, and what to do about it."""
-    render: str | None
-    """The render node, None if there is none."""
-    render_permissions: str | None
-    """The render node's."""
-    driver: str | None
-    """The kernel's name of the driver; of an unusable device as sysfs has it."""
-    imports: bool | None
-    """Whether it takes buffers of others."""
-    exports: bool | None
-    """Whether it gives its own as buffers."""
-    display: bool
-    """Whether it has connectors."""
-    dumb: bool | None
-    """Whether it makes buffers that the processor draws."""
-    syncobj: bool | None
-    """Whether it has sync objects."""
-    timeline: bool | None
-    """Whether they have timelines."""
-
-
-@record
-class V4l2Device(NamedTuple):
-    """A V4L2 video device. What could not be asked is None."""
-
-    kind: str
-    """"v4l2"."""
-    path: str
-    """The node."""
-    permissions: str | None
-    """The node's, as `ls -l` shows them; None if there is no node here."""
-    usable: bool
-    """Whether this process can open it."""
-    error: str | None
-    """Why it can't, and what to do about it."""
-    driver: str | None
-    """The kernel's name of the driver; of an unusable device as sysfs has it."""
-    card: str | None
-    """What the device is called; of an unusable device as sysfs has it."""
-    bus: str | None
-    """Where it is."""
-    capture: bool | None
-    """Whether frames can be had from it."""
-    output: bool | None
-    """Whether frames can be given to it."""
-    m2m: bool | None
-    """Whether what it is given comes back changed."""
-    multi_planar: bool | None
-    """Whether its formats can have a buffer for each plane."""
-    memory: Memory | None
-    """Where its buffers may come from; None also while somebody uses it."""
-
-
-Device = HeapDevice | UdmabufDevice | DrmDevice | V4l2Device
-
-
-def find() -> list[Device]:
+def find() -> list[FoundDevice]:
     """Return the heaps, udmabuf, the DRM and the V4L2 devices of this machine, in that order.
 
-    Each is opened, asked and closed. One that can't be opened is listed all the same, with the
-    reason and without what only it could tell. Needs neither libudev nor udevd. A display that
-    nobody uses has this process as its master for that moment, as with everybody who opens one.
+    Opens each device, asks it and closes it. One that can't be opened is listed too, with the
+    reason, and without what only the device itself could tell. Needs neither libudev nor udevd.
+    Opening an unused display makes this process DRM master for a moment.
     """
     return [describe(kind, path) for kind, path in _nodes()]
 
@@ -145,22 +40,23 @@ def subsystems() -> list[str]:
     return list(_SUBSYSTEMS)
 
 
-def kind_of(subsystem: str, name: str) -> str | None:
-    """Return which kind of device the kernel's name of it stands for, None if it is none."""
-    kind, pattern = _SUBSYSTEMS.get(subsystem, ("", "$^"))
+def kind_of(subsystem: str, name: str) -> Kind | None:
+    """Return the kind of a device, by the kernel's name of it; None if it is of no kind here."""
+    if subsystem not in _SUBSYSTEMS:
+        return None
+    kind, pattern = _SUBSYSTEMS[subsystem]
     return kind if re.fullmatch(pattern, name) else None
 
 
-def describe(kind: str, path: str) -> Device:
-    """Return what there is to be known of a node."""
-    permissions, _ = _attempt(lambda: _node.permissions(path))
-    return _DESCRIBE[kind](path, permissions)
+def describe(kind: Kind, path: str) -> FoundDevice:
+    """Open a device by its node, ask it and close it, and return what is known of it."""
+    return _DESCRIBERS[kind](path)
 
 
 _BUSES = ("virtio-pci", "faux_driver")
 # What the kernel calls the nodes of each subsystem. Render nodes belong to their primary node's
 # device, and V4L2's other nodes (vbi, radio, subdev) carry no frames.
-_SUBSYSTEMS = {
+_SUBSYSTEMS: dict[str, tuple[Kind, str]] = {
     "dma_heap": ("heap", ".+"),
     "misc": ("udmabuf", "udmabuf"),
     "drm": ("drm", r"card\d+"),
@@ -168,20 +64,20 @@ _SUBSYSTEMS = {
 }
 
 
-def _nodes() -> list[tuple[str, str]]:
+def _nodes() -> list[tuple[Kind, str]]:
     """Return the kind and path of every device."""
-    found = {("heap", info.path) for info in _attempt(heaps)[0] or ()}
+    found: set[tuple[Kind, str]] = {("heap", info.path) for info in _attempt(heaps)[0] or ()}
     for subsystem in _SUBSYSTEMS:
-        for name, path in _listed(subsystem):
+        for name, path in _list(subsystem):
             kind = kind_of(subsystem, name)
             if kind is not None:
                 found.add((kind, path))
-    order = list(_DESCRIBE)
-    return sorted(found, key=lambda node: (order.index(node[0]), _natural(node[1])))
+    order = list(_DESCRIBERS)
+    return sorted(found, key=lambda node: (order.index(node[0]), _split_numbers(node[1])))
 
 
-def _listed(subsystem: str) -> Iterator[tuple[str, str]]:
-    """Give the kernel's name and the node of each device of a subsystem."""
+def _list(subsystem: str) -> Iterator[tuple[str, str]]:
+    """Yield the kernel's name and the node of each device of a subsystem."""
     context = udev()
     if context is not None:
         for device in context.list_devices(subsystem=subsystem):
@@ -196,7 +92,7 @@ def _listed(subsystem: str) -> Iterator[tuple[str, str]]:
 
 
 def udev() -> Any | None:
-    """Return udev's library, None where there is none."""
+    """Return a context of udev's library; None where it is missing."""
     try:
         import pyudev
 
@@ -205,68 +101,75 @@ def udev() -> Any | None:
         return None
 
 
-def _natural(path: str) -> list[str | int]:
+def _split_numbers(path: str) -> list[str | int]:
+    """Return a path as a key that sorts video10 after video9."""
     parts = re.split(r"(\d+)", path)
     return [int(part) if part.isdigit() else part for part in parts]
 
 
 def _attempt(function: Callable[[], _Result]) -> tuple[_Result | None, str | None]:
-    """Return what a function returns, or the words of its error."""
+    """Return a function's result, or the words of its OSError."""
     try:
         return function(), None
     except OSError as error:
         return None, error.strerror or str(error)
 
 
-def _heap(path: str, permissions: str | None) -> HeapDevice:
+def _node_at(path: str, error: str | None) -> Node:
+    permissions, _ = _attempt(lambda: _node.permissions(path))
+    return Node(path, permissions, error)
+
+
+def _describe_heap(path: str) -> HeapDevice:
     info = HeapInfo(_node.kernel_name(path), path)
     _, error = _attempt(lambda: Heap(path).close())
-    usable = error is None
-    return HeapDevice(
-        "heap", path, permissions, usable, error, info.name, info.contiguous, info.protected
-    )
+    return HeapDevice((_node_at(path, error),), driver=None, name=info.name, info=info)
 
 
-def _udmabuf(path: str, permissions: str | None) -> UdmabufDevice:
+def _describe_udmabuf(path: str) -> UdmabufDevice:
     _, error = _attempt(lambda: os.close(_node.open_node(path, os.O_RDWR, udmabuf._KIND)))
     limits, _ = _attempt(udmabuf.limits)
-    return UdmabufDevice("udmabuf", path, permissions, error is None, error, limits)
+    return UdmabufDevice((_node_at(path, error),), driver=None, name="udmabuf", info=limits)
 
 
-def _drm(path: str, permissions: str | None) -> DrmDevice:
+def _describe_drm(path: str) -> DrmDevice:
     from dmabuf.devices import drm
 
-    render = drm.sibling(path, "renderD")
-    render_permissions = None
     info, error = _attempt(lambda: drm.inspect(path))
+    nodes = [_node_at(path, error)]
+    render = drm.sibling(path, "renderD")
     if render is not None:
-        render_permissions, _ = _attempt(lambda: _node.permissions(render))
-        if info is None:
-            info, _ = _attempt(lambda: drm.inspect(render))
-            info = info and info._replace(dumb=None)  # the primary node's alone
-    usable = info is not None
+        told, error = _attempt(lambda: drm.inspect(render))
+        nodes.append(_node_at(render, error))
+        if info is None and told is not None:
+            info = told._replace(path=path, dumb=None)  # which the primary node alone could tell
     if info is None:
-        info = drm.DrmInfo(path, None, None, None, drm.has_connectors(path), None, None, None)
-        info = info._replace(driver=_driver("drm", path))
-    about = ("drm", path, permissions, usable, error, render, render_permissions)
-    return DrmDevice(*about, *info[1:])
+        info = drm.DrmInfo(
+            path=path,
+            driver=_driver("drm", path),
+            imports=None,
+            exports=None,
+            display=drm.has_connectors(path),
+            dumb=None,
+            syncobj=None,
+            timeline=None,
+        )
+    return DrmDevice(tuple(nodes), driver=info.driver, name=info.driver, info=info)
 
 
-def _v4l2(path: str, permissions: str | None) -> V4l2Device:
+def _describe_v4l2(path: str) -> V4l2Device:
     from dmabuf.devices import v4l2
 
     info, error = _attempt(lambda: v4l2.inspect(path))
+    nodes = (_node_at(path, error),)
     if info is not None:
-        _, driver, card, bus, capture, output, m2m, multi_planar, memory = info
-        about = (driver, card, bus, capture, output, m2m, multi_planar, memory)
-        return V4l2Device("v4l2", path, permissions, True, None, *about)
+        return V4l2Device(nodes, driver=info.driver, name=info.card, info=info)
     name = _read(f"/sys/class/video4linux/{os.path.basename(path)}/name").strip() or None
-    known = (_driver("video4linux", path), name, None, None, None, None, None, None)
-    return V4l2Device("v4l2", path, permissions, False, error, *known)
+    return V4l2Device(nodes, driver=_driver("video4linux", path), name=name, info=None)
 
 
 def _driver(subsystem: str, path: str) -> str | None:
-    """Return the driver's name in sysfs, None where that has only the bus's."""
+    """Return the driver's name in sysfs; None where sysfs has only the bus's."""
     link = f"/sys/class/{subsystem}/{os.path.basename(path)}/device/driver"
     name = os.path.basename(os.readlink(link)) if os.path.islink(link) else None
     return None if name in _BUSES else name
@@ -280,9 +183,9 @@ def _read(path: str) -> str:
         return ""
 
 
-_DESCRIBE: dict[str, Callable[[str, str | None], Device]] = {
-    "heap": _heap,
-    "udmabuf": _udmabuf,
-    "drm": _drm,
-    "v4l2": _v4l2,
+_DESCRIBERS: dict[Kind, Callable[[str], FoundDevice]] = {
+    "heap": _describe_heap,
+    "udmabuf": _describe_udmabuf,
+    "drm": _describe_drm,
+    "v4l2": _describe_v4l2,
 }

@@ -1,4 +1,4 @@
-"""Devices that come and go: the kernel's events, by udev's library."""
+"""Devices that are added and removed: the kernel's events, by udev's library."""
 
 from __future__ import annotations
 
@@ -7,46 +7,50 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from dmabuf import _wait
 from dmabuf._fd import Descriptor, duplicate
 from dmabuf._record import record
-from dmabuf.devices.discovery import Device, describe, kind_of, subsystems, udev
+from dmabuf.devices.discovery import describe, kind_of, subsystems, udev
+from dmabuf.devices.found import FoundDevice, Kind
 from dmabuf.errors import UnsupportedError
 
 _UDEVD = "/run/udev/control"
-_ACTIONS = ("add", "remove", "change")
+_Action: TypeAlias = Literal["add", "remove", "change"]
+_ACTIONS = get_args(_Action)
 _TRIES, _PAUSE = 20, 0.005
 
 
 @record
 class Event(NamedTuple):
-    """A device that has come, gone or changed."""
+    """A device that was added, removed or changed."""
 
-    action: str
-    """"add", "remove" or "change": a display was plugged in or pulled, for example."""
-    kind: str
-    """"heap", "udmabuf", "drm" or "v4l2"."""
+    action: _Action
+    """What happened; "change" is, for example, a display that was plugged in or pulled."""
+    kind: Kind
+    """The kind of the device."""
     path: str
-    """The node; a DRM device's primary one."""
-    device: Device | None
-    """What `find` would say of it; None once it has gone."""
+    """The path of the node; of a DRM device its primary node's."""
+    device: FoundDevice | None
+    """What `find` would list now; None after "remove"."""
 
 
 def watch(source: str | None = None) -> Watch:
-    """Return what reports the devices that come and go from now on.
+    """Watch devices from now on: return an iterator of the events.
 
-    Look with `find` after this, and nothing is missed in between. `source` is "udev", whose events
-    come when the permissions are set, or "kernel", for where udevd does not run; that which fits
-    this machine unless given. Containers get no events. UnsupportedError without libudev.
+    Call `find` after this, and no device is missed in between. `source` is "udev", whose events
+    come once the permissions are set, or "kernel", for machines without udevd; the default is the
+    one that fits this machine. Containers get no events. UnsupportedError without libudev.
     """
     if source not in (None, "udev", "kernel"):
         raise ValueError(f'source must be "udev" or "kernel", not {source!r}')
     context = udev()
     if context is None:
-        text = "watching devices needs libudev: apt install libudev1, or what has it here"
-        raise UnsupportedError(errno.ENOENT, text)
+        raise UnsupportedError(
+            errno.ENOENT,
+            "watching devices needs libudev: apt install libudev1, or the package that has it here",
+        )
     import pyudev
 
     if source is None:
@@ -59,10 +63,14 @@ def watch(source: str | None = None) -> Watch:
 
 
 class Watch(Descriptor):
-    """An iterator of events, also with `async for`; its `fileno()` is readable when one waits.
+    """An iterator of events, also for `async for`. Made by `watch`.
 
-    Thread-safe. Use it as a context manager, or call `close()`: an `async for` then ends with
-    ValueError, as a later call does.
+        with dmabuf.devices.watch() as watch:
+            for event in watch:
+                print(event.action, event.path)
+
+    `fileno()` is readable when an event has come. Thread-safe. Use it as a context manager, or call
+    `close()`: then an `async for` ends with ValueError, and so does every later call.
     """
 
     __slots__ = ("_lock", "_monitor")
@@ -73,40 +81,40 @@ class Watch(Descriptor):
         super().__init__(duplicate(monitor.fileno()))
         self._monitor: Any | None = monitor  # closes its own descriptor when it is collected
 
-    def next(self, timeout: float | None = None) -> Event | None:
-        """Wait for an event, `timeout` seconds at the most; None on a time-out.
+    def next(self, timeout: float | None = None) -> Event:
+        """Wait for an event and return it. TimeoutError if `timeout` seconds pass first.
 
-        The GIL is released, and a signal handler that raises gets out.
+        Other threads run meanwhile, and a signal handler that raises ends the wait.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            event = self._taken()
+            event = self._poll()
             if event is not None:
                 return event
             left = None if end is None else max(end - time.monotonic(), 0.0)
             if not _wait.wait(self, _wait.READABLE, left):
-                return None
+                raise TimeoutError(
+                    errno.ETIMEDOUT, f"no device was added, removed or changed within {timeout} s"
+                )
 
     def __iter__(self) -> Iterator[Event]:
         return self
 
     def __next__(self) -> Event:
-        event = self.next()
-        assert event is not None
-        return event
+        return self.next()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
         while True:
-            event = self._taken()
+            event = self._poll()
             if event is not None:
                 return event
             await _wait.ready(self, _wait.READABLE)
 
-    def _taken(self) -> Event | None:
-        """Return an event that is there already."""
+    def _poll(self) -> Event | None:
+        """Return an event that has come; None if there is none yet."""
         while True:
             monitor = self._monitor
             if monitor is None:
@@ -118,7 +126,7 @@ class Watch(Descriptor):
                 return None
             kind = kind_of(device.subsystem, device.sys_name)
             if kind and device.device_node and device.action in _ACTIONS:
-                return _event(device.action, kind, device.device_node)
+                return _describe_event(device.action, kind, device.device_node)
 
     def _let_go(self) -> None:
         self._monitor = None
@@ -127,7 +135,7 @@ class Watch(Descriptor):
         return f"<dmabuf.devices.Watch {'[closed]' if self._closed else f'fd={self._number}'}>"
 
 
-def _event(action: str, kind: str, path: str) -> Event:
+def _describe_event(action: _Action, kind: Kind, path: str) -> Event:
     if action == "remove":
         return Event(action, kind, path, None)
     if action == "add":
@@ -136,7 +144,7 @@ def _event(action: str, kind: str, path: str) -> Event:
 
 
 def _await_node(path: str) -> None:
-    """Wait until a new node can be opened: the kernel tells of it some microseconds before."""
+    """Wait until a new node can be opened: the kernel reports it some microseconds before."""
     for _ in range(_TRIES):
         try:
             os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))

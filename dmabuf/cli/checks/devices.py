@@ -2,67 +2,62 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dmabuf.cli.checks.exporters import about_limits
-from dmabuf.devices import Device, DrmDevice, HeapDevice, UdmabufDevice, V4l2Device
+from dmabuf.devices import FoundDevice
 
+if TYPE_CHECKING:
+    from dmabuf.devices.v4l2 import V4l2Info
+
+_SHARED = ("kind", "path", "permissions", "usable", "error")
+_HEAP = ("contiguous", "protected")
 _DRM = ("imports", "exports", "display", "dumb", "syncobj", "timeline")
 _V4L2 = ("capture", "output", "m2m", "multi_planar")
 
 
-def row(device: Device) -> tuple[str, str, str, str]:
+def row(device: FoundDevice) -> tuple[str, str, str, str]:
     """Return its kind, its node, its name and what it can do."""
     return device.kind, device.path, _name(device), ", ".join(_abilities(device))
 
 
-def nodes(device: Device) -> Iterator[tuple[str, str, str]]:
+def nodes(device: FoundDevice) -> Iterator[tuple[str, str, str]]:
     """Give its nodes, their permissions, and whether this process can open them."""
-    opened = device.error is None
-    yield device.path, device.permissions or "-", "yes" if opened else "no"
-    if isinstance(device, DrmDevice) and device.render is not None:
-        opened = os.access(device.render, os.R_OK | os.W_OK, effective_ids=True)
-        yield device.render, device.render_permissions or "-", "yes" if opened else "no"
+    for node in device.nodes:
+        yield node.path, node.permissions or "-", "yes" if node.usable else "no"
 
 
-def _name(device: Device) -> str:
-    if isinstance(device, HeapDevice):
-        return device.name
-    if isinstance(device, DrmDevice):
-        return device.driver or "-"
-    if isinstance(device, V4l2Device):
-        same = device.driver == device.card
-        names = [device.driver or "-"] if same else [device.driver or "-", device.card or "-"]
-        return ": ".join(names)
-    return "udmabuf"
+def _name(device: FoundDevice) -> str:
+    if device.kind == "v4l2" and device.driver != device.name:
+        return f"{device.driver or '-'}: {device.name or '-'}"
+    return device.name or "-"
 
 
-def _abilities(device: Device) -> Iterator[str]:
+def _abilities(device: FoundDevice) -> Iterator[str]:
     """Give what a device can do, in the words of the fields."""
-    if isinstance(device, HeapDevice):
-        yield from (field for field in ("contiguous", "protected") if getattr(device, field))
-    elif isinstance(device, UdmabufDevice):
-        if device.limits is not None:
-            yield about_limits(device.limits)
-    elif isinstance(device, DrmDevice):
-        yield from (field for field in _DRM if getattr(device, field))
-    else:
-        if device.usable and not (device.capture or device.output):
+    if device.kind == "heap":
+        yield from (field for field in _HEAP if getattr(device.info, field))
+    elif device.kind == "udmabuf":
+        if device.info is not None:
+            yield about_limits(device.info)
+    elif device.kind == "drm":
+        yield from (field for field in _DRM if getattr(device.info, field))
+    elif device.info is not None:
+        if not (device.info.capture or device.info.output):
             yield "no frames"  # metadata, which comes with another node's frames
-        yield from (field.replace("_", "-") for field in _V4L2 if getattr(device, field))
-        yield from _memory(device) or ()
+        yield from (field.replace("_", "-") for field in _V4L2 if getattr(device.info, field))
+        yield from _memory(device.info) or ()
 
 
-def _memory(device: V4l2Device) -> list[str] | None:
-    if device.memory is None:
+def _memory(info: V4l2Info) -> list[str] | None:
+    if info.memory is None:
         return None
-    return [kind.name or "" for kind in type(device.memory) if kind in device.memory]
+    return [kind.name or "" for kind in type(info.memory) if kind in info.memory]
 
 
-def refusals(devices: Sequence[Device]) -> Iterator[str]:
+def refusals(devices: Sequence[FoundDevice]) -> Iterator[str]:
     """Say once a kind why its devices can't be opened: mostly all for the same reason."""
     for kind, alike in groupby(devices, lambda device: device.kind):
         refused = [device for device in alike if device.error]
@@ -72,11 +67,24 @@ def refusals(devices: Sequence[Device]) -> Iterator[str]:
             yield f"{kind}: {refused[0].error}"
 
 
-def document(device: Device) -> dict[str, Any]:
+def document(device: FoundDevice) -> dict[str, Any]:
     """Return it as docs/json.md has it."""
-    document = device._asdict()
-    if isinstance(device, UdmabufDevice):
-        document["limits"] = device.limits and device.limits._asdict()
-    if isinstance(device, V4l2Device):
-        document["memory"] = _memory(device)
+    document: dict[str, Any] = {
+        field: getattr(device, field)
+        for field in ("kind", "path", "permissions", "usable", "error")
+    }
+    if device.kind == "heap":
+        document["name"] = device.name
+        document |= {field: getattr(device.info, field) for field in _HEAP}
+    elif device.kind == "udmabuf":
+        document["limits"] = device.info and device.info._asdict()
+    elif device.kind == "drm":
+        document["render"] = device.render and device.render.path
+        document["render_permissions"] = device.render and device.render.permissions
+        document["driver"] = device.driver
+        document |= {field: getattr(device.info, field) for field in _DRM}
+    else:
+        document |= {"driver": device.driver, "card": device.name}
+        document |= {field: getattr(device.info, field, None) for field in ("bus", *_V4L2)}
+        document["memory"] = device.info and _memory(device.info)
     return document
