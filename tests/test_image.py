@@ -647,6 +647,34 @@ class TestAsyncScope:
         asyncio.run(main())
         assert is_free(buffer)
 
+    def test_a_signal_handler_that_raises_leaves_no_access_open(self, buffers, monkeypatch):
+        """A handler comes at each point of the code, one after the other."""
+
+        def ioctl(number, request, argument):
+            seen.setdefault(number, []).append(bytes(argument)[0])
+            return kernel(number, request, argument)
+
+        async def access():
+            async with image.write() as (luma, _):
+                luma[0] = 1
+
+        seen, kernel = {}, _ioctl.ioctl
+        monkeypatch.setattr(_ioctl, "ioctl", ioctl)
+        image = Image(buffers[:2], "NV12", 8, 8)
+        image.to_rgb()  # imports and maps
+        for moment in interrupt.every_point():
+            seen, task = {}, access()
+            with (
+                contextlib.suppress(interrupt.Interrupted, StopIteration),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                task.send(None)  # idle buffers are not waited for
+            for flags in seen.values():
+                assert flags.count(WRITE) <= 1, moment.where
+                assert flags[-1] == END_WRITE, moment.where
+        assert len(seen) == 2
+        assert all(map(is_free, image.buffers))
+
 
 def test_a_scope_shows_users_nothing_but_the_context_manager(buffer):
     scope = Image(buffer, "R8", 2, 2).read()

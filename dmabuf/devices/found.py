@@ -20,8 +20,10 @@ Kind: TypeAlias = Literal["heap", "udmabuf", "drm", "v4l2"]
 class Node(NamedTuple):
     """A device node, and whether this process may use it.
 
-    for node in device.nodes:
-        print(node.path, node.permissions or "no node here", node.error or "usable")
+        for node in device.nodes:
+            print(node.path, node.permissions, node.error or "usable")
+
+    A container may lack nodes of devices that the kernel has.
     """
 
     path: str
@@ -39,11 +41,13 @@ class Node(NamedTuple):
 
 @record
 class Found(NamedTuple):
-    """What all devices that `find` lists have in common. Tell them apart by `kind`.
+    """What all devices that `find` lists have in common.
 
-    for device in dmabuf.devices.find():
-        if device.kind == "drm" and device.info.imports:
-            print(device.path, device.driver)
+        for device in dmabuf.devices.find():
+            if device.kind == "drm" and device.info.imports:
+                print(device.path, device.driver)
+
+    Every device has a `kind` too, which tells a type checker the type of its `info`.
     """
 
     nodes: tuple[Node, ...]

@@ -24,7 +24,13 @@ _TRIES, _PAUSE = 20, 0.005
 
 @record
 class Event(NamedTuple):
-    """A device that was added, removed or changed."""
+    """A device that was added, removed or changed.
+
+        if event.kind == "drm" and event.action == "change":
+            print(f"a monitor was plugged into {event.path}, or pulled")
+
+    Made by a `Watch`.
+    """
 
     action: _Action
     """What happened; "change" is, for example, a display that was plugged in or pulled."""

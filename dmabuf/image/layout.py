@@ -75,7 +75,9 @@ class PlaneLayout(NamedTuple):
 class Component(NamedTuple):
     """Where the values of one component are: of red, luma, or a sensor's raw values.
 
-    dmabuf.image.FORMATS["RGB565"].components[0]  # red: bits=5, shift=11
+        dmabuf.image.FORMATS["RGB565"].components[0]  # red: bits=5, shift=11
+
+    An element of the plane's array has the value `element >> shift & (1 << bits) - 1`.
     """
 
     bits: int = 8

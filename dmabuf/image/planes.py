@@ -14,10 +14,12 @@ from dmabuf.image.layout import PixelFormat
 
 @record
 class Plane(NamedTuple):
-    """Where one plane of an image is.
+    """Where one plane of an image is, as importers ask for it.
 
-    luma, chroma = image.planes
-    chroma.buffer, chroma.offset, chroma.stride  # what an importer wants to know
+        luma, chroma = image.planes
+        handle = device.import_buffer(chroma.buffer)
+
+    Made by `Image.planes`. The arrays of a scope have `height` rows and `width` columns.
     """
 
     buffer: Buffer
