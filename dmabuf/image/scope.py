@@ -87,7 +87,11 @@ class ImageScope:
         trace: TracebackType | None = None,
     ) -> None:
         """Issue SYNC END on every buffer."""
-        self.__exit__(kind, error, trace)
+        try:
+            self.__exit__()
+        except BaseException:
+            self._abandon()  # a signal handler may have raised before __exit__ could begin
+            raise
 
     def _abandon(self) -> None:
         """End what is open, wherever `__enter__` or `__exit__` was left."""
