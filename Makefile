@@ -55,7 +55,7 @@ test-native: $(EQUIPPED)
 test-outside: $(EQUIPPED)
 	scripts/vm -- true # or the tests would skip what is not fetched yet
 	$(PYTEST) tests/test_docstrings.py tests/test_formats.py tests/test_imports.py \
-		tests/test_uapi.py tests/test_vm.py
+		tests/test_types.py tests/test_uapi.py tests/test_vm.py
 
 test-kernels: $(EQUIPPED)
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)

@@ -421,8 +421,9 @@ class TestAllocate:
         """A handler comes at each point of the code, one after the other."""
 
         def hand_out(size, *, name):
-            given.append(spare.pop())
-            return given[-1]
+            buffer = spare.pop()
+            given.append(buffer)
+            return buffer
 
         for moment in interrupt.every_point():
             given, spare, image = [], [allocate(8192)], None

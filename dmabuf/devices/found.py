@@ -81,7 +81,13 @@ class Found(NamedTuple):
 
 
 class HeapDevice(Found):
-    """A dma-heap. `dmabuf.Heap(device.path)` opens it."""
+    """A dma-heap.
+
+        with dmabuf.Heap(device.path) as heap:
+            buffer = heap.allocate(4096)
+
+    Its `info` has `contiguous` and `protected`.
+    """
 
     __slots__ = ()
     kind: Final[Literal["heap"]] = "heap"
@@ -91,7 +97,13 @@ class HeapDevice(Found):
 
 
 class UdmabufDevice(Found):
-    """The device that makes buffers of memfds; see `dmabuf.udmabuf`."""
+    """The device that makes buffers of memfds.
+
+        if device.usable:
+            buffer = dmabuf.udmabuf.allocate(4096)
+
+    See `dmabuf.udmabuf`.
+    """
 
     __slots__ = ()
     kind: Final[Literal["udmabuf"]] = "udmabuf"
@@ -101,7 +113,14 @@ class UdmabufDevice(Found):
 
 
 class DrmDevice(Found):
-    """A DRM device: a display, a GPU, or both. `devices.drm.Device(device.path)` opens it."""
+    """A DRM device: a display, a GPU, or both.
+
+        if device.info.imports:
+            with dmabuf.devices.drm.Device(device.path) as opened:
+                gem = opened.import_buffer(buffer)
+
+    A display can be opened by `devices.kms.Display(device.path)` too.
+    """
 
     __slots__ = ()
     kind: Final[Literal["drm"]] = "drm"
@@ -116,7 +135,14 @@ class DrmDevice(Found):
 
 
 class V4l2Device(Found):
-    """A V4L2 video device. `devices.v4l2.Device(device.path)` opens it."""
+    """A V4L2 video device.
+
+        if device.info and device.info.capture:
+            with dmabuf.devices.v4l2.Capture(device.path) as camera:
+                print(camera.formats())
+
+    Nodes that carry no video (metadata) are listed too, with neither capture nor output.
+    """
 
     __slots__ = ()
     kind: Final[Literal["v4l2"]] = "v4l2"
