@@ -125,7 +125,11 @@ class AccessScope:
         trace: TracebackType | None,
     ) -> None:
         """Release the memory and issue END, which waits for nothing."""
-        self.__exit__()
+        try:
+            self.__exit__()
+        except BaseException:
+            abandon(self)  # a signal handler raised before it had begun
+            raise
 
 
 def abandon(scope: AccessScope) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PATH = "/dev/udmabuf"
 _PARAMETERS = "/sys/module/udmabuf/parameters"
 _HUGEPAGES = "/sys/kernel/mm/hugepages"
-_KIND = _node.Kind(
+KIND = _node.Kind(
     what="udmabuf device",
     subsystem="misc",
     group="kvm",
@@ -56,7 +56,7 @@ def limits() -> Limits:
     try:
         return _limits()
     except FileNotFoundError:
-        os.close(_node.open_node(PATH, os.O_RDWR, _KIND))  # loads the module, or says what is wrong
+        os.close(_node.open_node(PATH, os.O_RDWR, KIND))  # loads the module, or says what is wrong
     return _limits()
 
 
@@ -153,7 +153,7 @@ def from_memfds(
 
 
 def _create(items: list[tuple[int, int, int]], name: str | None) -> Buffer:
-    device = _node.open_node(PATH, os.O_RDWR, _KIND)
+    device = _node.open_node(PATH, os.O_RDWR, KIND)
     try:
         if len(items) == 1:
             number = _ioctl.udmabuf_create(device, *items[0])

@@ -5,6 +5,7 @@ import contextlib
 import os
 
 import pytest
+from helpers import interrupt
 from helpers.strace import sequences
 from helpers.tasks import waiting, watched
 
@@ -117,3 +118,18 @@ def test_ten_readers_wait_in_one_loop_without_a_thread(buffer, device, gem):
         assert await asyncio.wait_for(asyncio.gather(*tasks), 10) == [b"\0"] * 10
 
     asyncio.run(main())
+
+
+def test_a_handler_that_raises_on_the_way_out_leaves_no_access_open(buffer):
+    for moment in interrupt.every_point():
+        with buffer.dup() as other:
+            scope = other.read()
+            asyncio.run(scope.__aenter__())
+            leaving = scope.__aexit__(None, None, None)
+            with (
+                contextlib.suppress(interrupt.Interrupted, StopIteration),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                leaving.send(None)
+            leaving.close()
+            os.close(other.detach())  # EBUSY if the access was still open

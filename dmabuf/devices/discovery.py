@@ -127,7 +127,7 @@ def _describe_heap(path: str) -> HeapDevice:
 
 
 def _describe_udmabuf(path: str) -> UdmabufDevice:
-    _, error = _attempt(lambda: os.close(_node.open_node(path, os.O_RDWR, udmabuf._KIND)))
+    _, error = _attempt(lambda: os.close(_node.open_node(path, os.O_RDWR, udmabuf.KIND)))
     limits, _ = _attempt(udmabuf.limits)
     return UdmabufDevice((_node_at(path, error),), driver=None, name="udmabuf", info=limits)
 

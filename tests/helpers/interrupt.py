@@ -24,7 +24,7 @@ _PACKAGE = str(Path(dmabuf.__file__).parent)
 # Where a `with` block has ended and its exit has not begun, no code can guard against a handler
 # that raises. The standard library has the same gap.
 _UNGUARDED = {scope.__exit__.__code__ for scope in (Hold, AccessScope, ImageScope)}
-_UNGUARDED.add(ImageScope.__aexit__.__code__)
+_UNGUARDED |= {scope.__aexit__.__code__ for scope in (AccessScope, ImageScope)}
 
 
 class Interrupted(BaseException):
