@@ -1,8 +1,10 @@
 """DRM devices: attaching to buffers, and vgem's fences."""
 
 import contextlib
+import copy
 import errno
 import os
+import pickle
 import re
 import sys
 import threading
@@ -245,12 +247,26 @@ class TestImport:
             assert mine.is_idle(WRITE)
             assert buffer.is_idle(WRITE)
 
+    def test_an_import_that_is_closed_during_a_call_keeps_its_handle_until_the_end(
+        self, buffer, device
+    ):
+        gem = device.import_buffer(buffer)
+        with as_it_returns(_ioctl.vgem_fence_attach, gem.close):
+            device.attach_fence(gem, WRITE).signal()
+        assert gem.closed
+        assert device._count.owners == {}
+
+    def test_an_import_has_one_owner(self, gem):
+        for copied in (copy.copy, pickle.dumps):
+            with pytest.raises(TypeError, match="can't be copied or pickled"):
+                copied(gem)
+
     def test_a_collected_import_warns_and_detaches(self, buffer, device):
         gem = device.import_buffer(buffer)
         handle = gem.handle
         with pytest.warns(ResourceWarning, match=f"unclosed GemBuffer with handle {handle}"):
             del gem
-        assert device._handles == {}
+        assert device._count.owners == {}
 
     @pytest.mark.timeout(30)
     def test_an_import_that_is_released_amid_another_does_not_hang(self, allocate, device):
@@ -262,10 +278,10 @@ class TestImport:
                     gem = device.import_buffer(buffer)
                 with pytest.raises(ValueError, match="closed"):
                     gone.handle  # noqa: B018
-                assert device._handles == {gem.handle: 1}
+                assert device._count.owners == {gem.handle: 1}
                 device.attach_fence(gem, WRITE).signal()
                 gem.close()
-        assert device._handles == {}
+        assert device._count.owners == {}
 
     def test_threads_import_and_release_the_same_memory(self, buffer, device):
         errors = []
@@ -284,7 +300,7 @@ class TestImport:
         for thread in threads:
             thread.join()
         assert errors == []
-        assert device._handles == {}
+        assert device._count.owners == {}
 
     def test_threads_close_the_same_import_once(self, buffer, device):
         for _ in range(20):
@@ -295,7 +311,7 @@ class TestImport:
                     thread.start()
                 for thread in threads:
                     thread.join()
-                assert list(device._handles.values()) == [1]
+                assert list(device._count.owners.values()) == [1]
 
 
 @pytest.mark.needs("vgem")
@@ -333,6 +349,11 @@ class TestVgemFence:
             with pytest.raises(error, match="access must be"):
                 device.attach_fence(gem, wrong)
         assert buffer.is_idle(WRITE)
+
+    def test_only_an_import_gets_a_fence(self, buffer, device):
+        for wrong in (None, buffer, 1):
+            with pytest.raises(TypeError, match=f"GemBuffer, not {type(wrong).__name__}"):
+                device.attach_fence(wrong, WRITE)
 
     def test_closing_the_device_signals_all(self, buffer, allocate):
         with allocate(4096) as other, Vgem() as device:

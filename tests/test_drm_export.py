@@ -13,7 +13,8 @@ from helpers.process import ABSURD, descriptors_left, in_child
 
 import dmabuf
 from dmabuf import Access
-from dmabuf.devices.drm import Device, DumbBuffer, Vgem
+from dmabuf.devices.drm import Device, DumbBuffer, Vgem, inspect
+from dmabuf.devices.drm._node import refusal
 
 READ, WRITE, READ_WRITE = Access.READ, Access.WRITE, Access.READ_WRITE
 CLOSED = "operation on a closed"
@@ -127,7 +128,7 @@ class TestCreate:
         dumb = device.create_dumb(64, 64, 32)
         with pytest.warns(ResourceWarning, match=f"unclosed DumbBuffer with handle {dumb.handle}"):
             del dumb
-        assert device._handles == {}
+        assert device._count.owners == {}
 
 
 class TestExport:
@@ -153,12 +154,12 @@ class TestExport:
         with dumb.export() as buffer:
             again = device.import_buffer(buffer)
             assert again.handle == handle
-            assert device._handles == {handle: 2}
+            assert device._count.owners == {handle: 2}
             dumb.close()
             with again.export() as same:
                 assert same == buffer
             again.close()
-            assert device._handles == {}
+            assert device._count.owners == {}
             with device.import_buffer(buffer) as third, third.export() as same:
                 assert same == buffer
 
@@ -223,7 +224,7 @@ class TestExport:
         for thread in threads:
             thread.join()
         assert errors == []
-        assert device._handles == {dumb.handle: 1}
+        assert device._count.owners == {dumb.handle: 1}
 
     def test_a_child_gives_nothing_of_its_parent_back(self, device, dumb):
         in_child(dumb.close)
@@ -263,10 +264,11 @@ class TestCapabilities:
     def test_of_vgem(self, device):
         can = device.capabilities()
         assert (can.imports, can.exports, can.dumb) == (True, True, True)
+        assert can == inspect(device.path)
 
     def test_what_a_driver_lacks_is_an_unsupported_error(self, device):
         """Only old drivers make no dumb buffers, or export none: the answer is put together."""
-        error = device._refused(OSError(errno.ENOSYS, "Function not implemented"), "can't")
+        error = refusal(device, OSError(errno.ENOSYS, "Function not implemented"), "can't")
         assert isinstance(error, dmabuf.UnsupportedError)
         assert "vgem" in str(error)
 

@@ -230,10 +230,10 @@ class TestWaits:
             both = [one, (two, 6)]
             assert wait_any(both, 0) is None
             second.signal()
-            assert wait_any(both) == 1
+            assert wait_any(both) is both[1]
             assert not wait_all(both, 0)
             first.signal()
-            assert wait_any(both) == 0
+            assert wait_any(both) is one
             assert wait_all(both)
             assert wait_all(iter(both))
 

@@ -1,12 +1,14 @@
 """DRM devices: import, export and creation of buffers, sync objects, and vgem, a test device."""
 
-from dmabuf.devices.drm.gem import Capabilities, Device, DumbBuffer, GemBuffer, sibling
-from dmabuf.devices.drm.inspect import DrmInfo, has_connectors, inspect
-from dmabuf.devices.drm.syncobj import Syncobj, SyncobjEvent, SyncobjFile, wait_all, wait_any
+from dmabuf.devices.drm._node import has_connectors, sibling
+from dmabuf.devices.drm._syncobj_event import SyncobjEvent
+from dmabuf.devices.drm.device import Device, DrmInfo
+from dmabuf.devices.drm.gem import DumbBuffer, GemBuffer
+from dmabuf.devices.drm.inspect import can_import, inspect
+from dmabuf.devices.drm.syncobj import Syncobj, SyncobjFile, wait_all, wait_any
 from dmabuf.devices.drm.vgem import Vgem, VgemFence
 
 __all__ = [
-    "Capabilities",
     "Device",
     "DrmInfo",
     "DumbBuffer",
@@ -16,6 +18,7 @@ __all__ = [
     "SyncobjFile",
     "Vgem",
     "VgemFence",
+    "can_import",
     "has_connectors",
     "inspect",
     "sibling",

@@ -6,13 +6,13 @@ import errno
 import os
 from typing import Any, NamedTuple
 
-from dmabuf._ioctl import READ, WRITE, call, request
+from dmabuf._ioctl import READ, WRITE, call, struct_request
 from dmabuf.devices.drm._uapi import ffi
 
 
 def struct(direction: int, number: int, name: str) -> int:
-    """Encode the request number of an ioctl that takes a struct."""
-    return request(direction, "d", number, ffi.sizeof(f"struct {name}"))
+    """Encode the request number of one of DRM's ioctls that takes a struct."""
+    return struct_request(direction, "d", number, name, ffi)
 
 
 DRM_IOCTL_VERSION = struct(READ | WRITE, 0x00, "drm_version")

@@ -1,75 +1,39 @@
-"""What a DRM node says of itself, and what it does when it is tried."""
+"""What a DRM node says of itself, and whether it does what it says."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from typing import NamedTuple
+from pathlib import Path
 
-from dmabuf._record import record
-from dmabuf.devices.drm.gem import Device, sibling
+from dmabuf.buffer import Buffer
+from dmabuf.devices.drm._node import sibling
+from dmabuf.devices.drm.device import Device, DrmInfo
 from dmabuf.exporters import allocate
 
+_NODES = Path("/dev/dri")
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-
-
-@record
-class DrmInfo(NamedTuple):
-    """What a node says of itself. What it can't be asked is None."""
-
-    path: str
-    """The node."""
-    driver: str | None
-    """The kernel's name of the driver."""
-    imports: bool | None
-    """Whether it takes buffers of others: tried, where there is a heap or udmabuf to try with."""
-    exports: bool | None
-    """Whether it gives its own as buffers."""
-    display: bool
-    """Whether it has connectors."""
-    dumb: bool | None
-    """Whether this node makes buffers that the processor draws: a render node makes none."""
-    syncobj: bool | None
-    """Whether it has sync objects."""
-    timeline: bool | None
-    """Whether they have timelines."""
 
 
 def inspect(path: str | os.PathLike[str]) -> DrmInfo:
     """Open a node, ask and close it; OSError, with the path, if it can't be opened.
 
-    A page of memory is imported on trial, since some drivers say that they import and then take
-    their own buffers alone.
+    A page of memory is imported on trial: see `can_import`.
     """
     with Device(path) as device:
-        can = device.capabilities()
-        return DrmInfo(
-            device.path,
-            device.driver,
-            can.imports and _imports(device),
-            can.exports,
-            has_connectors(path),
-            can.dumb,
-            can.syncobj,
-            can.timeline,
-        )
+        return device.capabilities()._replace(imports=can_import(device))
 
 
-def has_connectors(path: str | os.PathLike[str]) -> bool:
-    """Whether sysfs shows connectors of a DRM device, by one of its nodes; opens nothing."""
-    name = os.path.basename(sibling(path, "card") or path)
-    try:
-        return any(entry.startswith(f"{name}-") for entry in os.listdir(f"/sys/class/drm/{name}"))
-    except OSError:
-        return False
+def can_import(device: Device) -> bool:
+    """Whether a device takes buffers of others: some say that they do, and then don't.
 
-
-def _imports(device: Device) -> bool:
-    """Whether a device takes a page that it did not make; True if there is none to be had."""
-    try:
-        buffer = allocate(1)
-    except OSError:
-        return True
+    Tried with a page of a heap or of udmabuf, else of another DRM device. Without any of these the
+    driver is believed. OSError if a shortage of memory or descriptors keeps it from being tried.
+    """
+    buffer = _foreign_buffer(device)
+    if buffer is None:
+        return bool(device.capabilities().imports)
     with buffer:
         try:
             device.import_buffer(buffer).close()
@@ -78,3 +42,24 @@ def _imports(device: Device) -> bool:
                 raise
             return False
         return True
+
+
+def primary_nodes() -> list[Path]:
+    """Return the primary nodes, in the order of their numbers."""
+    return sorted(_NODES.glob("card*"), key=lambda node: (len(node.name), node.name))
+
+
+def _foreign_buffer(device: Device) -> Buffer | None:
+    """Return a buffer that a device did not make, None if there is none."""
+    with contextlib.suppress(OSError):
+        return allocate(1)
+    own = device.path, sibling(device.path, "card")
+    for node in map(str, primary_nodes()):
+        if node not in own:
+            with (
+                contextlib.suppress(OSError),
+                Device(node) as other,
+                other.create_dumb(64, 16, 32) as dumb,
+            ):
+                return dumb.export()
+    return None

@@ -1,4 +1,4 @@
-"""DRM sync objects: fences of a device that are there before the work is, binary or on a timeline.
+"""DRM sync objects: containers for fences, binary or a timeline, created before the work is.
 
 A sync object holds at most one fence, at point 0, or the fences of a timeline, at points from 1 on.
 drivers/gpu/drm/drm_syncobj.c.
@@ -10,14 +10,16 @@ import errno
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, Owner, descriptor_number, unwatch, watch
+from dmabuf._fd import Descriptor, Hold, descriptor_number
 from dmabuf.devices.drm import _syncobj_ioctl as _ioctl
-from dmabuf.devices.drm.gem import Device
+from dmabuf.devices.drm._node import Handle
+from dmabuf.devices.drm._syncobj_event import SyncobjEvent, closed_with
+from dmabuf.devices.drm.device import Device
 from dmabuf.errors import UnsupportedError
 from dmabuf.fence import Fence, own_fence
 
@@ -29,20 +31,27 @@ _NEVER = 2**63 - 1
 _LONGEST = 2**33  # seconds, 272 years
 _LAST_POINT = 2**64 - 1
 _Result = TypeVar("_Result")
+_Point = TypeVar("_Point", "Syncobj", "tuple[Syncobj, int]", "Syncobj | tuple[Syncobj, int]")
 _DRIVERS = "drivers of GPUs have them, and virtio-gpu from Linux 6.6 on"
 
 
-class Syncobj(Owner):
-    """A device's sync object. Thread-safe. Use it as a context manager, or call `close()`.
+class Syncobj(Handle[Device]):
+    """A container for fences that can be created before the work is submitted.
 
-    Closing it, or its device, ends awaits with ValueError. UnsupportedError where a driver lacks
-    timelines, which points other than 0, `available` and events need.
+    It has one fence at point 0, or is a timeline with fences at points from 1 on. Thread-safe. Use
+    it as a context manager, or call `close()`. Closing it, or its device, ends awaits with
+    ValueError. UnsupportedError where a driver lacks timelines, which points other than 0,
+    `available` and events need.
+
+        with Device("/dev/dri/renderD128") as gpu, Syncobj(gpu) as done:
+            done.import_fence(fence, 1)
+            assert done.wait(1, timeout=2)
     """
 
-    __slots__ = ("_device",)
+    __slots__ = ()
 
     def __init__(self, device: Device, *, signaled: bool = False) -> None:
-        """Create one, without a fence or with one that has signalled.
+        """Create a sync object without a fence or, if `signaled`, with one that has signalled.
 
         UnsupportedError if the driver has no sync objects.
         """
@@ -63,28 +72,15 @@ class Syncobj(Owner):
     def _adopt(self, device: Device, make: Callable[[int], int]) -> None:
         if not isinstance(device, Device):
             raise TypeError(f"device must be a drm.Device, not {type(device).__name__}")
-        self._device = device
         with Hold(device) as number:
             try:
                 handle = make(number)
             except OSError as error:
-                raise _not_made(error, device) from None
-        super().__init__(handle)
+                raise _creation_error(error, device) from None
+        super().__init__(device, handle)
 
     def _give_back(self, handle: int) -> None:
-        self._device._without(handle, _ioctl.syncobj_destroy)
-
-    @property
-    def device(self) -> Device:
-        """The device that it belongs to."""
-        return self._device
-
-    @property
-    def handle(self) -> int:
-        """The device's own number of it; ValueError when closed."""
-        if self._closed:
-            self._require_open()
-        return self._number
+        self._destroy(handle, _ioctl.syncobj_destroy)
 
     @property
     def point(self) -> int:
@@ -98,20 +94,20 @@ class Syncobj(Owner):
         return self._call(lambda fd, handle: _ioctl.syncobj_query(fd, handle, flags))
 
     def signal(self, point: int = 0) -> None:
-        """Put a fence that has signalled at a point. The points of a timeline must grow."""
+        """Put a fence that has signalled at a point. Points of a timeline must increase."""
         if _checked_point(point):
             self._call(lambda fd, handle: _ioctl.syncobj_timeline_signal(fd, handle, point))
         else:
             self._call(_ioctl.syncobj_signal)
 
     def reset(self) -> None:
-        """Take the fence, or all of the timeline, away."""
+        """Remove the fence, or all fences of the timeline."""
         self._call(_ioctl.syncobj_reset)
 
     def transfer(self, target: Syncobj, *, point: int = 0, target_point: int = 0) -> None:
-        """Give `target`, of the same device, the fence that is at a point here; it stays here too.
+        """Copy the fence at `point` to `target_point` of another sync object of the same device.
 
-        OSError (EINVAL) if there is none yet.
+        OSError (EINVAL) if there is no fence yet.
         """
         _checked_target(target, self._device)
         start, end = _checked_point(point), _checked_point(target_point)
@@ -119,7 +115,7 @@ class Syncobj(Owner):
             self._call(lambda fd, own: _ioctl.syncobj_transfer(fd, (own, start), (other, end)))
 
     def import_fence(self, fence: Fence, point: int = 0) -> None:
-        """Put a fence at a point, in the place of what is there; it stays the caller's."""
+        """Put a fence at a point and replace what is there. The caller keeps its `fence`."""
         if not isinstance(fence, Fence):
             raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
         if _checked_point(point):
@@ -131,7 +127,7 @@ class Syncobj(Owner):
             self._call(lambda fd, handle: _ioctl.syncobj_import_sync_file(fd, handle, sync_file))
 
     def export_fence(self, point: int = 0) -> Fence:
-        """Return the fence that is at a point now. OSError (EINVAL) if there is none yet."""
+        """Return the fence at a point. OSError (EINVAL) if there is none yet."""
         if _checked_point(point):
             with Syncobj(self._device) as binary:
                 self.transfer(binary, point=point)
@@ -152,36 +148,29 @@ class Syncobj(Owner):
         for_submit: bool = False,
         available: bool = False,
     ) -> bool:
-        """Wait until a point signals, `timeout` seconds at the most; False on a time-out.
+        """Block until a point signals. Returns False if `timeout` seconds pass first.
 
-        OSError (EINVAL) if it has no fence yet, unless `for_submit` waits for that as well;
-        `available` waits for that alone. The GIL is released, and a signal handler that raises gets
-        out.
+        OSError (EINVAL) if the point has no fence yet. `for_submit` waits for the fence as well,
+        `available` for that alone. Releases the GIL; a signal handler that raises ends the wait.
         """
         return wait_all([(self, point)], timeout, for_submit=for_submit, available=available)
 
     async def ready(self, point: int = 0, *, available: bool = False) -> None:
-        """Wait in asyncio until a point signals or, if `available`, has a fence; no thread.
+        """Wait in asyncio until a point signals or, if `available`, has a fence. Uses no thread.
 
         ValueError if the sync object or its device gets closed. Needs Linux 6.6: UnsupportedError.
         """
-        with self.event(point, available=available) as event:
-            end = _End(event)
-            for owner in (self, self._device):
-                watch(owner, end, end)
-            try:
-                for owner in (self, self._device):
-                    if owner.closed:
-                        owner._require_open()
-                await _wait.ready(event, _wait.READABLE)
-            finally:
-                for owner in (self, self._device):
-                    unwatch(owner, end)
+        with (
+            self.event(point, available=available) as event,
+            closed_with(self, event),
+            closed_with(self._device, event),
+        ):
+            await _wait.ready(event, _wait.READABLE)
 
     def event(self, point: int = 0, *, available: bool = False) -> SyncobjEvent:
-        """Return a descriptor that gets readable when a point signals or, if `available`, is there.
+        """Return a descriptor that is readable once a point signals or (`available`) has a fence.
 
-        For select, selectors, trio and anyio; it says nothing when the sync object is destroyed.
+        For select, selectors, trio and anyio. It stays silent when the sync object is destroyed.
         Needs Linux 6.6: UnsupportedError. Follows DRM_IOCTL_SYNCOBJ_EVENTFD.
         """
         flags = _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_AVAILABLE if available else 0
@@ -201,41 +190,23 @@ class Syncobj(Owner):
             try:
                 return call(number, handle)
             except OSError as error:
-                raise _refused(error, self) from None
+                raise _refusal(error, self) from None
 
     def __repr__(self) -> str:
         state = "[closed]" if self._closed else f"handle={self._number}"
         return f"<dmabuf.devices.drm.Syncobj {state} of {self._device.path}>"
 
-    def __del__(self) -> None:
-        if hasattr(self, "_number") and self._device.closed:
-            self._number = -1  # it went with its device
-        super().__del__()
-
 
 class SyncobjFile(Descriptor):
-    """A descriptor of a sync object: `Syncobj.from_fd` takes it, here or in another process."""
+    """A descriptor of a sync object, which `Syncobj.export` gives and `Syncobj.from_fd` takes.
+
+    Use it as a context manager, or call `close()`. Another process may get it over a socket.
+
+        with syncobj.export() as file, Syncobj.from_fd(another_gpu, file) as same:
+            same.signal()
+    """
 
     __slots__ = ()
-
-
-class SyncobjEvent(Descriptor):
-    """An eventfd, which stays readable once the sync object has got to a point."""
-
-    __slots__ = ()
-
-
-class _End:
-    """Closes an event, whose await ends with ValueError, with its sync object."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self, event: SyncobjEvent) -> None:
-        self._event = event
-
-    def owner_closed(self) -> None:
-        """Close it."""
-        self._event.close()
 
 
 def wait_all(
@@ -245,34 +216,42 @@ def wait_all(
     for_submit: bool = False,
     available: bool = False,
 ) -> bool:
-    """Wait until all of several, each a sync object or (sync object, point), have signalled.
+    """Block until all points have signalled. Returns False if `timeout` seconds pass first.
 
-    All of one device, and otherwise as `Syncobj.wait`; False on a time-out.
+    Each point is a sync object or a pair (sync object, point), all of one device; else as
+    `Syncobj.wait`.
     """
     flags = _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_ALL
-    return _wait_for(points, timeout, flags, for_submit, available) is not None
+    pairs = [_checked_pair(point) for point in points]
+    return _wait_for(pairs, timeout, flags, for_submit, available) is not None
 
 
 def wait_any(
-    points: Iterable[Syncobj | tuple[Syncobj, int]],
+    points: Iterable[_Point],
     timeout: float | None = None,
     *,
     for_submit: bool = False,
     available: bool = False,
-) -> int | None:
-    """Wait until one of several signals, and return its index; None on a time-out."""
-    return _wait_for(points, timeout, 0, for_submit, available)
+) -> _Point | None:
+    """Block until one point has signalled, and return it. None if `timeout` seconds pass first.
+
+    The one that is returned is the object that was given: a sync object, or a pair (sync object,
+    point). Takes what `wait_all` takes.
+    """
+    given = list(points)
+    pairs = [_checked_pair(point) for point in given]
+    first = _wait_for(pairs, timeout, 0, for_submit, available)
+    return None if first is None else given[first]
 
 
 def _wait_for(
-    points: Iterable[Syncobj | tuple[Syncobj, int]],
+    pairs: Sequence[tuple[Syncobj, int]],
     timeout: float | None,
     flags: int,
     for_submit: bool,
     available: bool,
 ) -> int | None:
-    deadline = _deadline(timeout)
-    pairs = [_checked_pair(point) for point in points]
+    deadline_ns = _deadline_ns(timeout)
     if not pairs:
         raise ValueError("there is no sync object to wait for")
     device = _checked_syncobj(pairs[0][0]).device
@@ -288,15 +267,15 @@ def _wait_for(
         handles = [holds.enter_context(Hold(syncobj)) for syncobj, _ in pairs]
         try:
             if any(numbers) or available:
-                return _ioctl.syncobj_timeline_wait(fd, handles, numbers, deadline, flags)
-            return _ioctl.syncobj_wait(fd, handles, deadline, flags)
+                return _ioctl.syncobj_timeline_wait(fd, handles, numbers, deadline_ns, flags)
+            return _ioctl.syncobj_wait(fd, handles, deadline_ns, flags)
         except OSError as error:
             if error.errno == errno.ETIME:
                 return None
-            raise _refused(error, pairs[0][0]) from None
+            raise _refusal(error, pairs[0][0]) from None
 
 
-def _deadline(timeout: float | None) -> int:
+def _deadline_ns(timeout: float | None) -> int:
     """Return the time of CLOCK_MONOTONIC, in nanoseconds, at which a wait ends."""
     if timeout is None:
         return _NEVER
@@ -328,12 +307,13 @@ def _checked_syncobj(syncobj: Syncobj) -> Syncobj:
 
 def _checked_target(syncobj: Syncobj, device: Device) -> None:
     if _checked_syncobj(syncobj).device is not device:
-        text = "use export() and from_fd() to have it there too"
-        raise ValueError(f"{syncobj!r} is not of {device!r}; {text}")
+        raise ValueError(
+            f"{syncobj!r} is not of {device!r}; use export() and from_fd() to have it there too"
+        )
 
 
-def _not_made(error: OSError, device: Device) -> OSError:
-    """Return the error of a sync object that there can't be, with what to do."""
+def _creation_error(error: OSError, device: Device) -> OSError:
+    """Return the error of a sync object that can't be created, with what to do."""
     if error.errno == errno.EOPNOTSUPP:
         text = f"{device.path}: the driver {device.driver} has no sync objects; {_DRIVERS}"
         return UnsupportedError(errno.EOPNOTSUPP, text)
@@ -343,7 +323,7 @@ def _not_made(error: OSError, device: Device) -> OSError:
     return OSError(error.errno, text)
 
 
-def _refused(error: OSError, syncobj: Syncobj) -> OSError:
+def _refusal(error: OSError, syncobj: Syncobj) -> OSError:
     """Return the error of a call that a device refused, with what to do."""
     if isinstance(error, UnsupportedError):
         return error

@@ -12,7 +12,9 @@ from dmabuf._fd import Hold
 from dmabuf._record import record
 from dmabuf.access import Access, access_bits
 from dmabuf.devices.drm import _ioctl
-from dmabuf.devices.drm.gem import Device, GemBuffer, sibling
+from dmabuf.devices.drm._node import sibling
+from dmabuf.devices.drm.device import Device
+from dmabuf.devices.drm.gem import GemBuffer
 from dmabuf.errors import UnsupportedError, os_error
 
 _DIRECTORY = Path("/dev/dri")
@@ -22,45 +24,55 @@ class Vgem(Device):
     """vgem, which every distribution has: it puts fences on buffers that the caller signals.
 
     A fence that nobody signals expires after 10 seconds as signalled, without an error. Closing the
-    device signals all.
+    device signals all. Thread-safe.
+
+        with Vgem() as vgem, vgem.import_buffer(buffer) as gem:
+            fence = vgem.attach_fence(gem, Access.WRITE)
+            assert not buffer.is_idle(Access.READ)
+            fence.signal()
     """
 
     __slots__ = ()
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Open vgem's node, found by its driver without a path: the primary one if it may be.
+        """Open vgem. Without `path` its node is found by the driver, the primary one if permitted.
 
-        UnsupportedError where the kernel has none, or it isn't loaded.
+        UnsupportedError where the kernel has no vgem, or has not loaded it.
         """
         super().__init__(_find() if path is None else path)
         if self.driver != "vgem":
             self.close()
             raise os_error(errno.ENODEV, f"{self.path} is not vgem but {self.driver}")
 
-    def attach_fence(self, gem: GemBuffer, access: Access) -> VgemFence:
+    def attach_fence(self, gem: GemBuffer[Vgem], access: Access) -> VgemFence:
         """Make a buffer busy, as a reader (READ) or as a writer, until the fence is signalled.
 
-        OSError (EBUSY) over a pending fence that excludes it: one writer, or readers. Follows
-        DRM_IOCTL_VGEM_FENCE_ATTACH.
+        OSError (EBUSY) if a pending fence excludes it: a buffer has one writer, or readers.
+        Follows DRM_IOCTL_VGEM_FENCE_ATTACH.
         """
         flags = _ioctl.VGEM_FENCE_WRITE if access_bits(access) & Access.WRITE else 0
+        if not isinstance(gem, GemBuffer):
+            raise TypeError(f"gem must be a drm.GemBuffer, not {type(gem).__name__}")
         if gem.device is not self:
             raise ValueError(f"the buffer was imported by {gem.device!r}, not by {self!r}")
-        with self._locked() as number:
-            return VgemFence(self, _ioctl.vgem_fence_attach(number, gem.handle, flags))
+        with Hold(self) as number, Hold(gem) as handle:
+            return VgemFence(self, _ioctl.vgem_fence_attach(number, handle, flags))
 
 
 @record
 class VgemFence(NamedTuple):
-    """A pending fence of vgem."""
+    """A pending fence of vgem, which `Vgem.attach_fence` gives."""
 
     device: Vgem
-    """The device that it belongs to."""
+    """The device whose fence it is."""
     handle: int
     """The device's own number of it."""
 
     def signal(self) -> None:
-        """Signal it, once: OSError (ENOENT) the second time, ETIMEDOUT after it has expired."""
+        """Signal the fence, once.
+
+        OSError: ENOENT the second time, ETIMEDOUT after the fence has expired.
+        """
         with Hold(self.device) as number:
             _ioctl.vgem_fence_signal(number, self.handle)
 
@@ -71,7 +83,7 @@ def _find() -> str:
         with contextlib.suppress(OSError), Device(node) as device:
             if device.driver == "vgem":
                 return _primary(node)
-    text = "no vgem here that may be opened; run modprobe vgem (CONFIG_DRM_VGEM) as root"
+    text = "there is no vgem here that may be opened: run `modprobe vgem` as root (CONFIG_DRM_VGEM)"
     raise UnsupportedError(errno.ENODEV, text)
 
 

@@ -1,0 +1,128 @@
+"""An open DRM node and the handles of it: what devices, their buffers and sync objects share."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from dmabuf._fd import Descriptor, Owner
+from dmabuf._node import Kind, open_node
+from dmabuf.devices.drm import _ioctl
+from dmabuf.devices.drm._handles import HandleCount
+from dmabuf.errors import UnsupportedError, os_error
+
+_RENDER = Kind("DRM device", "drm", "render", "CONFIG_DRM", "load its driver")
+_PRIMARY = _RENDER._replace(group="video")  # distributions give these to a group of their own
+# What drivers say without the function behind an ioctl, by kernel version.
+_LACKING = (errno.ENOSYS, errno.EOPNOTSUPP)
+
+NodeT = TypeVar("NodeT", bound="Node")
+
+
+class Node(Descriptor):
+    """An open node of a DRM device."""
+
+    __slots__ = ("_count", "_driver", "_path")
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a primary or render node; OSError, with the path, if that fails."""
+        self._path = os.fspath(path)
+        number = open_node(self._path, os.O_RDWR, _RENDER if is_render(self._path) else _PRIMARY)
+        try:
+            self._driver = _ioctl.driver_name(number)
+            self._count = HandleCount()
+        except BaseException:
+            Descriptor(number).close()
+            raise
+        super().__init__(number)
+
+    @property
+    def path(self) -> str:
+        """The node that was opened."""
+        return self._path
+
+    @property
+    def driver(self) -> str:
+        """The kernel's name of the driver."""
+        return self._driver
+
+    @property
+    def forked(self) -> bool:
+        """True in a forked child of the process that opened it, which gives no handle back."""
+        return self._count.forked
+
+    def __repr__(self) -> str:
+        state = "[closed]" if self._closed else f"fd={self._number}"
+        return f"<dmabuf.devices.drm.{type(self).__name__} {self._path} {self._driver} {state}>"
+
+    def _destroy(self, handle: int, destroy: Callable[[int, int], None]) -> None:
+        self._count.give_back(self, handle, destroy)
+
+
+class Handle(Owner, Generic[NodeT]):
+    """A handle of a device, with one owner."""
+
+    __slots__ = ("_device",)
+
+    def __init__(self, device: NodeT, handle: int) -> None:
+        self._device = device
+        super().__init__(handle)
+
+    @property
+    def device(self) -> NodeT:
+        """The device that it belongs to."""
+        return self._device
+
+    @property
+    def handle(self) -> int:
+        """The device's own number of it; ValueError when closed."""
+        if self._closed:
+            self._require_open()
+        return self._number
+
+    def _destroy(self, handle: int, destroy: Callable[[int, int], None]) -> None:
+        """Have the kernel destroy a handle that is not counted."""
+        self._device._destroy(handle, destroy)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_number") and self._device.closed:
+            self._number = -1  # it went with its device
+        super().__del__()
+
+
+def refusal(node: Node, error: OSError, what: str) -> OSError:
+    """Return the error of a device that can't do what it was asked, with what to do."""
+    number = error.errno or errno.EIO
+    text = f"{node.path} ({node.driver}) {what}"
+    if number in _LACKING:
+        return UnsupportedError(number, f"{text}: its driver has no such function")
+    if number == errno.EACCES and is_render(node.path):
+        primary = sibling(node.path, "card") or "/dev/dri/card…"
+        text = f"{text}: it is a render node; open the primary node, {primary}"
+    return os_error(number, f"{text} ({error.strerror})")
+
+
+def is_render(path: str) -> bool:
+    """Whether a path is that of a render node."""
+    return os.path.basename(path).startswith("renderD")
+
+
+def sibling(path: str | os.PathLike[str], prefix: str) -> str | None:
+    """Return another node of the same DRM device, "card" or "renderD", None if it has none."""
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(f"/sys/class/drm/{name}/device/drm")
+    except OSError:
+        return None
+    return next((os.path.join(folder, name) for name in names if name.startswith(prefix)), None)
+
+
+def has_connectors(path: str | os.PathLike[str]) -> bool:
+    """Whether sysfs shows connectors of a DRM device, by one of its nodes; opens nothing."""
+    name = os.path.basename(sibling(path, "card") or path)
+    try:
+        return any(entry.startswith(f"{name}-") for entry in os.listdir(f"/sys/class/drm/{name}"))
+    except OSError:
+        return False
