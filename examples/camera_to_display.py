@@ -41,8 +41,8 @@ def find_camera() -> str:
 
 def agree(camera: v4l2.Capture, display: Display) -> v4l2.Format:
     """Set the camera to a format and a size that the display shows."""
-    shown = {dmabuf.image.fourcc(code) for code in display.plane.formats}
-    offered = [one.format for one in camera.formats() if one.format and one.format.drm in shown]
+    shown = display.plane.formats
+    offered = [one.format for one in camera.formats() if one.format and one.format.name in shown]
     offered.sort(key=lambda format: -format.components[0].bits)
     modes = {mode.size for mode in display.connector.modes}
     for width, height in sorted(modes, key=lambda size: -size[0] * size[1]):
@@ -51,7 +51,7 @@ def agree(camera: v4l2.Capture, display: Display) -> v4l2.Format:
                 got = camera.set_format(format, width, height)
                 if (got.width, got.height) == (width, height):
                     return got
-    names = ", ".join(display.plane.formats)
+    names = ", ".join(shown)
     raise SystemExit(f"the camera has no format and size that the display shows ({names})")
 
 

@@ -41,12 +41,12 @@ class TestWhatItHas:
 
     def test_connectors_and_modes_are_those_of_sysfs(self, display):
         card = os.path.basename(display.path)
-        for connector in display.connectors:
+        for connector in display.connectors():
             folder = Path("/sys/class/drm", f"{card}-{connector.name}")
             assert (folder / "status").read_text().strip().upper() == connector.status.name
             names = [mode.name for mode in connector.modes]
             assert (folder / "modes").read_text().split() == names
-        assert display.connector in display.connectors
+        assert display.connector in display.connectors()
 
     def test_modes_have_a_size_and_a_rate(self, display):
         modes = display.connector.modes
@@ -58,18 +58,18 @@ class TestWhatItHas:
         assert any(mode.preferred for mode in modes)
 
     def test_planes_list_formats_and_modifiers(self, display):
-        assert display.plane in display.planes
+        assert display.plane in display.planes()
         assert display.plane.kind is kms.PlaneKind.PRIMARY
-        assert display.plane.formats["XR24"] == (dmabuf.image.LINEAR,)
-        for plane in display.planes:
-            assert all(re.fullmatch(r"[\w ]{4}", name) for name in plane.formats)
+        assert display.plane.formats["XRGB8888"] == (dmabuf.image.LINEAR,)
+        for plane in display.planes():
+            assert set(plane.formats) <= set(dmabuf.image.FORMATS)
 
     def test_a_connector_is_opened_by_its_name(self, display):
         path, name = display.path, display.connector.name
         display.close()
         with kms.Display(path, connector=name) as same:
             assert same.connector.name == name
-        with pytest.raises(ValueError, match=f"has no connector 'HDMI-Z-9' but.*{name}"):
+        with pytest.raises(ValueError, match=f"has no connector 'HDMI-Z-9' it has.*{name}"):
             kms.Display(path, connector="HDMI-Z-9")
 
 
@@ -82,7 +82,7 @@ class TestTheScreenShows:
         painted = screen.paint(image, 200)
         with kms.Display(screen.path(), atomic=atomic) as display:
             assert display.atomic is atomic
-            if format == "RGB565" and "RG16" not in display.plane.formats:
+            if format == "RGB565" and "RGB565" not in display.plane.formats:
                 with pytest.raises(dmabuf.RefusedError, match="can't show RGB565"):
                     display.show(image)
                 return
@@ -204,8 +204,8 @@ class TestMisuse:
         "use",
         [
             lambda display, image: display.show(image),
-            lambda display, image: display.connectors,
-            lambda display, image: display.planes,
+            lambda display, image: display.connectors(),
+            lambda display, image: display.planes(),
             lambda display, image: display.fileno(),
             lambda display, image: display.import_buffer(image.buffers[0]),
             lambda display, image: display.__enter__(),
@@ -234,13 +234,18 @@ class TestMisuse:
     def test_a_format_that_the_plane_lacks_is_named_with_those_that_it_has(self, display, image):
         for format in ("NV12", "R8", "SRGGB8"):
             wrong = dmabuf.Image(image.buffers, format, *screen.SIZE)
-            with pytest.raises(dmabuf.RefusedError, match=f"can't show {format}.*XR24") as caught:
+            with pytest.raises(
+                dmabuf.RefusedError,
+                match=rf"can't show {format}, only .*XRGB8888.*image\.to_rgb\(\)",
+            ) as caught:
                 display.show(wrong)
             assert caught.value.errno == errno.EINVAL
 
     def test_a_modifier_that_the_plane_lacks_is_named(self, display, image):
         tiled = dmabuf.Image(image.buffers, "XRGB8888", *screen.SIZE, modifier=1 << 56 | 1)
-        with pytest.raises(dmabuf.RefusedError, match="modifier 0x100000000000001, only") as caught:
+        with pytest.raises(
+            dmabuf.RefusedError, match="modifier 0x100000000000001, only with"
+        ) as caught:
             display.show(tiled)
         assert caught.value.errno == errno.EINVAL
 
@@ -365,7 +370,7 @@ class TestLeaks:
             with one.buffers[0].dup() as same:
                 assert display.show(dmabuf.Image(same, "XRGB8888", *screen.SIZE)).wait(10)
             assert self.framebuffers(display) == before + 2
-            assert display._handles == {}
+            assert display._count.owners == {}
 
     def test_framebuffers_go_with_their_buffers(self, display, allocate, image):
         before = self.framebuffers(display)
@@ -384,13 +389,13 @@ class TestLeaks:
             assert self.framebuffers(display) == before + 1
 
     def test_refused_images_leave_nothing(self, display, image, allocate):
-        before = self.framebuffers(display), display._handles
+        before = self.framebuffers(display), display._count.owners
         mode = display.connector.modes[0]
         wrong = mode._replace(timings=bytes(len(mode.timings)), width=640, height=480)
         for _ in range(3):
             with pytest.raises(OSError, match="can't show"):
                 display.show(image, mode=wrong)
-        assert (self.framebuffers(display), display._handles) == (before[0] + 1, {})
+        assert (self.framebuffers(display), display._count.owners) == (before[0] + 1, {})
 
     def test_a_display_that_can_not_be_opened_leaves_nothing(self):
         for path in (drm.find("vgem"), "/dev/null", "/dev/dri/card99"):
@@ -446,8 +451,8 @@ class TestUnplugged:
             for use in (
                 lambda: display.show(one),
                 lambda: display.show(two),
-                lambda: display.connectors,
-                lambda: display.planes,
+                display.connectors,
+                display.planes,
                 lambda: display.import_buffer(two.buffers[0]),
                 lambda: kms.Display(display.path),
             ):

@@ -2,14 +2,14 @@
 
 from dmabuf.devices.kms.display import Display
 from dmabuf.devices.kms.flip import Flip
-from dmabuf.devices.kms.outputs import Connector, ConnectorStatus, Mode, Plane, PlaneKind
+from dmabuf.devices.kms.outputs import Connector, ConnectorStatus, DisplayPlane, Mode, PlaneKind
 
 __all__ = [
     "Connector",
     "ConnectorStatus",
     "Display",
+    "DisplayPlane",
     "Flip",
     "Mode",
-    "Plane",
     "PlaneKind",
 ]

@@ -2,57 +2,70 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from contextlib import ExitStack
+from typing import Any
 
+from dmabuf._fd import Hold
+from dmabuf._ioctl import address
+from dmabuf.access import Access
 from dmabuf.devices.kms import _ioctl
+from dmabuf.devices.kms._pipeline import Pipeline
 from dmabuf.devices.kms._uapi import ffi
 from dmabuf.devices.kms.outputs import Mode
+from dmabuf.fence import Fence
+from dmabuf.image import Image
 
 Ids = Mapping[str, int]
 
 
-class Pipeline(NamedTuple):
-    """The objects between a framebuffer and a monitor, by their ids."""
+class OutFence(Fence):
+    """The fence of a flip, which nobody has to close: whoever ignores it leaves nothing behind."""
 
-    connector: int
-    crtc: int
-    plane: int
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self._closed = True
+        super().__del__()
 
 
 class Atomic:
-    """One commit for all, which waits for a fence that it is given."""
+    """One commit for everything, which waits for a fence that it is given, and gives one."""
 
-    def __init__(self, fd: int, pipeline: Pipeline, plane: Ids) -> None:
+    def __init__(self, fd: int, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._plane = plane
-        self._connector = _ids(fd, pipeline.connector)
+        self._connector = _ids(fd, pipeline.connector.number)
         self._crtc = _ids(fd, pipeline.crtc)
+        self._plane = _ids(fd, pipeline.plane.number)
+
+    def prepare(
+        self, image: Image, fence: Fence | None, mode: Mode | None, deadline: float | None
+    ) -> None:
+        """Do nothing: the commit takes the fence."""
 
     def flip(
-        self, fd: int, framebuffer: int, mode: Mode | None, fence: int | None, cookie: int
-    ) -> int:
-        """Commit without waiting, and return the out-fence's descriptor."""
+        self, fd: int, framebuffer: int, mode: Mode | None, fence: Fence | None, cookie: int
+    ) -> Fence | None:
+        """Commit without waiting, and return the out-fence."""
         out_fence: Any = ffi.new("int32_t *", -1)
         plane = {self._plane["FB_ID"]: framebuffer}
-        if fence is not None:
-            plane[self._plane["IN_FENCE_FD"]] = fence
-        crtc = {self._crtc["OUT_FENCE_PTR"]: int(ffi.cast("uintptr_t", out_fence))}
-        objects = {self._pipeline.crtc: crtc, self._pipeline.plane: plane}
+        crtc = {self._crtc["OUT_FENCE_PTR"]: address(out_fence)}
+        objects = {self._pipeline.crtc: crtc, self._pipeline.plane.number: plane}
         flags = _ioctl.DRM_MODE_ATOMIC_NONBLOCK | _ioctl.DRM_MODE_PAGE_FLIP_EVENT
-        if mode is None:
+        with ExitStack() as stack:
+            if fence is not None:
+                plane[self._plane["IN_FENCE_FD"]] = stack.enter_context(Hold(fence))
+            if mode is not None:
+                flags |= _ioctl.DRM_MODE_ATOMIC_ALLOW_MODESET
+                blob = _ioctl.create_blob(fd, mode.timings)
+                stack.callback(_ioctl.destroy_blob, fd, blob)
+                crtc |= {self._crtc["ACTIVE"]: 1, self._crtc["MODE_ID"]: blob}
+                connector = {self._connector["CRTC_ID"]: self._pipeline.crtc}
+                objects[self._pipeline.connector.number] = connector
+                plane |= self._fullscreen(mode)
             _ioctl.atomic(fd, flags, objects, cookie)
-            return int(out_fence[0])
-        flags |= _ioctl.DRM_MODE_ATOMIC_ALLOW_MODESET
-        blob = _ioctl.create_blob(fd, mode.timings)
-        try:
-            crtc |= {self._crtc["ACTIVE"]: 1, self._crtc["MODE_ID"]: blob}
-            objects[self._pipeline.connector] = {self._connector["CRTC_ID"]: self._pipeline.crtc}
-            plane |= self._fullscreen(mode)
-            _ioctl.atomic(fd, flags, objects, cookie)
-        finally:
-            _ioctl.destroy_blob(fd, blob)
-        return int(out_fence[0])
+            return OutFence._exported(int(out_fence[0]))
 
     def _fullscreen(self, mode: Mode) -> dict[int, int]:
         """Return where the plane is: the image's pixels (16.16) on those of the mode."""
@@ -63,18 +76,46 @@ class Atomic:
 
 
 class Legacy:
-    """A mode is set, which waits, and pages are flipped, which doesn't."""
+    """A mode is set, which waits, and pages are flipped, which doesn't. Knows no fences."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def flip(self, fd: int, framebuffer: int, mode: Mode | None, cookie: int) -> None:
+    def prepare(
+        self, image: Image, fence: Fence | None, mode: Mode | None, deadline: float | None
+    ) -> None:
+        """Leave the fence in the buffers, where the driver looks for it.
+
+        A mode is set at once: wait for the image before that; TimeoutError after the deadline.
+        """
+        if mode is None:
+            if fence is not None:
+                for buffer in image.buffers:
+                    buffer.import_fence(fence, Access.WRITE)
+            return
+        if not (
+            (fence is None or fence.wait(_left(deadline)))
+            and all(buffer.wait(Access.READ, _left(deadline)) for buffer in image.buffers)
+        ):
+            raise TimeoutError(
+                f"a display that is not atomic sets a mode only for an image that is ready, and "
+                f"{image!r} is still being written"
+            )
+
+    def flip(
+        self, fd: int, framebuffer: int, mode: Mode | None, fence: Fence | None, cookie: int
+    ) -> Fence | None:
         """Set the mode, and flip; the flip to what is shown already is there for its event."""
         crtc = self._pipeline.crtc
         if mode is not None:
             shown = _ioctl.Crtc(framebuffer, 0, 0, mode.timings)
-            _ioctl.set_crtc(fd, crtc, [self._pipeline.connector], shown)
+            _ioctl.set_crtc(fd, crtc, [self._pipeline.connector.number], shown)
         _ioctl.page_flip(fd, crtc, framebuffer, cookie)
+        return None
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()
 
 
 def _ids(fd: int, thing: int) -> Ids:

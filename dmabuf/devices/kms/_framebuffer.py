@@ -5,25 +5,23 @@ from __future__ import annotations
 import errno
 import weakref
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from dmabuf.buffer import Buffer
 from dmabuf.devices.drm import Device
 from dmabuf.devices.kms import _ioctl
 from dmabuf.errors import os_error
-
-if TYPE_CHECKING:
-    from dmabuf.image import Image
+from dmabuf.image import Image
 
 
 class Framebuffer(NamedTuple):
-    """One of the kernel's, and the buffers that it was made of."""
+    """The kernel's id of a framebuffer, and the buffers that it was made of."""
 
     number: int
     buffers: tuple[weakref.ref[Buffer], ...]
 
-    def is_used(self) -> bool:
-        """Whether its image can be shown again."""
+    def can_be_shown(self) -> bool:
+        """Whether all of its buffers are open, so that its image may be shown again."""
         buffers = [reference() for reference in self.buffers]
         return all(buffer is not None and not buffer.closed for buffer in buffers)
 
@@ -46,7 +44,7 @@ class Framebuffers:
         places = tuple((hash(one.buffer), one.offset, one.stride) for one in image.planes)
         key = code, image.width, image.height, image.modifier, places
         framebuffer = self._kept.get(key)
-        if framebuffer is None or not framebuffer.is_used():
+        if framebuffer is None or not framebuffer.can_be_shown():
             number = self._add(device, fd, image) if framebuffer is None else framebuffer.number
             framebuffer = Framebuffer(number, tuple(map(weakref.ref, image.buffers)))
             self._kept[key] = framebuffer
@@ -69,15 +67,16 @@ class Framebuffers:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                text = f"{device.path} ({device.driver}) makes no framebuffer of"
                 layout = ", ".join(f"stride {p.stride} offset {p.offset}" for p in image.planes)
                 raise os_error(
-                    errno.EINVAL, f"{text} {image!r}: check its alignment ({layout})"
+                    errno.EINVAL,
+                    f"{device.path} ({device.driver}) makes no framebuffer of {image!r}: "
+                    f"check its alignment ({layout})",
                 ) from None
 
     def forget(self, fd: int, *, but: int) -> None:
-        """Give those back whose buffers were closed or collected, but for the one on the screen."""
+        """Remove those whose buffers were closed or collected, but for the one on the screen."""
         for key, framebuffer in list(self._kept.items()):
-            if framebuffer.number != but and not framebuffer.is_used():
+            if framebuffer.number != but and not framebuffer.can_be_shown():
                 del self._kept[key]
                 _ioctl.remove_framebuffer(fd, framebuffer.number)

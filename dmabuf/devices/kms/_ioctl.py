@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
-from dmabuf._ioctl import READ, WRITE, call, request
+from dmabuf._ioctl import READ, WRITE, address, call, request, struct_request, text
 from dmabuf.devices.kms._uapi import ffi
 
 
 def _struct(direction: int, number: int, struct: str) -> int:
-    return request(direction, "d", number, ffi.sizeof(f"struct {struct}"))
+    return struct_request(direction, "d", number, struct, ffi)
 
 
 _BOTH = READ | WRITE
@@ -52,10 +52,6 @@ _EVENT = Struct("=IIQIIII")  # struct drm_event_vblank
 EVENTS_BYTES = 4096  # what the kernel keeps for one file: drivers/gpu/drm/drm_file.c
 
 
-def _address(array: Any) -> int:
-    return int(ffi.cast("uintptr_t", array))
-
-
 def _call(fd: int, name: str, struct: Any) -> None:
     call(fd, globals()[name], ffi.buffer(struct), name)
 
@@ -83,7 +79,7 @@ def get_resources(fd: int) -> Resources:
     room = _ROOM
     while True:
         crtcs, connectors = ffi.new("uint32_t[]", room), ffi.new("uint32_t[]", room)
-        pointers = {"crtc_id_ptr": _address(crtcs), "connector_id_ptr": _address(connectors)}
+        pointers = {"crtc_id_ptr": address(crtcs), "connector_id_ptr": address(connectors)}
         counts = {"count_crtcs": room, "count_connectors": room}
         data: Any = ffi.new("struct drm_mode_card_res *", pointers | counts)
         _call(fd, "DRM_IOCTL_MODE_GETRESOURCES", data)
@@ -105,7 +101,7 @@ def get_connector(fd: int, connector: int) -> tuple[Any, list[int], list[bytes]]
         modes = ffi.new("struct drm_mode_modeinfo[]", room)
         encoders = ffi.new("uint32_t[]", encoder_room)
         counts = {"count_modes": room, "count_encoders": encoder_room}
-        pointers = {"modes_ptr": _address(modes), "encoders_ptr": _address(encoders)}
+        pointers = {"modes_ptr": address(modes), "encoders_ptr": address(encoders)}
         fields = {"connector_id": connector} | counts | pointers
         data = ffi.new("struct drm_mode_get_connector *", fields)
         _call(fd, "DRM_IOCTL_MODE_GETCONNECTOR", data)
@@ -120,11 +116,6 @@ def mode_info(timings: bytes) -> Any:
     return ffi.from_buffer("struct drm_mode_modeinfo *", timings)
 
 
-def text(name: Any) -> str:
-    """Return a char array of the kernel's as text."""
-    return bytes(ffi.buffer(name)).split(b"\0", 1)[0].decode("utf-8", "replace")
-
-
 def get_encoder(fd: int, encoder: int) -> tuple[int, int]:
     """Return the CRTC that an encoder is on, 0 for none, and a mask of those that it can be on."""
     data: Any = ffi.new("struct drm_mode_get_encoder *", {"encoder_id": encoder})
@@ -137,7 +128,7 @@ def get_planes(fd: int) -> list[int]:
     room = _ROOM
     while True:
         planes = ffi.new("uint32_t[]", room)
-        data: Any = ffi.new("struct drm_mode_get_plane_res *", [_address(planes), room])
+        data: Any = ffi.new("struct drm_mode_get_plane_res *", [address(planes), room])
         _call(fd, "DRM_IOCTL_MODE_GETPLANERESOURCES", data)
         if data.count_planes <= room:
             return list(planes[0 : data.count_planes])
@@ -150,7 +141,7 @@ def get_plane(fd: int, plane: int) -> tuple[Any, list[int]]:
     while True:
         formats = ffi.new("uint32_t[]", room)
         fields = {"plane_id": plane, "count_format_types": room}
-        fields["format_type_ptr"] = _address(formats)
+        fields["format_type_ptr"] = address(formats)
         data: Any = ffi.new("struct drm_mode_get_plane *", fields)
         _call(fd, "DRM_IOCTL_MODE_GETPLANE", data)
         if data.count_format_types <= room:
@@ -163,7 +154,7 @@ def get_properties(fd: int, thing: int) -> dict[str, tuple[int, int]]:
     room = _ROOM
     while True:
         ids, values = ffi.new("uint32_t[]", room), ffi.new("uint64_t[]", room)
-        fields = [_address(ids), _address(values), room, thing, ANY_OBJECT]
+        fields = [address(ids), address(values), room, thing, ANY_OBJECT]
         data: Any = ffi.new("struct drm_mode_obj_get_properties *", fields)
         _call(fd, "DRM_IOCTL_MODE_OBJ_GETPROPERTIES", data)
         if data.count_props <= room:
@@ -183,15 +174,15 @@ def get_blob(fd: int, blob: int) -> bytes:
     data: Any = ffi.new("struct drm_mode_get_blob *", {"blob_id": blob})
     _call(fd, "DRM_IOCTL_MODE_GETPROPBLOB", data)
     contents = ffi.new("char[]", data.length)
-    data.data = _address(contents)
+    data.data = address(contents)
     _call(fd, "DRM_IOCTL_MODE_GETPROPBLOB", data)
     return bytes(ffi.buffer(contents, data.length))
 
 
 def create_blob(fd: int, contents: bytes) -> int:
     """Give the kernel a blob and return its id."""
-    address = _address(ffi.from_buffer(contents))
-    data: Any = ffi.new("struct drm_mode_create_blob *", [address, len(contents)])
+    place = address(ffi.from_buffer(contents))
+    data: Any = ffi.new("struct drm_mode_create_blob *", [place, len(contents)])
     _call(fd, "DRM_IOCTL_MODE_CREATEPROPBLOB", data)
     return int(data.blob_id)
 
@@ -275,7 +266,7 @@ def set_crtc(fd: int, crtc: int, connectors: Sequence[int], shown: Crtc) -> None
     """Have a CRTC show something on connectors, or, with none of them, nothing; waits for it."""
     ids = ffi.new("uint32_t[]", list(connectors))
     fields: dict[str, Any] = {
-        "set_connectors_ptr": _address(ids),
+        "set_connectors_ptr": address(ids),
         "count_connectors": len(connectors),
         "crtc_id": crtc,
         "fb_id": shown.framebuffer,
@@ -302,7 +293,7 @@ def atomic(fd: int, flags: int, objects: Mapping[int, Mapping[int, int]], cookie
     properties = ffi.new("uint32_t[]", [one for values in objects.values() for one in values])
     every = [value for values in objects.values() for value in values.values()]
     values = ffi.new("uint64_t[]", [value % 2**64 for value in every])
-    pointers = [_address(array) for array in (ids, counts, properties, values)]
+    pointers = [address(array) for array in (ids, counts, properties, values)]
     data = ffi.new("struct drm_mode_atomic *", [flags, len(objects), *pointers, 0, cookie])
     _call(fd, "DRM_IOCTL_MODE_ATOMIC", data)
 
@@ -311,7 +302,7 @@ class Event(NamedTuple):
     """That a flip is done: its cookie, the frame it began with and when, in monotonic seconds."""
 
     cookie: int
-    sequence: int
+    sequence: int | None
     timestamp: float
 
 
@@ -321,5 +312,6 @@ def flip_events(data: bytes) -> Iterator[Event]:
         kind, length = _HEADER.unpack_from(data)
         if kind == FLIP_COMPLETE:
             _, _, cookie, seconds, microseconds, sequence, _ = _EVENT.unpack_from(data)
-            yield Event(cookie, sequence, seconds + microseconds / 1_000_000)
+            # A driver without vblanks sends 0: drm_crtc_send_vblank_event in drm_vblank.c.
+            yield Event(cookie, sequence or None, seconds + microseconds / 1_000_000)
         data = data[length:]

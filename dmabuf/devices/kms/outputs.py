@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from dmabuf._ioctl import text
 from dmabuf._record import record
 from dmabuf.devices.kms import _ioctl
+from dmabuf.image.formats import fourcc_text, from_drm
 
 # Names of the types: drivers/gpu/drm/drm_connector.c
 _CONNECTORS = (
@@ -15,16 +17,15 @@ _CONNECTORS = (
     *("DIN", "DP", "HDMI-A", "HDMI-B", "TV", "eDP", "Virtual", "DSI", "DPI", "Writeback", "SPI"),
     "USB",
 )
-LINEAR = 0  # DRM_FORMAT_MOD_LINEAR in include/uapi/drm/drm_fourcc.h
 
 
 class ConnectorStatus(Enum):
-    """Whether a monitor is on a connector: enum drm_connector_status."""
+    """Whether a monitor is connected: enum drm_connector_status."""
 
     CONNECTED = 1
-    """One is, or the driver knows no better than that it should show."""
+    """A monitor is connected, or the driver can't tell and shows a picture anyway."""
     DISCONNECTED = 2
-    """None is."""
+    """No monitor is connected."""
     UNKNOWN = 3
     """The driver can't tell."""
 
@@ -42,9 +43,9 @@ class Mode(NamedTuple):
     refresh: float
     """In frames per second."""
     preferred: bool
-    """Whether the monitor likes it best."""
+    """True for the mode that the monitor prefers, mostly its native size."""
     timings: bytes
-    """The kernel's struct drm_mode_modeinfo."""
+    """The kernel's struct drm_mode_modeinfo, which is given back to it as it is."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -57,16 +58,16 @@ class Mode(NamedTuple):
 
 @record
 class Connector(NamedTuple):
-    """A plug for a monitor, as the kernel reports it."""
+    """A socket for a monitor, as the kernel reports it."""
 
     name: str
     """As in sysfs: "HDMI-A-1", "Virtual-1"."""
     status: ConnectorStatus
-    """Whether a monitor is on it."""
+    """Whether a monitor is connected."""
     modes: tuple[Mode, ...]
-    """What the monitor can show, the best first; none while there is no monitor."""
+    """What the monitor can show, the best first; empty without a monitor."""
     size_mm: tuple[int, int]
-    """The picture's width and height in millimetres; 0, 0 if the monitor doesn't tell."""
+    """Width and height of the picture in millimetres; (0, 0) if the monitor doesn't tell."""
     number: int
     """The kernel's id."""
 
@@ -75,30 +76,36 @@ class PlaneKind(Enum):
     """What a plane is for: enum drm_plane_type."""
 
     OVERLAY = 0
-    """Above or below the picture."""
+    """For a picture above or below the main one, such as a video."""
     PRIMARY = 1
-    """The picture."""
+    """For the main picture."""
     CURSOR = 2
-    """The pointer."""
+    """For the mouse pointer."""
 
 
 @record
-class Plane(NamedTuple):
-    """What takes a framebuffer to the screen, as the kernel reports it."""
+class DisplayPlane(NamedTuple):
+    """The hardware that reads a framebuffer for the screen, as the kernel reports it."""
 
     kind: PlaneKind
     """What it is for."""
     formats: Mapping[str, tuple[int, ...] | None]
-    """The modifiers that go with each format, by DRM's code of four characters ("XR24"); None where
-    the driver doesn't tell: linear, or what the exporting device and it agree on."""
+    """The pixel formats that it shows, by their names in `dmabuf.image` ("XRGB8888"), each with the
+    modifiers that go with it. None where the driver lists no modifiers: linear images, or what it
+    and the exporting device agree on. A format that `dmabuf.image` does not know has DRM's code of
+    four characters as its name."""
     number: int
     """The kernel's id."""
     crtcs: int
-    """The CRTCs that it can be on, a bit each, in the device's order."""
+    """The CRTCs that it can be on: a bit for each, in the device's order."""
 
 
-def read_connector(fd: int, number: int) -> Connector:
-    """Ask for a connector; the kernel asks the monitor if this process is master."""
+def read_connectors(fd: int) -> list[Connector]:
+    """Ask for every connector; the kernel asks each monitor if this process is master."""
+    return [_connector(fd, number) for number in _ioctl.get_resources(fd).connectors]
+
+
+def _connector(fd: int, number: int) -> Connector:
     about, _, modes = _ioctl.get_connector(fd, number)
     kind = about.connector_type
     name = _CONNECTORS[kind] if kind < len(_CONNECTORS) else "Unknown"
@@ -120,18 +127,18 @@ def _mode(timings: bytes) -> Mode:
     if info.flags & _ioctl.DRM_MODE_FLAG_INTERLACE:
         refresh *= 2
     preferred = bool(info.type & _ioctl.DRM_MODE_TYPE_PREFERRED)
-    name = _ioctl.text(info.name)
+    name = text(info.name)
     return Mode(name, info.hdisplay, info.vdisplay, refresh, preferred, timings)
 
 
-def read_planes(fd: int) -> Iterator[tuple[Plane, dict[str, tuple[int, int]]]]:
-    """Yield each plane with its properties: name → (id, value)."""
+def read_planes(fd: int) -> Iterator[DisplayPlane]:
+    """Yield each plane."""
     for number in _ioctl.get_planes(fd):
         about, codes = _ioctl.get_plane(fd, number)
         properties = _ioctl.get_properties(fd, number)
         kind = PlaneKind(properties["type"][1])
         formats = _formats(fd, codes, properties)
-        yield Plane(kind, formats, number, about.possible_crtcs), properties
+        yield DisplayPlane(kind, formats, number, about.possible_crtcs)
 
 
 def _formats(
@@ -139,30 +146,16 @@ def _formats(
 ) -> dict[str, tuple[int, ...] | None]:
     _, blob = properties.get("IN_FORMATS", (0, 0))
     if not blob:
-        return {fourcc(code): None for code in codes}
+        return {_format_name(code): None for code in codes}
     modifiers: dict[int, list[int]] = {code: [] for code in codes}
     for modifier, with_it in _ioctl.formats_by_modifier(_ioctl.get_blob(fd, blob)):
         for code in with_it:
             modifiers[code].append(modifier)
-    return {fourcc(code): tuple(found) for code, found in modifiers.items()}
+    return {_format_name(code): tuple(found) for code, found in modifiers.items()}
 
 
-def fourcc(code: int) -> str:
-    """Return a format's code as its four characters."""
-    return code.to_bytes(4, "little").decode("ascii", "replace")
-
-
-def find_crtc(fd: int, connector: int) -> tuple[int, int]:
-    """Return a CRTC for a connector, and its index: the one it is on, or one that is free."""
-    crtcs = _ioctl.get_resources(fd).crtcs
-    about, encoders, _ = _ioctl.get_connector(fd, connector)
-    possible = 0
-    for encoder in encoders:
-        current, mask = _ioctl.get_encoder(fd, encoder)
-        if current and encoder == about.encoder_id:
-            return current, crtcs.index(current)
-        possible |= mask
-    usable = [crtc for index, crtc in enumerate(crtcs) if possible >> index & 1]
-    free = [crtc for crtc in usable if not _ioctl.get_crtc(fd, crtc).timings]
-    chosen = (free or usable)[0]
-    return chosen, crtcs.index(chosen)
+def _format_name(code: int) -> str:
+    try:
+        return from_drm(code).name
+    except ValueError:
+        return fourcc_text(code).strip("'")
