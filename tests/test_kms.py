@@ -185,7 +185,7 @@ class TestModes:
 def crtc(display):
     from dmabuf.devices.kms import _ioctl
 
-    return _ioctl.get_crtc(display.fileno(), display._crtc)
+    return _ioctl.get_crtc(display.fileno(), display._pipeline.crtc)
 
 
 class TestMisuse:

@@ -244,6 +244,8 @@ class TestWaits:
             syncobj.wait(timeout=math.nan)
         with pytest.raises(TypeError, match=r"takes a drm\.Syncobj, not int"):
             wait_all([(3, 0)])
+        with pytest.raises(TypeError, match=r"takes a drm\.Syncobj, not int"):
+            wait_any([syncobj, 3])
         with (
             Device(gpu.path) as same,
             Syncobj(same) as theirs,

@@ -6,12 +6,8 @@ drivers/gpu/drm/drm_syncobj.c.
 
 from __future__ import annotations
 
-import errno
-import math
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _wait
@@ -19,20 +15,16 @@ from dmabuf._fd import Descriptor, Hold, descriptor_number
 from dmabuf.devices.drm import _syncobj_ioctl as _ioctl
 from dmabuf.devices.drm._node import Handle
 from dmabuf.devices.drm._syncobj_event import SyncobjEvent, closed_with
+from dmabuf.devices.drm._syncobj_wait import call_error, creation_error, wait_for
 from dmabuf.devices.drm.device import Device
-from dmabuf.errors import UnsupportedError
-from dmabuf.fence import Fence, own_fence
+from dmabuf.fence import Fence
 
 if TYPE_CHECKING:
     from dmabuf._fd import HasFileno
 
-_NANOSECONDS = 1_000_000_000
-_NEVER = 2**63 - 1
-_LONGEST = 2**33  # seconds, 272 years
 _LAST_POINT = 2**64 - 1
 _Result = TypeVar("_Result")
 _Point = TypeVar("_Point", "Syncobj", "tuple[Syncobj, int]", "Syncobj | tuple[Syncobj, int]")
-_DRIVERS = "drivers of GPUs have them, and virtio-gpu from Linux 6.6 on"
 
 
 class Syncobj(Handle[Device]):
@@ -76,7 +68,7 @@ class Syncobj(Handle[Device]):
             try:
                 handle = make(number)
             except OSError as error:
-                raise _creation_error(error, device) from None
+                raise creation_error(error, device) from None
         super().__init__(device, handle)
 
     def _give_back(self, handle: int) -> None:
@@ -190,7 +182,7 @@ class Syncobj(Handle[Device]):
             try:
                 return call(number, handle)
             except OSError as error:
-                raise _refusal(error, self) from None
+                raise call_error(error, self) from None
 
     def __repr__(self) -> str:
         state = "[closed]" if self._closed else f"handle={self._number}"
@@ -223,7 +215,9 @@ def wait_all(
     """
     flags = _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_ALL
     pairs = [_checked_pair(point) for point in points]
-    return _wait_for(pairs, timeout, flags, for_submit, available) is not None
+    device = _device_of(pairs)
+    first = wait_for(device, pairs, timeout, flags, for_submit=for_submit, available=available)
+    return first is not None
 
 
 def wait_any(
@@ -240,55 +234,24 @@ def wait_any(
     """
     given = list(points)
     pairs = [_checked_pair(point) for point in given]
-    first = _wait_for(pairs, timeout, 0, for_submit, available)
+    device = _device_of(pairs)
+    first = wait_for(device, pairs, timeout, 0, for_submit=for_submit, available=available)
     return None if first is None else given[first]
 
 
-def _wait_for(
-    pairs: Sequence[tuple[Syncobj, int]],
-    timeout: float | None,
-    flags: int,
-    for_submit: bool,
-    available: bool,
-) -> int | None:
-    deadline_ns = _deadline_ns(timeout)
+def _checked_pair(point: Syncobj | tuple[Syncobj, int]) -> tuple[Syncobj, int]:
+    syncobj, number = point if isinstance(point, tuple) else (point, 0)
+    return _checked_syncobj(syncobj), _checked_point(number)
+
+
+def _device_of(pairs: Sequence[tuple[Syncobj, int]]) -> Device:
+    """Return the device that all sync objects are of; ValueError if there is none."""
     if not pairs:
         raise ValueError("there is no sync object to wait for")
-    device = _checked_syncobj(pairs[0][0]).device
+    device = pairs[0][0].device
     for syncobj, _ in pairs:
         _checked_target(syncobj, device)
-    if for_submit or available:
-        flags |= _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_FOR_SUBMIT
-    if available:
-        flags |= _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_AVAILABLE
-    numbers = [point for _, point in pairs]
-    with ExitStack() as holds:
-        fd = holds.enter_context(Hold(device))
-        handles = [holds.enter_context(Hold(syncobj)) for syncobj, _ in pairs]
-        try:
-            if any(numbers) or available:
-                return _ioctl.syncobj_timeline_wait(fd, handles, numbers, deadline_ns, flags)
-            return _ioctl.syncobj_wait(fd, handles, deadline_ns, flags)
-        except OSError as error:
-            if error.errno == errno.ETIME:
-                return None
-            raise _refusal(error, pairs[0][0]) from None
-
-
-def _deadline_ns(timeout: float | None) -> int:
-    """Return the time of CLOCK_MONOTONIC, in nanoseconds, at which a wait ends."""
-    if timeout is None:
-        return _NEVER
-    if math.isnan(timeout):
-        raise ValueError("timeout must be a number of seconds, not nan")
-    if timeout <= 0:
-        return 0
-    return min(time.monotonic_ns() + math.ceil(min(timeout, _LONGEST) * _NANOSECONDS), _NEVER)
-
-
-def _checked_pair(point: Syncobj | tuple[Syncobj, int]) -> tuple[Syncobj, int]:
-    syncobj, number = (point, 0) if isinstance(point, Syncobj) else point
-    return syncobj, _checked_point(number)
+    return device
 
 
 def _checked_point(point: int) -> int:
@@ -310,28 +273,3 @@ def _checked_target(syncobj: Syncobj, device: Device) -> None:
         raise ValueError(
             f"{syncobj!r} is not of {device!r}; use export() and from_fd() to have it there too"
         )
-
-
-def _creation_error(error: OSError, device: Device) -> OSError:
-    """Return the error of a sync object that can't be created, with what to do."""
-    if error.errno == errno.EOPNOTSUPP:
-        text = f"{device.path}: the driver {device.driver} has no sync objects; {_DRIVERS}"
-        return UnsupportedError(errno.EOPNOTSUPP, text)
-    text = f"{device.path} ({device.driver}): {error.strerror}"
-    if error.errno == errno.EINVAL:
-        text = f"{text}; the descriptor is no sync object"
-    return OSError(error.errno, text)
-
-
-def _refusal(error: OSError, syncobj: Syncobj) -> OSError:
-    """Return the error of a call that a device refused, with what to do."""
-    if isinstance(error, UnsupportedError):
-        return error
-    number, text = error.errno or errno.EIO, f"{syncobj!r}: {error.strerror}"
-    if number == errno.EOPNOTSUPP:
-        device = syncobj.device
-        text = f"{device.path}: the driver {device.driver} has no timelines of sync objects"
-        return UnsupportedError(number, f"{text}; {_DRIVERS}")
-    if number == errno.EINVAL:
-        text = f"{text}; there is no fence at that point yet"
-    return OSError(number, text)
