@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from dmabuf import _wait
 from dmabuf._fd import Descriptor, Hold, descriptor_number
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _LAST_POINT = 2**64 - 1
 _Result = TypeVar("_Result")
-_Point = TypeVar("_Point", "Syncobj", "tuple[Syncobj, int]", "Syncobj | tuple[Syncobj, int]")
 
 
 class Syncobj(Handle[Device]):
@@ -220,13 +219,33 @@ def wait_all(
     return first is not None
 
 
+@overload
 def wait_any(
-    points: Iterable[_Point],
+    points: Iterable[Syncobj],
     timeout: float | None = None,
     *,
     for_submit: bool = False,
     available: bool = False,
-) -> _Point | None:
+) -> Syncobj | None: ...
+
+
+@overload
+def wait_any(
+    points: Iterable[Syncobj | tuple[Syncobj, int]],
+    timeout: float | None = None,
+    *,
+    for_submit: bool = False,
+    available: bool = False,
+) -> Syncobj | tuple[Syncobj, int] | None: ...
+
+
+def wait_any(
+    points: Iterable[Syncobj | tuple[Syncobj, int]],
+    timeout: float | None = None,
+    *,
+    for_submit: bool = False,
+    available: bool = False,
+) -> Syncobj | tuple[Syncobj, int] | None:
     """Block until one point has signalled, and return it. None if `timeout` seconds pass first.
 
     The one that is returned is the object that was given: a sync object, or a pair (sync object,

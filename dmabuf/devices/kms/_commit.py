@@ -35,9 +35,9 @@ class Atomic:
 
     def __init__(self, fd: int, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._connector = _ids(fd, pipeline.connector.number)
-        self._crtc = _ids(fd, pipeline.crtc)
-        self._plane = _ids(fd, pipeline.plane.number)
+        self._connector = _property_ids(fd, pipeline.connector.number)
+        self._crtc = _property_ids(fd, pipeline.crtc)
+        self._plane = _property_ids(fd, pipeline.plane.number)
 
     def prepare(
         self, image: Image, fence: Fence | None, mode: Mode | None, deadline: float | None
@@ -63,11 +63,11 @@ class Atomic:
                 crtc |= {self._crtc["ACTIVE"]: 1, self._crtc["MODE_ID"]: blob}
                 connector = {self._connector["CRTC_ID"]: self._pipeline.crtc}
                 objects[self._pipeline.connector.number] = connector
-                plane |= self._fullscreen(mode)
+                plane |= self._placement(mode)
             _ioctl.atomic(fd, flags, objects, cookie)
             return OutFence._exported(int(out_fence[0]))
 
-    def _fullscreen(self, mode: Mode) -> dict[int, int]:
+    def _placement(self, mode: Mode) -> dict[int, int]:
         """Return where the plane is: the image's pixels (16.16) on those of the mode."""
         place = {"CRTC_ID": self._pipeline.crtc}
         place |= {"CRTC_X": 0, "CRTC_Y": 0, "CRTC_W": mode.width, "CRTC_H": mode.height}
@@ -94,8 +94,8 @@ class Legacy:
                     buffer.import_fence(fence, Access.WRITE)
             return
         if not (
-            (fence is None or fence.wait(_left(deadline)))
-            and all(buffer.wait(Access.READ, _left(deadline)) for buffer in image.buffers)
+            (fence is None or fence.wait(_seconds_left(deadline)))
+            and all(buffer.wait(Access.READ, _seconds_left(deadline)) for buffer in image.buffers)
         ):
             raise TimeoutError(
                 f"a display that is not atomic sets a mode only for an image that is ready, and "
@@ -114,9 +114,9 @@ class Legacy:
         return None
 
 
-def _left(deadline: float | None) -> float | None:
+def _seconds_left(deadline: float | None) -> float | None:
     return None if deadline is None else deadline - time.monotonic()
 
 
-def _ids(fd: int, thing: int) -> Ids:
+def _property_ids(fd: int, thing: int) -> Ids:
     return {name: number for name, (number, _) in _ioctl.get_properties(fd, thing).items()}

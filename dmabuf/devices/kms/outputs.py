@@ -102,23 +102,23 @@ class DisplayPlane(NamedTuple):
 
 def read_connectors(fd: int) -> list[Connector]:
     """Ask for every connector; the kernel asks each monitor if this process is master."""
-    return [_connector(fd, number) for number in _ioctl.get_resources(fd).connectors]
+    return [_read_connector(fd, number) for number in _ioctl.get_resources(fd).connectors]
 
 
-def _connector(fd: int, number: int) -> Connector:
+def _read_connector(fd: int, number: int) -> Connector:
     about, _, modes = _ioctl.get_connector(fd, number)
     kind = about.connector_type
     name = _CONNECTORS[kind] if kind < len(_CONNECTORS) else "Unknown"
     return Connector(
         f"{name}-{about.connector_type_id}",
         ConnectorStatus(about.connection),
-        tuple(_mode(timings) for timings in modes),
+        tuple(_decode_mode(timings) for timings in modes),
         (about.mm_width, about.mm_height),
         number,
     )
 
 
-def _mode(timings: bytes) -> Mode:
+def _decode_mode(timings: bytes) -> Mode:
     info = _ioctl.mode_info(timings)
     pixels = info.htotal * info.vtotal * max(info.vscan, 1)
     if info.flags & _ioctl.DRM_MODE_FLAG_DBLSCAN:
@@ -137,11 +137,11 @@ def read_planes(fd: int) -> Iterator[DisplayPlane]:
         about, codes = _ioctl.get_plane(fd, number)
         properties = _ioctl.get_properties(fd, number)
         kind = PlaneKind(properties["type"][1])
-        formats = _formats(fd, codes, properties)
+        formats = _read_formats(fd, codes, properties)
         yield DisplayPlane(kind, formats, number, about.possible_crtcs)
 
 
-def _formats(
+def _read_formats(
     fd: int, codes: list[int], properties: Mapping[str, tuple[int, int]]
 ) -> dict[str, tuple[int, ...] | None]:
     _, blob = properties.get("IN_FORMATS", (0, 0))
