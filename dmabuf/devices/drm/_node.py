@@ -105,7 +105,7 @@ def refusal(node: Node, error: OSError, what: str) -> OSError:
 
 
 def is_render(path: str) -> bool:
-    """Whether a path is that of a render node."""
+    """Return True for the path of a render node."""
     return os.path.basename(path).startswith("renderD")
 
 
@@ -120,7 +120,7 @@ def sibling(path: str | os.PathLike[str], prefix: str) -> str | None:
 
 
 def has_connectors(path: str | os.PathLike[str]) -> bool:
-    """Whether sysfs shows connectors of a DRM device, by one of its nodes; opens nothing."""
+    """Return True if sysfs shows connectors of the DRM device that a node is of. Opens nothing."""
     name = os.path.basename(sibling(path, "card") or path)
     try:
         return any(entry.startswith(f"{name}-") for entry in os.listdir(f"/sys/class/drm/{name}"))

@@ -26,7 +26,7 @@ def inspect(path: str | os.PathLike[str]) -> DrmInfo:
 
 
 def can_import(device: Device) -> bool:
-    """Whether a device takes buffers of others: some say that they do, and then don't.
+    """Try whether a device imports buffers of others: some drivers claim it, and then don't.
 
     Tried with a page of a heap or of udmabuf, else of another DRM device. Without any of these the
     driver is believed. OSError if a shortage of memory or descriptors keeps it from being tried.

@@ -32,7 +32,7 @@ class Flip:
 
     @property
     def fence(self) -> Fence:
-        """The out-fence, which signals when the flip is done. You may close it, but need not.
+        """The out-fence, which signals when the flip is done. Closing it is optional.
 
         Give it to whoever fills the previous image's buffers next. UnsupportedError (EOPNOTSUPP) on
         a display that is not atomic. Follows OUT_FENCE_PTR in drivers/gpu/drm/drm_atomic_uapi.c.
