@@ -71,7 +71,7 @@ class TestWhatItHas:
         display.close()
         with kms.Display(path, connector=name) as same:
             assert same.connector.name == name
-        with pytest.raises(ValueError, match=f"has no connector 'HDMI-Z-9' it has.*{name}"):
+        with pytest.raises(ValueError, match=f"has no connector 'HDMI-Z-9'; it has.*{name}"):
             kms.Display(path, connector="HDMI-Z-9")
 
 
