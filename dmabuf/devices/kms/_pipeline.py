@@ -30,11 +30,9 @@ class Pipeline(NamedTuple):
 def choose_pipeline(device: Device, fd: int, connector: str | None) -> Pipeline:
     """Return the pipeline of a connector by its name, or of the first with a monitor.
 
-    OSError: ENODEV for what is no display or has no monitor; EBUSY while another is master.
+    OSError (ENODEV) if no connector has one. Modes and planes depend on what the client says that
+    it can do (DRM_CLIENT_CAP): say it before.
     """
-    _require_display(device, fd)
-    _require_master(device, fd)
-    _ioctl.set_client_cap(fd, _ioctl.DRM_CLIENT_CAP_UNIVERSAL_PLANES, 1)
     chosen = _choose_connector(device, read_connectors(fd), connector)
     crtc, index = _choose_crtc(device, fd, chosen)
     for plane in read_planes(fd):
@@ -43,7 +41,8 @@ def choose_pipeline(device: Device, fd: int, connector: str | None) -> Pipeline:
     raise os_error(errno.ENODEV, f"{device.path} ({device.driver}) has no plane for {chosen.name}")
 
 
-def _require_display(device: Device, fd: int) -> None:
+def require_display(device: Device, fd: int) -> None:
+    """Raise OSError unless a device is a display (ENODEV), and this process its master (EBUSY)."""
     try:
         there = _ioctl.get_resources(fd)
     except OSError as error:
@@ -51,6 +50,7 @@ def _require_display(device: Device, fd: int) -> None:
             raise
         there = _ioctl.Resources([], [])
     if there.crtcs and there.connectors:
+        _require_master(device, fd)
         return
     if os.path.basename(device.path).startswith("renderD"):
         what = f"{device.path} is no display but a render node; open /dev/dri/card…"

@@ -17,7 +17,7 @@ from dmabuf.devices.kms._commit import Atomic, Legacy
 from dmabuf.devices.kms._events import Events, Pending
 from dmabuf.devices.kms._fit import choose_mode, require_showable
 from dmabuf.devices.kms._framebuffer import Framebuffers
-from dmabuf.devices.kms._pipeline import choose_pipeline
+from dmabuf.devices.kms._pipeline import choose_pipeline, require_display
 from dmabuf.devices.kms.flip import Flip
 from dmabuf.devices.kms.outputs import (
     Connector,
@@ -83,9 +83,11 @@ class Display(Device):
             raise
 
     def _open(self, fd: int, connector: str | None, atomic: bool) -> None:
-        pipeline = choose_pipeline(self, fd, connector)
+        require_display(self, fd)
         os.set_blocking(fd, False)
+        _ioctl.set_client_cap(fd, _ioctl.DRM_CLIENT_CAP_UNIVERSAL_PLANES, 1)
         uses_atomic = atomic and _enable_atomic(fd)
+        pipeline = choose_pipeline(self, fd, connector)
         self._commit = Atomic(fd, pipeline) if uses_atomic else Legacy(pipeline)
         has_modifiers = bool(_drm_ioctl.get_cap(fd, _drm_ioctl.DRM_CAP_ADDFB2_MODIFIERS))
         self._framebuffers = Framebuffers(with_modifiers=has_modifiers)
