@@ -28,32 +28,42 @@ def request(direction: int, kind: str, number: int, size: int) -> int:
     return direction << 30 | size << 16 | ord(kind) << 8 | number
 
 
-def struct_request(direction: int, kind: str, number: int, struct: str, layouts: FFI = ffi) -> int:
-    """Encode the request number of an ioctl that takes a struct, by the layouts of its header."""
-    return request(direction, kind, number, layouts.sizeof(f"struct {struct}"))
+STRUCTS: dict[int, tuple[FFI, str]] = {}
+"""The struct that each request takes, and the layouts that it is one of: the logger reads them."""
 
 
-def address(array: Any) -> int:
-    """Return where an array lies, for a struct that points to it: keep the array meanwhile."""
-    return int(ffi.cast("uintptr_t", array))
+def struct_request(layouts: FFI, direction: int, kind: str, number: int, struct: str) -> int:
+    """Encode the request number of an ioctl that takes a struct of these layouts."""
+    encoded = request(direction, kind, number, layouts.sizeof(f"struct {struct}"))
+    STRUCTS[encoded] = layouts, struct
+    return encoded
 
 
-def text(characters: Any) -> str:
-    """Return what stands in an array of characters before its NUL."""
-    return bytes(ffi.buffer(characters)).split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+def _struct(direction: int, kind: str, number: int, struct: str) -> int:
+    return struct_request(ffi, direction, kind, number, struct)
 
 
-DMA_HEAP_IOCTL_ALLOC = struct_request(READ | WRITE, "H", 0, "dma_heap_allocation_data")
-DMA_BUF_IOCTL_SYNC = struct_request(WRITE, "b", 0, "dma_buf_sync")
+def address(layouts: FFI, array: Any) -> int:
+    """Return where an array of cffi's is; whoever passes it to the kernel keeps the array."""
+    return int(layouts.cast("uintptr_t", array))
+
+
+def text(name: bytes) -> str:
+    """Return what stands in a char array of the kernel's before its NUL."""
+    return name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+DMA_HEAP_IOCTL_ALLOC = _struct(READ | WRITE, "H", 0, "dma_heap_allocation_data")
+DMA_BUF_IOCTL_SYNC = _struct(WRITE, "b", 0, "dma_buf_sync")
 DMA_BUF_SET_NAME_B = request(WRITE, "b", 1, 8)
-DMA_BUF_IOCTL_EXPORT_SYNC_FILE = struct_request(READ | WRITE, "b", 2, "dma_buf_export_sync_file")
-DMA_BUF_IOCTL_IMPORT_SYNC_FILE = struct_request(WRITE, "b", 3, "dma_buf_import_sync_file")
-UDMABUF_CREATE = struct_request(WRITE, "u", 0x42, "udmabuf_create")
-UDMABUF_CREATE_LIST = struct_request(WRITE, "u", 0x43, "udmabuf_create_list")
-SYNC_IOC_MERGE = struct_request(READ | WRITE, ">", 3, "sync_merge_data")
-SYNC_IOC_FILE_INFO = struct_request(READ | WRITE, ">", 4, "sync_file_info")
-SYNC_IOC_SET_DEADLINE = struct_request(WRITE, ">", 5, "sync_set_deadline")
-SW_SYNC_IOC_CREATE_FENCE = struct_request(READ | WRITE, "W", 0, "sw_sync_create_fence_data")
+DMA_BUF_IOCTL_EXPORT_SYNC_FILE = _struct(READ | WRITE, "b", 2, "dma_buf_export_sync_file")
+DMA_BUF_IOCTL_IMPORT_SYNC_FILE = _struct(WRITE, "b", 3, "dma_buf_import_sync_file")
+UDMABUF_CREATE = _struct(WRITE, "u", 0x42, "udmabuf_create")
+UDMABUF_CREATE_LIST = _struct(WRITE, "u", 0x43, "udmabuf_create_list")
+SYNC_IOC_MERGE = _struct(READ | WRITE, ">", 3, "sync_merge_data")
+SYNC_IOC_FILE_INFO = _struct(READ | WRITE, ">", 4, "sync_file_info")
+SYNC_IOC_SET_DEADLINE = _struct(WRITE, ">", 5, "sync_set_deadline")
+SW_SYNC_IOC_CREATE_FENCE = _struct(READ | WRITE, "W", 0, "sw_sync_create_fence_data")
 SW_SYNC_IOC_INC = request(WRITE, "W", 1, 4)
 
 SYNC_READ, SYNC_WRITE, SYNC_RW = 1, 2, 3
@@ -177,8 +187,8 @@ def sync_fences(fd: int) -> list[tuple[bytes, bytes, int, int, int]]:
     while True:
         room = sync_file_info(fd).num_fences
         fences = bytearray(room * _fence_info.size)
-        place = address(ffi.from_buffer(fences)) if room else 0
-        data = bytearray(_file_info.pack(b"", 0, 0, room, 0, place))
+        pointer = address(ffi, ffi.from_buffer(fences)) if room else 0
+        data = bytearray(_file_info.pack(b"", 0, 0, room, 0, pointer))
         try:
             call(fd, SYNC_IOC_FILE_INFO, data, "SYNC_IOC_FILE_INFO")
         except OSError as error:

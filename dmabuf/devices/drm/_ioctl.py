@@ -12,7 +12,7 @@ from dmabuf.devices.drm._uapi import ffi
 
 def struct(direction: int, number: int, name: str) -> int:
     """Encode the request number of one of DRM's ioctls that takes a struct."""
-    return struct_request(direction, "d", number, name, ffi)
+    return struct_request(ffi, direction, "d", number, name)
 
 
 DRM_IOCTL_VERSION = struct(READ | WRITE, 0x00, "drm_version")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dmabuf._fd import Descriptor, Hold, Owner, Watcher
+from dmabuf._fd import Descriptor, Hold, Owner, unwatch, watch
 
 
 class SyncobjEvent(Descriptor):
@@ -20,7 +20,7 @@ class SyncobjEvent(Descriptor):
     __slots__ = ()
 
 
-class _End(Watcher):
+class _End:
     """Closes an event, whose await ends with ValueError, together with an owner."""
 
     __slots__ = ("_event",)
@@ -37,10 +37,10 @@ class _End(Watcher):
 def closed_with(owner: Owner, event: SyncobjEvent) -> Iterator[None]:
     """Have an event closed in the block as soon as an owner is; ValueError if it is already."""
     end = _End(event)
-    owner._watchers[end] = end
+    watch(owner, end, end)
     try:
         with Hold(owner):
             pass
         yield
     finally:
-        owner._watchers.pop(end, None)
+        unwatch(owner, end)

@@ -106,7 +106,7 @@ def syncobj_wait(fd: int, handles: list[int], deadline_ns: int, flags: int) -> i
     """Wait until CLOCK_MONOTONIC has the deadline: OSError (ETIME); return the first signalled."""
     array = ffi.new("uint32_t[]", handles)
     data: Any = ffi.new("struct drm_syncobj_wait *", {"timeout_nsec": deadline_ns, "flags": flags})
-    data.handles, data.count_handles = address(array), len(handles)
+    data.handles, data.count_handles = address(ffi, array), len(handles)
     call(fd, DRM_IOCTL_SYNCOBJ_WAIT, ffi.buffer(data), "DRM_IOCTL_SYNCOBJ_WAIT")
     return int(data.first_signaled)
 
@@ -118,7 +118,7 @@ def syncobj_timeline_wait(
     arrays = ffi.new("uint32_t[]", handles), ffi.new("uint64_t[]", points)
     fields = {"timeout_nsec": deadline_ns, "flags": flags, "count_handles": len(handles)}
     data: Any = ffi.new("struct drm_syncobj_timeline_wait *", fields)
-    data.handles, data.points = map(address, arrays)
+    data.handles, data.points = (address(ffi, array) for array in arrays)
     what = "DRM_IOCTL_SYNCOBJ_TIMELINE_WAIT"
     call(fd, DRM_IOCTL_SYNCOBJ_TIMELINE_WAIT, ffi.buffer(data), what)
     return int(data.first_signaled)
@@ -142,12 +142,12 @@ def syncobj_eventfd(fd: int, handle: int, point: int, event: int, flags: int) ->
 def _array(handles: list[int]) -> tuple[Any, Any]:
     """Return what an argument points to, to be kept during the call, and the argument."""
     array = ffi.new("uint32_t[]", handles)
-    fields = {"handles": address(array), "count_handles": len(handles)}
+    fields = {"handles": address(ffi, array), "count_handles": len(handles)}
     return array, ffi.new("struct drm_syncobj_array *", fields)
 
 
 def _points(handles: list[int], points: list[int]) -> tuple[Any, Any]:
     arrays = ffi.new("uint32_t[]", handles), ffi.new("uint64_t[]", points)
     data: Any = ffi.new("struct drm_syncobj_timeline_array *", {"count_handles": len(handles)})
-    data.handles, data.points = map(address, arrays)
+    data.handles, data.points = (address(ffi, array) for array in arrays)
     return arrays, data

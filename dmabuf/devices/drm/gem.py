@@ -58,7 +58,7 @@ class GemBuffer(Handle[NodeT]):
                 fd = _ioctl.prime_handle_to_fd(number, handle, _MODES[wanted])
             except OSError as error:
                 raise refusal(self._device, error, f"can't export {self!r}") from None
-            buffer = Buffer._exported(fd, None)
+            buffer = own_buffer(fd)
         mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         if mode != _MODES[wanted]:
             buffer.close()

@@ -17,7 +17,7 @@ from dmabuf.devices.drm._node import Handle
 from dmabuf.devices.drm._syncobj_event import SyncobjEvent, closed_with
 from dmabuf.devices.drm._syncobj_wait import call_error, creation_error, wait_for
 from dmabuf.devices.drm.device import Device
-from dmabuf.fence import Fence
+from dmabuf.fence import Fence, own_fence
 
 if TYPE_CHECKING:
     from dmabuf._fd import HasFileno

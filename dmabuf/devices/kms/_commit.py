@@ -14,7 +14,7 @@ from dmabuf.devices.kms import _ioctl
 from dmabuf.devices.kms._pipeline import Pipeline
 from dmabuf.devices.kms._uapi import ffi
 from dmabuf.devices.kms.outputs import Mode
-from dmabuf.fence import Fence
+from dmabuf.fence import Fence, own_fence_as
 from dmabuf.image import Image
 
 Ids = Mapping[str, int]
@@ -50,7 +50,7 @@ class Atomic:
         """Commit without waiting, and return the out-fence."""
         out_fence: Any = ffi.new("int32_t *", -1)
         plane = {self._plane["FB_ID"]: framebuffer}
-        crtc = {self._crtc["OUT_FENCE_PTR"]: address(out_fence)}
+        crtc = {self._crtc["OUT_FENCE_PTR"]: address(ffi, out_fence)}
         objects = {self._pipeline.crtc: crtc, self._pipeline.plane.number: plane}
         flags = _ioctl.DRM_MODE_ATOMIC_NONBLOCK | _ioctl.DRM_MODE_PAGE_FLIP_EVENT
         with ExitStack() as stack:
@@ -65,7 +65,7 @@ class Atomic:
                 objects[self._pipeline.connector.number] = connector
                 plane |= self._placement(mode)
             _ioctl.atomic(fd, flags, objects, cookie)
-            return OutFence._exported(int(out_fence[0]))
+            return own_fence_as(OutFence, int(out_fence[0]))
 
     def _placement(self, mode: Mode) -> dict[int, int]:
         """Return where the plane is: the image's pixels (16.16) on those of the mode."""

@@ -14,7 +14,7 @@ from dmabuf.devices.kms._uapi import ffi
 
 
 def _struct(direction: int, number: int, struct: str) -> int:
-    return struct_request(direction, "d", number, struct, ffi)
+    return struct_request(ffi, direction, "d", number, struct)
 
 
 _BOTH = READ | WRITE
@@ -79,7 +79,10 @@ def get_resources(fd: int) -> Resources:
     room = _ROOM
     while True:
         crtcs, connectors = ffi.new("uint32_t[]", room), ffi.new("uint32_t[]", room)
-        pointers = {"crtc_id_ptr": address(crtcs), "connector_id_ptr": address(connectors)}
+        pointers = {
+            "crtc_id_ptr": address(ffi, crtcs),
+            "connector_id_ptr": address(ffi, connectors),
+        }
         counts = {"count_crtcs": room, "count_connectors": room}
         data: Any = ffi.new("struct drm_mode_card_res *", pointers | counts)
         _call(fd, "DRM_IOCTL_MODE_GETRESOURCES", data)
@@ -101,7 +104,7 @@ def get_connector(fd: int, connector: int) -> tuple[Any, list[int], list[bytes]]
         modes = ffi.new("struct drm_mode_modeinfo[]", room)
         encoders = ffi.new("uint32_t[]", encoder_room)
         counts = {"count_modes": room, "count_encoders": encoder_room}
-        pointers = {"modes_ptr": address(modes), "encoders_ptr": address(encoders)}
+        pointers = {"modes_ptr": address(ffi, modes), "encoders_ptr": address(ffi, encoders)}
         fields = {"connector_id": connector} | counts | pointers
         data = ffi.new("struct drm_mode_get_connector *", fields)
         _call(fd, "DRM_IOCTL_MODE_GETCONNECTOR", data)
@@ -116,6 +119,11 @@ def mode_info(timings: bytes) -> Any:
     return ffi.from_buffer("struct drm_mode_modeinfo *", timings)
 
 
+def mode_name(timings: bytes) -> str:
+    """Return the kernel's name of a mode."""
+    return text(bytes(ffi.buffer(mode_info(timings).name)))
+
+
 def get_encoder(fd: int, encoder: int) -> tuple[int, int]:
     """Return the CRTC that an encoder is on, 0 for none, and a mask of those that it can be on."""
     data: Any = ffi.new("struct drm_mode_get_encoder *", {"encoder_id": encoder})
@@ -128,7 +136,7 @@ def get_planes(fd: int) -> list[int]:
     room = _ROOM
     while True:
         planes = ffi.new("uint32_t[]", room)
-        data: Any = ffi.new("struct drm_mode_get_plane_res *", [address(planes), room])
+        data: Any = ffi.new("struct drm_mode_get_plane_res *", [address(ffi, planes), room])
         _call(fd, "DRM_IOCTL_MODE_GETPLANERESOURCES", data)
         if data.count_planes <= room:
             return list(planes[0 : data.count_planes])
@@ -141,7 +149,7 @@ def get_plane(fd: int, plane: int) -> tuple[Any, list[int]]:
     while True:
         formats = ffi.new("uint32_t[]", room)
         fields = {"plane_id": plane, "count_format_types": room}
-        fields["format_type_ptr"] = address(formats)
+        fields["format_type_ptr"] = address(ffi, formats)
         data: Any = ffi.new("struct drm_mode_get_plane *", fields)
         _call(fd, "DRM_IOCTL_MODE_GETPLANE", data)
         if data.count_format_types <= room:
@@ -154,7 +162,7 @@ def get_properties(fd: int, thing: int) -> dict[str, tuple[int, int]]:
     room = _ROOM
     while True:
         ids, values = ffi.new("uint32_t[]", room), ffi.new("uint64_t[]", room)
-        fields = [address(ids), address(values), room, thing, ANY_OBJECT]
+        fields = [address(ffi, ids), address(ffi, values), room, thing, ANY_OBJECT]
         data: Any = ffi.new("struct drm_mode_obj_get_properties *", fields)
         _call(fd, "DRM_IOCTL_MODE_OBJ_GETPROPERTIES", data)
         if data.count_props <= room:
@@ -166,7 +174,7 @@ def get_properties(fd: int, thing: int) -> dict[str, tuple[int, int]]:
 def _property_name(fd: int, number: int) -> str:
     data: Any = ffi.new("struct drm_mode_get_property *", {"prop_id": number})
     _call(fd, "DRM_IOCTL_MODE_GETPROPERTY", data)
-    return text(data.name)
+    return text(bytes(ffi.buffer(data.name)))
 
 
 def get_blob(fd: int, blob: int) -> bytes:
@@ -174,14 +182,14 @@ def get_blob(fd: int, blob: int) -> bytes:
     data: Any = ffi.new("struct drm_mode_get_blob *", {"blob_id": blob})
     _call(fd, "DRM_IOCTL_MODE_GETPROPBLOB", data)
     contents = ffi.new("char[]", data.length)
-    data.data = address(contents)
+    data.data = address(ffi, contents)
     _call(fd, "DRM_IOCTL_MODE_GETPROPBLOB", data)
     return bytes(ffi.buffer(contents, data.length))
 
 
 def create_blob(fd: int, contents: bytes) -> int:
     """Give the kernel a blob and return its id."""
-    place = address(ffi.from_buffer(contents))
+    place = address(ffi, ffi.from_buffer(contents))
     data: Any = ffi.new("struct drm_mode_create_blob *", [place, len(contents)])
     _call(fd, "DRM_IOCTL_MODE_CREATEPROPBLOB", data)
     return int(data.blob_id)
@@ -266,7 +274,7 @@ def set_crtc(fd: int, crtc: int, connectors: Sequence[int], shown: Crtc) -> None
     """Have a CRTC show something on connectors, or, with none of them, nothing; waits for it."""
     ids = ffi.new("uint32_t[]", list(connectors))
     fields: dict[str, Any] = {
-        "set_connectors_ptr": address(ids),
+        "set_connectors_ptr": address(ffi, ids),
         "count_connectors": len(connectors),
         "crtc_id": crtc,
         "fb_id": shown.framebuffer,
@@ -293,7 +301,7 @@ def atomic(fd: int, flags: int, objects: Mapping[int, Mapping[int, int]], cookie
     properties = ffi.new("uint32_t[]", [one for values in objects.values() for one in values])
     every = [value for values in objects.values() for value in values.values()]
     values = ffi.new("uint64_t[]", [value % 2**64 for value in every])
-    pointers = [address(array) for array in (ids, counts, properties, values)]
+    pointers = [address(ffi, array) for array in (ids, counts, properties, values)]
     data = ffi.new("struct drm_mode_atomic *", [flags, len(objects), *pointers, 0, cookie])
     _call(fd, "DRM_IOCTL_MODE_ATOMIC", data)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from dmabuf._ioctl import text
 from dmabuf._record import record
 from dmabuf.devices.kms import _ioctl
 from dmabuf.image.formats import fourcc_text, from_drm
@@ -127,7 +126,7 @@ def _decode_mode(timings: bytes) -> Mode:
     if info.flags & _ioctl.DRM_MODE_FLAG_INTERLACE:
         refresh *= 2
     preferred = bool(info.type & _ioctl.DRM_MODE_TYPE_PREFERRED)
-    name = text(info.name)
+    name = _ioctl.mode_name(timings)
     return Mode(name, info.hdisplay, info.vdisplay, refresh, preferred, timings)
 
 
