@@ -19,7 +19,13 @@ _Self = TypeVar("_Self", bound="Device")
 
 @record
 class DrmInfo(NamedTuple):
-    """What a node says of itself. None stands for what could not be asked."""
+    """What a node says of itself. None stands for what could not be asked.
+
+    `inspect()` and `Device.capabilities()` give it:
+
+        info = inspect("/dev/dri/card0")
+        print(info.driver, info.imports, info.timeline)
+    """
 
     path: str
     """The node."""

@@ -61,7 +61,13 @@ class Vgem(Device):
 
 @record
 class VgemFence(NamedTuple):
-    """A pending fence of vgem, which `Vgem.attach_fence` gives."""
+    """A pending fence of vgem, which `Vgem.attach_fence` gives.
+
+    It is signalled by hand:
+
+        fence = vgem.attach_fence(gem, Access.WRITE)
+        fence.signal()
+    """
 
     device: Vgem
     """The device whose fence it is."""

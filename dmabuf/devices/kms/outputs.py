@@ -19,7 +19,12 @@ _CONNECTORS = (
 
 
 class ConnectorStatus(Enum):
-    """Whether a monitor is connected: enum drm_connector_status."""
+    """Whether a monitor is connected: enum drm_connector_status.
+
+    Ask all connectors again to see changes:
+
+        free = [c for c in display.connectors() if c.status is ConnectorStatus.DISCONNECTED]
+    """
 
     CONNECTED = 1
     """A monitor is connected, or the driver can't tell and shows a picture anyway."""
@@ -31,7 +36,13 @@ class ConnectorStatus(Enum):
 
 @record
 class Mode(NamedTuple):
-    """A size and a rate that a monitor can show, as the kernel reports it."""
+    """A size and a rate that a monitor can show, as the kernel reports it.
+
+    The fastest mode of a size:
+
+        modes = [mode for mode in display.connector.modes if mode.size == (1920, 1080)]
+        display.show(image, mode=max(modes, key=lambda mode: mode.refresh))
+    """
 
     name: str
     """The kernel's name: "1024x768"."""
@@ -57,7 +68,13 @@ class Mode(NamedTuple):
 
 @record
 class Connector(NamedTuple):
-    """A socket for a monitor, as the kernel reports it."""
+    """A socket for a monitor, as the kernel reports it.
+
+    Every one of a device:
+
+        for connector in display.connectors():
+            print(connector.name, connector.status.name, *connector.modes)
+    """
 
     name: str
     """As in sysfs: "HDMI-A-1", "Virtual-1"."""
@@ -72,7 +89,12 @@ class Connector(NamedTuple):
 
 
 class PlaneKind(Enum):
-    """What a plane is for: enum drm_plane_type."""
+    """What a plane is for: enum drm_plane_type.
+
+    How many pictures can be above one another:
+
+        overlays = [p for p in display.planes() if p.kind is PlaneKind.OVERLAY]
+    """
 
     OVERLAY = 0
     """For a picture above or below the main one, such as a video."""
@@ -84,7 +106,13 @@ class PlaneKind(Enum):
 
 @record
 class DisplayPlane(NamedTuple):
-    """The hardware that reads a framebuffer for the screen, as the kernel reports it."""
+    """The hardware that reads a framebuffer for the screen, as the kernel reports it.
+
+    Its formats are those of the images that it shows:
+
+        if image.format.name not in display.plane.formats:
+            print("only", *display.plane.formats)
+    """
 
     kind: PlaneKind
     """What it is for."""
