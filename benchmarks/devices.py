@@ -38,7 +38,7 @@ def work_on(pixels: numpy.ndarray) -> None:
 
 def without_copies(camera: v4l2.Capture, display: Display, count: int) -> None:
     """Capture into dma-heap buffers, and show those."""
-    format = camera.format
+    format = camera.format()
     with ExitStack() as stack:
         buffers = [
             stack.enter_context(dmabuf.allocate(format.sizeimage[0])) for _ in range(BUFFERS)
@@ -77,7 +77,7 @@ def show_copy(display: Display, pixels: numpy.ndarray, screen: Image) -> None:
 
 def copied_from_the_camera(camera: v4l2.Capture, display: Display, count: int) -> None:
     """Capture into the camera's own memory (MMAP), and copy."""
-    with screens(display, camera.format) as pictures, camera.stream(count=BUFFERS) as frames:
+    with screens(display, camera.format()) as pictures, camera.stream(count=BUFFERS) as frames:
         for number, frame in zip(range(count), frames, strict=False):
             with frame:
                 with frame.image.read_write() as (pixels,):
@@ -88,7 +88,7 @@ def copied_from_the_camera(camera: v4l2.Capture, display: Display, count: int) -
 
 def copied_twice(camera: v4l2.Capture, display: Display, count: int) -> None:
     """Capture by read(2), and copy."""
-    format = camera.format
+    format = camera.format()
     fd = camera.device.fileno()
     os.set_blocking(fd, True)
     data = bytearray(format.sizeimage[0])
@@ -127,7 +127,7 @@ def main() -> None:
         for way, pipeline in PIPELINES.items():
             with v4l2.Capture(find_camera()) as camera, Display() as display:
                 camera.set_format("XRGB8888", WIDTH, HEIGHT)
-                camera.frame_rate = 1000  # the highest that it has
+                camera.set_frame_rate(1000)  # the highest that it has
                 pipeline(camera, display, 2)
                 begun, own, all_of_it = time.perf_counter(), time.process_time(), busy()
                 pipeline(camera, display, FRAMES)

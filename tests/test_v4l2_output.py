@@ -9,7 +9,7 @@ import numpy
 import pytest
 from helpers import cameras, fences
 from helpers.tasks import waiting, watched
-from test_v4l2_stream import EXPORTERS, LONG, allocated, streaming
+from test_v4l2_stream import EXPORTERS, GIVEN_BACK, LONG, allocated, streaming
 
 import dmabuf
 from dmabuf import Access
@@ -129,10 +129,10 @@ class TestLoop:
 class TestOutput:
     def test_frames_come_empty_and_are_queued_on_leaving(self, output):
         with output.stream(count=3) as frames:
-            assert frames._queued == 0
+            assert cameras.queued(frames) == 0
             taken = [frames.frame() for _ in range(3)]
-            assert not any(frame.used for frame in taken)
-            assert taken[0].bytes_used == output.format.sizeimage
+            assert not any(frame.was_queued for frame in taken)
+            assert taken[0].bytes_used == output.format().sizeimage
             assert {(frame.sequence, frame.flags) for frame in taken} == {(0, v4l2.FrameFlag(0))}
             with pytest.raises(TimeoutError, match=r"no frame from /dev/video. within 0.01 s"):
                 frames.frame(0.01)
@@ -140,16 +140,17 @@ class TestOutput:
                 with frame:
                     fill(frame.image, 4)
             with frames.frame(LONG) as frame:
-                assert frame.used
-                assert not frame.error
+                assert frame.was_queued
+                assert not frame.damaged
 
     def test_a_frame_left_by_an_exception_is_not_shown(self, output):
         with output.stream(count=2) as frames:
             for _ in range(4):
                 with pytest.raises(KeyError), frames.frame(LONG) as frame:
                     raise KeyError
-                assert not frame._kept
-            assert frames._queued == 0
+                with pytest.raises(ValueError, match=GIVEN_BACK):
+                    frame.queue()
+            assert cameras.queued(frames) == 0
 
     def test_a_collected_frame_warns_and_is_not_shown(self, output):
         with output.stream(count=2) as frames:
@@ -157,11 +158,11 @@ class TestOutput:
                 frame = frames.frame()
                 with pytest.warns(ResourceWarning, match="not given back"):
                     del frame
-            assert frames._queued == 0
+            assert cameras.queued(frames) == 0
 
     def test_bytes_used_are_checked(self, output):
         with output.stream() as frames, frames.frame() as frame:
-            size = output.format.sizeimage[0]
+            size = output.format().sizeimage[0]
             for wrong in ((), (0,), (-1,), (size + 1,), (1, 1)):
                 with pytest.raises(ValueError, match="bytes_used of a frame are 1 to"):
                     frame.bytes_used = wrong
@@ -175,7 +176,10 @@ class TestOutput:
             frame.bytes_used = (size,)
 
     def test_images_are_queued(self, output, allocate):
-        with allocated(allocate, output.format, 3) as buffers, output.stream(buffers[:2]) as frames:
+        with (
+            allocated(allocate, output.format(), 3) as buffers,
+            output.stream(buffers[:2]) as frames,
+        ):
             images = [Image(b, "R8", cameras.WIDTH, cameras.HEIGHT) for (b,) in buffers]
             assert frames.queue(images[2]) is None
             assert frames.queue(images[0]) is None
@@ -190,8 +194,8 @@ class TestOutput:
                 frames.queue(small)
             with pytest.raises(TypeError, match="Buffer"):
                 frames.queue("picture")
-            assert frames._queued == 0
-        with output.stream() as frames, allocate(output.format.sizeimage[0]) as buffer:
+            assert cameras.queued(frames) == 0
+        with output.stream() as frames, allocate(output.format().sizeimage[0]) as buffer:
             with pytest.raises(dmabuf.RefusedError, match="device's own buffers") as caught:
                 frames.queue(buffer)
             assert caught.value.errno == errno.EINVAL

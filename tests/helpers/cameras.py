@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dmabuf.devices import v4l2
+from dmabuf.devices.v4l2._ring import SlotState
 from dmabuf.image import Image
 
 SYSFS = Path("/sys/class/video4linux")
@@ -39,7 +40,7 @@ def camera(*, multi_planar: bool = False) -> Iterator[v4l2.Capture]:
         camera.device.set_input(0)
         camera.device.set_control("OSD Text Mode", 2)
         camera.set_format("R8", WIDTH, HEIGHT)
-        camera.frame_rate = FAST
+        camera.set_frame_rate(FAST)
         yield camera
 
 
@@ -89,6 +90,11 @@ def planes(image: Image) -> list[bytes]:
     """Return the bytes of each plane, as the processor sees them."""
     with image.read() as arrays:
         return [array.tobytes() for array in arrays]
+
+
+def queued(frames: v4l2.Stream) -> int:
+    """Return how many buffers of a stream the device has."""
+    return frames._ring.count(SlotState.QUEUED)
 
 
 @contextlib.contextmanager

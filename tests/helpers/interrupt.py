@@ -10,9 +10,9 @@ import contextlib
 import itertools
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import dmabuf
@@ -34,8 +34,9 @@ class Interrupted(BaseException):
 class Moment:
     """The `point`-th point: `reached` once the signal has come, and `where` that was."""
 
-    def __init__(self, point: int) -> None:
+    def __init__(self, point: int, passed_over: Collection[CodeType]) -> None:
         self._left = point
+        self._passed_over = passed_over
         self.reached = False
         self.where = "nowhere"
 
@@ -55,6 +56,9 @@ class Moment:
             return
         if event == "call" and frame.f_code in _UNGUARDED and not _ours(frame.f_back):
             return
+        back = frame.f_back
+        if frame.f_code in self._passed_over or (back and back.f_code in self._passed_over):
+            return
         if self._left:
             self._left -= 1
             return
@@ -66,10 +70,14 @@ class Moment:
         signal.raise_signal(signal.SIGUSR1)
 
 
-def every_point() -> Iterator[Moment]:
-    """Give a moment for each point of the same code, until it ends before the signal comes."""
+def every_point(*passed_over: Callable[..., object]) -> Iterator[Moment]:
+    """Give a moment for each point of the same code, until it ends before the signal comes.
+
+    Points in these functions, and where they begin to call others, are passed over.
+    """
+    codes = {function.__code__ for function in passed_over}
     for point in itertools.count():
-        moment = Moment(point)
+        moment = Moment(point, codes)
         yield moment
         if not moment.reached:
             assert point, "no code of the package ran"

@@ -12,17 +12,28 @@ Without buffers `stream()` has the device allocate, and exports its memory as `B
 Documentation/userspace-api/media/v4l in the kernel's sources.
 """
 
-from dmabuf.devices.v4l2._output import OutputStream
-from dmabuf.devices.v4l2.device import Control, Device, Memory, Timings, V4l2Info, inspect
+from dmabuf.devices.v4l2.colorimetry import (
+    Colorspace,
+    Field,
+    Quantization,
+    TransferFunction,
+    YCbCrEncoding,
+)
+from dmabuf.devices.v4l2.controls import Control, ControlFlag, ControlType, Timings
+from dmabuf.devices.v4l2.device import Capture, Device, Output, inspect
 from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameSize
 from dmabuf.devices.v4l2.frame import Frame, FrameFlag
-from dmabuf.devices.v4l2.queue import Capture, Output
-from dmabuf.devices.v4l2.stream import Stream
+from dmabuf.devices.v4l2.info import Memory, V4l2Info
+from dmabuf.devices.v4l2.stream import OutputStream, Stream
 
 __all__ = [
     "Capture",
+    "Colorspace",
     "Control",
+    "ControlFlag",
+    "ControlType",
     "Device",
+    "Field",
     "Format",
     "FormatInfo",
     "Frame",
@@ -31,8 +42,11 @@ __all__ = [
     "Memory",
     "Output",
     "OutputStream",
+    "Quantization",
     "Stream",
     "Timings",
+    "TransferFunction",
     "V4l2Info",
+    "YCbCrEncoding",
     "inspect",
 ]

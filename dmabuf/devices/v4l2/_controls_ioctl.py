@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from dmabuf._ioctl import READ, WRITE, call, request
 from dmabuf.devices.v4l2._ioctl import enumerated, struct, text
@@ -22,8 +22,6 @@ VIDIOC_ENUMOUTPUT = struct(READ | WRITE, 48, "v4l2_output")
 VIDIOC_S_DV_TIMINGS = struct(READ | WRITE, 87, "v4l2_dv_timings")
 VIDIOC_ENUM_DV_TIMINGS = struct(READ | WRITE, 98, "v4l2_enum_dv_timings")
 
-V4L2_CTRL_TYPE_MENU = 3
-V4L2_CTRL_TYPE_CTRL_CLASS = 6
 V4L2_CTRL_FLAG_NEXT_CTRL = 0x80000000
 
 _int = Struct("=i")
@@ -76,20 +74,13 @@ def s_output(fd: int, index: int) -> None:
     call(fd, VIDIOC_S_OUTPUT, bytearray(_int.pack(index)), "VIDIOC_S_OUTPUT")
 
 
-class Timings(NamedTuple):
-    """A struct v4l2_dv_timings: what of struct v4l2_bt_timings is for reading, and all of it."""
+def enum_dv_timings(fd: int) -> list[tuple[int, int, int, int, int, bytes]]:
+    """Return the timings that the current input or output knows.
 
-    width: int
-    height: int
-    interlaced: int
-    pixelclock: int
-    total: int
-    data: bytes
-
-
-def enum_dv_timings(fd: int) -> list[Timings]:
-    """Return the timings that the current input or output knows."""
-    found: list[Timings] = []
+    Of each (width, height, interlaced, pixelclock, pixels in a frame with its blanking), and the
+    struct v4l2_dv_timings.
+    """
+    found: list[tuple[int, int, int, int, int, bytes]] = []
     while True:
         data: Any = ffi.new("struct v4l2_enum_dv_timings *", {"index": len(found)})
         if not enumerated(fd, VIDIOC_ENUM_DV_TIMINGS, data, "VIDIOC_ENUM_DV_TIMINGS"):
@@ -100,7 +91,7 @@ def enum_dv_timings(fd: int) -> list[Timings]:
         # The porches and the sync of lines, of the frame, and of a second field.
         total = (width + sum(blanking[:3])) * (height + sum(blanking[3:]))
         timings = bytes(ffi.buffer(ffi.addressof(data, "timings")))
-        found.append(Timings(width, height, interlaced, clock, total, timings))
+        found.append((width, height, interlaced, clock, total, timings))
 
 
 def s_dv_timings(fd: int, timings: bytes) -> None:
@@ -108,22 +99,12 @@ def s_dv_timings(fd: int, timings: bytes) -> None:
     call(fd, VIDIOC_S_DV_TIMINGS, bytearray(timings), "VIDIOC_S_DV_TIMINGS")
 
 
-class ControlInfo(NamedTuple):
-    """What VIDIOC_QUERYCTRL tells of a control."""
+def queryctrl(fd: int) -> list[tuple[int, str, int, int, int, int, int, int]]:
+    """Return a node's controls, in the order of their numbers.
 
-    id: int
-    name: str
-    type: int
-    minimum: int
-    maximum: int
-    step: int
-    default: int
-    flags: int
-
-
-def queryctrl(fd: int) -> list[ControlInfo]:
-    """Return a node's controls, in the order of their numbers."""
-    found: list[ControlInfo] = []
+    Of each (id, name, type, minimum, maximum, step, default, flags).
+    """
+    found: list[tuple[int, str, int, int, int, int, int, int]] = []
     last = 0
     while True:
         data: Any = ffi.new("struct v4l2_queryctrl *", {"id": last | V4L2_CTRL_FLAG_NEXT_CTRL})
@@ -131,7 +112,7 @@ def queryctrl(fd: int) -> list[ControlInfo]:
             return found
         last = data.id
         limits = (data.minimum, data.maximum, data.step, data.default_value)
-        found.append(ControlInfo(data.id, text(data.name), data.type, *limits, data.flags))
+        found.append((data.id, text(data.name), data.type, *limits, data.flags))
 
 
 def querymenu(fd: int, control: int, value: int) -> str | None:

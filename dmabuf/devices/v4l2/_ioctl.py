@@ -51,6 +51,8 @@ V4L2_BUF_CAP_SUPPORTS_MMAP = 1
 V4L2_BUF_CAP_SUPPORTS_USERPTR = 2
 V4L2_BUF_CAP_SUPPORTS_DMABUF = 4
 
+V4L2_BUF_FLAG_QUEUED = 0x00000002
+V4L2_BUF_FLAG_DONE = 0x00000004
 V4L2_BUF_FLAG_KEYFRAME = 0x00000008
 V4L2_BUF_FLAG_PFRAME = 0x00000010
 V4L2_BUF_FLAG_BFRAME = 0x00000020
@@ -64,6 +66,7 @@ V4L2_PIX_FMT_PRIV_MAGIC = 0xFEEDCAFE
 VIDEO_MAX_PLANES = 8
 VIDEO_MAX_FRAME = 32
 
+OUTPUTS = (V4L2_BUF_TYPE_VIDEO_OUTPUT, V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE)
 _MULTI_PLANAR = (V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE, V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE)
 _int = Struct("=i")
 
@@ -111,7 +114,9 @@ def memory_types(fd: int, kind: int) -> int | None:
     """
     for memory in (V4L2_MEMORY_MMAP, V4L2_MEMORY_DMABUF, V4L2_MEMORY_USERPTR):
         try:
-            return reqbufs(fd, kind, memory, 0)[1]
+            data = request_buffers(kind, memory, 0)
+            reqbufs(fd, data)
+            return int(data.capabilities)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 return _memory_types_in_use(fd, kind, memory)
@@ -220,12 +225,15 @@ def _pix_format(data: Any) -> PixFormat:
     )
 
 
-def reqbufs(fd: int, kind: int, memory: int, count: int) -> tuple[int, int]:
-    """Make so many buffers, 0 frees them; return how many there are, and the memory types' bits."""
+def request_buffers(kind: int, memory: int, count: int) -> Any:
+    """Return a struct v4l2_requestbuffers for `reqbufs`, in which the kernel answers."""
     about = {"count": count, "type": kind, "memory": memory}
-    data: Any = ffi.new("struct v4l2_requestbuffers *", about)
+    return ffi.new("struct v4l2_requestbuffers *", about)
+
+
+def reqbufs(fd: int, data: Any) -> None:
+    """Make buffers, or free them for a count of 0; `.count` and `.capabilities` are the answer."""
     call(fd, VIDIOC_REQBUFS, ffi.buffer(data), "VIDIOC_REQBUFS")
-    return data.count, data.capabilities
 
 
 def expbuf(fd: int, kind: int, index: int, plane: int) -> int:
@@ -240,60 +248,83 @@ def expbuf(fd: int, kind: int, index: int, plane: int) -> int:
 class Dequeued(NamedTuple):
     """What VIDIOC_DQBUF tells of a buffer; (bytesused, data_offset) of each plane."""
 
-    slot: int
     flags: int
-    field: int
     sequence: int
     timestamp: float
     planes: tuple[tuple[int, int], ...]
 
 
-def qbuf(
-    fd: int,
+class BufferStruct:
+    """A struct v4l2_buffer and, of a multi-planar queue, its planes.
+
+    The kernel writes into `data` what it has done, so that this is known although a signal handler
+    raised before the call returned: QBUF sets one of `QBUF_DONE` in its flags, DQBUF its index.
+    """
+
+    __slots__ = ("data", "planes")
+
+    def __init__(self, kind: int, memory: int, planes: int) -> None:
+        data: Any = ffi.new("struct v4l2_buffer *", {"type": kind, "memory": memory})
+        parts: Any = None
+        if kind in _MULTI_PLANAR:
+            parts = ffi.new("struct v4l2_plane[]", planes)
+            data.length, data.m.planes = planes, parts
+        self.data = data
+        self.planes = parts
+
+
+QBUF_DONE = V4L2_BUF_FLAG_QUEUED | V4L2_BUF_FLAG_DONE
+NOT_DEQUEUED = 0xFFFFFFFF
+"""The index in a struct v4l2_buffer before VIDIOC_DQBUF."""
+
+
+def full_buffer(
     kind: int,
     memory: int,
     index: int,
-    planes: Sequence[tuple[int, int, int, int]],
-    timestamp: float = 0.0,
-) -> None:
-    """Queue a buffer: (fd, length, bytesused, data_offset) of each plane."""
-    data, parts = _buffer(kind, memory, len(planes))
+    planes: Sequence[tuple[int, int, int]],
+    timestamp: float,
+) -> BufferStruct:
+    """Return what `qbuf` takes: (fd, length, bytesused) of each plane, the time in seconds."""
+    buffer = BufferStruct(kind, memory, len(planes))
+    data = buffer.data
     data.index = index
     data.timestamp.tv_sec, fraction = divmod(round(timestamp * 1e6), 1_000_000)
     data.timestamp.tv_usec = fraction
-    if parts is None:
-        ((dma_buf, data.length, data.bytesused, _),) = planes
+    for part, plane in zip(buffer.planes or (data,), planes, strict=True):
+        number, part.length, part.bytesused = plane
         if memory == V4L2_MEMORY_DMABUF:
-            data.m.fd = dma_buf
-    else:
-        for part, plane in zip(parts, planes, strict=True):
-            dma_buf, part.length, part.bytesused, part.data_offset = plane
-            if memory == V4L2_MEMORY_DMABUF:
-                part.m.fd = dma_buf
-    call(fd, VIDIOC_QBUF, ffi.buffer(data), "VIDIOC_QBUF")
+            part.m.fd = number
+    return buffer
 
 
-def dqbuf(fd: int, kind: int, memory: int) -> Dequeued:
+def empty_buffer(kind: int, memory: int) -> BufferStruct:
+    """Return what `dqbuf` takes."""
+    buffer = BufferStruct(kind, memory, VIDEO_MAX_PLANES)
+    buffer.data.index = NOT_DEQUEUED
+    return buffer
+
+
+def qbuf(fd: int, buffer: BufferStruct) -> None:
+    """Queue a buffer."""
+    call(fd, VIDIOC_QBUF, ffi.buffer(buffer.data), "VIDIOC_QBUF")
+
+
+def dqbuf(fd: int, buffer: BufferStruct) -> None:
     """Take a buffer that the device is done with; BlockingIOError (EAGAIN) if there is none yet."""
-    data, parts = _buffer(kind, memory, VIDEO_MAX_PLANES)
-    call(fd, VIDIOC_DQBUF, ffi.buffer(data), "VIDIOC_DQBUF", nonblocking=True)
-    if parts is None:
+    call(fd, VIDIOC_DQBUF, ffi.buffer(buffer.data), "VIDIOC_DQBUF", nonblocking=True)
+
+
+def dequeued(buffer: BufferStruct) -> Dequeued:
+    """Return what `dqbuf` has told."""
+    data = buffer.data
+    if buffer.planes is None:
         planes: tuple[tuple[int, int], ...] = ((data.bytesused, 0),)
     else:
-        used = parts[0 : data.length]
+        used = buffer.planes[0 : data.length]
         planes = tuple((part.bytesused, part.data_offset) for part in used)
     timestamp = data.timestamp.tv_sec + data.timestamp.tv_usec / 1e6
-    return Dequeued(data.index, data.flags, data.field, data.sequence, timestamp, planes)
-
-
-def _buffer(kind: int, memory: int, planes: int) -> tuple[Any, Any]:
-    """Return a struct v4l2_buffer and, of a multi-planar queue, its planes: keep them for it."""
-    data: Any = ffi.new("struct v4l2_buffer *", {"type": kind, "memory": memory})
-    if kind not in _MULTI_PLANAR:
-        return data, None
-    parts: Any = ffi.new("struct v4l2_plane[]", planes)
-    data.length, data.m.planes = planes, parts
-    return data, parts
+    return Dequeued(data.flags, data.sequence, timestamp, planes)
 
 
 def streamon(fd: int, kind: int) -> None:

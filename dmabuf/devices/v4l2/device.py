@@ -1,80 +1,30 @@
-"""An open V4L2 device: what it is, and its inputs, outputs, timings and controls."""
+"""An open V4L2 device, and its queues: a device has its queues, and a queue opens its device."""
 
 from __future__ import annotations
 
 import errno
 import os
-from enum import IntFlag
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import ClassVar
 
-from dmabuf._fd import Descriptor, Hold
-from dmabuf._node import Kind, open_node
-from dmabuf._record import record
-from dmabuf.devices.v4l2 import _controls_ioctl, _ioctl
-from dmabuf.errors import RefusedError, os_error
-
-if TYPE_CHECKING:
-    from dmabuf.devices.v4l2 import Capture, Output
-
-_NODE = Kind("V4L2 device", "video4linux", "video", "CONFIG_VIDEO_DEV", "load its driver")
-_M2M = _ioctl.V4L2_CAP_VIDEO_M2M | _ioctl.V4L2_CAP_VIDEO_M2M_MPLANE
-_MULTI_PLANAR = (
-    _ioctl.V4L2_CAP_VIDEO_CAPTURE_MPLANE
-    | _ioctl.V4L2_CAP_VIDEO_OUTPUT_MPLANE
-    | _ioctl.V4L2_CAP_VIDEO_M2M_MPLANE
+from dmabuf.devices.v4l2 import _controls_ioctl
+from dmabuf.devices.v4l2._file import DeviceFile, Use
+from dmabuf.devices.v4l2._source import Source
+from dmabuf.devices.v4l2.controls import (
+    Control,
+    Timings,
+    read_controls,
+    read_menu,
+    read_timings,
 )
-_CAPTURE = _ioctl.V4L2_CAP_VIDEO_CAPTURE | _ioctl.V4L2_CAP_VIDEO_CAPTURE_MPLANE | _M2M
-_OUTPUT = _ioctl.V4L2_CAP_VIDEO_OUTPUT | _ioctl.V4L2_CAP_VIDEO_OUTPUT_MPLANE | _M2M
-# The V4L2_BUF_TYPE of a queue: single- and multi-planar.
-CAPTURE = _ioctl.V4L2_BUF_TYPE_VIDEO_CAPTURE, _ioctl.V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE
-OUTPUT = _ioctl.V4L2_BUF_TYPE_VIDEO_OUTPUT, _ioctl.V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE
-
-
-class Memory(IntFlag):
-    """Where the memory of a queue's buffers may come from: the V4L2_BUF_CAP_SUPPORTS bits."""
-
-    MMAP = _ioctl.V4L2_BUF_CAP_SUPPORTS_MMAP
-    """The device allocates; the buffers can be exported."""
-    USERPTR = _ioctl.V4L2_BUF_CAP_SUPPORTS_USERPTR
-    """The process's own memory."""
-    DMABUF = _ioctl.V4L2_BUF_CAP_SUPPORTS_DMABUF
-    """Buffers of others are imported."""
-
-
-_CAUSES = {
-    errno.ENODEV: "the device has gone, unplugged or unbound from its driver; close it",
-    errno.EBUSY: "its buffers are in use; leave its stream, or end the program that has one",
-    errno.EFAULT: "it can't reach this memory; try that of a CMA heap, or its own",
-}
-
-
-@record
-class V4l2Info(NamedTuple):
-    """What a node says of itself."""
-
-    path: str
-    """The node."""
-    driver: str
-    """The kernel's name of the driver."""
-    card: str
-    """What the device is called."""
-    bus: str
-    """Where it is: "usb-0000:00:14.0-1", "platform:vivid-000"."""
-    capture: bool
-    """Frames can be had from it; of a memory-to-memory device, its results."""
-    output: bool
-    """Frames can be given to it."""
-    m2m: bool
-    """What it is given comes back changed: a codec, a scaler, a converter."""
-    multi_planar: bool
-    """Its formats can have a buffer for each plane."""
-    memory: Memory | None
-    """Where buffers may come from, before Linux 4.20 unknown (0). None while somebody uses it."""
+from dmabuf.devices.v4l2.info import CAPTURE, OUTPUT, V4l2Info
+from dmabuf.devices.v4l2.queue import Queue
+from dmabuf.devices.v4l2.stream import OutputStream, Stream
+from dmabuf.errors import os_error
 
 
 def inspect(path: str | os.PathLike[str]) -> V4l2Info:
-    """Open a node, ask and close it; a device that others are using is not disturbed.
+    """Open a node, ask it and close it. Other users of the device are not disturbed.
 
     Nodes for anything else than video (metadata, radio, touch) have neither capture nor output.
     OSError, with the path, if it can't be opened. Follows VIDIOC_QUERYCAP and VIDIOC_REQBUFS.
@@ -83,215 +33,155 @@ def inspect(path: str | os.PathLike[str]) -> V4l2Info:
         return device.info
 
 
-@record
-class Timings(NamedTuple):
-    """When the lines and frames of a digital signal come."""
-
-    width: int
-    """Pixels in a row."""
-    height: int
-    """Rows of a frame."""
-    interlaced: bool
-    """Whether a frame comes as two fields."""
-    frame_rate: float
-    """Frames a second."""
-    data: bytes
-    """The struct v4l2_dv_timings."""
-
-
-@record
-class Control(NamedTuple):
-    """A setting of a device."""
-
-    id: int
-    """V4L2_CID; the same for the same thing everywhere."""
-    name: str
-    """The driver's name of it."""
-    type: int
-    """V4L2_CTRL_TYPE: 1 a number, 2 yes or no, 3 one of a menu, 4 an action, 8 bits."""
-    minimum: int
-    """The least value."""
-    maximum: int
-    """The greatest value."""
-    step: int
-    """From one value to the next."""
-    default: int
-    """The value that it has at first."""
-    flags: int
-    """V4L2_CTRL_FLAG."""
-
-
-class Device(Descriptor):
+class Device(DeviceFile):
     """An open V4L2 device. Thread-safe. Use it as a context manager, or call `close()`.
 
-    A memory-to-memory device works on what one open descriptor has queued: take `capture` and
+    The queues of a memory-to-memory device belong to one open descriptor: take `capture` and
     `output` of the same `Device`.
+
+        with v4l2.Device("/dev/video0") as device:
+            for control in device.controls():
+                print(control.name, control.minimum, control.maximum)
     """
 
-    __slots__ = ("_info",)
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open a node; OSError, with the path, if that fails."""
-        node = os.fspath(path)
-        number = open_node(node, os.O_RDWR | os.O_NONBLOCK, _NODE)
-        try:
-            self._info = _asked(number, node)
-        except BaseException:
-            Descriptor(number).close()
-            raise
-        super().__init__(number)
-
-    @property
-    def info(self) -> V4l2Info:
-        """What the node said of itself when it was opened. Also when closed."""
-        return self._info
-
-    @property
-    def path(self) -> str:
-        """The node that was opened."""
-        return self._info.path
-
-    @property
-    def m2m(self) -> bool:
-        """Whether it is a memory-to-memory device."""
-        return self._info.m2m
+    __slots__ = ()
 
     @property
     def capture(self) -> Capture:
-        """The queue of frames that come from the device; OSError (ENODEV) if it has none."""
-        from dmabuf.devices.v4l2 import Capture
-
+        """The queue of the frames that the device produces. OSError (ENODEV) if it has none."""
         return Capture(self)
 
     @property
     def output(self) -> Output:
-        """The queue of frames that go to the device; OSError (ENODEV) if it has none."""
-        from dmabuf.devices.v4l2 import Output
-
+        """The queue of the frames that the device takes. OSError (ENODEV) if it has none."""
         return Output(self)
 
     def inputs(self) -> list[str]:
-        """Return the names of where a capture device's frames can come from."""
-        with self._use("list its inputs") as fd:
+        """Return the names of a capture device's inputs."""
+        with Use(self, "list its inputs") as fd:
             return _controls_ioctl.enuminput(fd)
 
     def set_input(self, index: int) -> None:
-        """Choose one of `inputs()`; OSError (EINVAL) if there is none, EBUSY during a stream."""
-        with self._use(f"choose input {index}") as fd:
+        """Choose one of `inputs()`. OSError: EINVAL if there is none, EBUSY during a stream."""
+        with Use(self, f"choose input {index}") as fd:
             _controls_ioctl.s_input(fd, index)
 
     def outputs(self) -> list[str]:
-        """Return the names of where an output device's frames can go."""
-        with self._use("list its outputs") as fd:
+        """Return the names of an output device's outputs."""
+        with Use(self, "list its outputs") as fd:
             return _controls_ioctl.enumoutput(fd)
 
     def set_output(self, index: int) -> None:
-        """Choose one of `outputs()`; OSError (EINVAL) if there is none, EBUSY during a stream."""
-        with self._use(f"choose output {index}") as fd:
+        """Choose one of `outputs()`. OSError: EINVAL if there is none, EBUSY during a stream."""
+        with Use(self, f"choose output {index}") as fd:
             _controls_ioctl.s_output(fd, index)
 
     def dv_timings(self) -> list[Timings]:
-        """Return the timings that the input or output chosen can have (HDMI and such); or none."""
-        with self._use("list its timings") as fd:
-            return [_timings(found) for found in _controls_ioctl.enum_dv_timings(fd)]
+        """Return the timings that the chosen input or output offers; empty if it is not digital."""
+        with Use(self, "list its timings") as fd:
+            return read_timings(fd)
 
     def set_dv_timings(self, timings: Timings) -> None:
-        """Have the input or output chosen run by one of `dv_timings()`, which resets the format."""
-        with self._use("set its timings") as fd:
+        """Set the chosen input or output to one of `dv_timings()`, which resets the format."""
+        with Use(self, "set its timings") as fd:
             _controls_ioctl.s_dv_timings(fd, timings.data)
 
     def controls(self) -> list[Control]:
-        """Return the controls that have a number for a value."""
-        with self._use("list its controls") as fd:
-            found = _controls_ioctl.queryctrl(fd)
-        heading = _controls_ioctl.V4L2_CTRL_TYPE_CTRL_CLASS
-        return [Control(*about) for about in found if about.type != heading]
+        """Return the device's controls, in the order of their ids."""
+        with Use(self, "list its controls") as fd:
+            return read_controls(fd)
 
     def menu(self, control: str | int) -> dict[int, str]:
-        """Return the values that a menu control can have, and their names; none of another's."""
-        with self._use(f"list the menu of its control {control!r}") as fd:
-            about = self._control(control)
-            values = range(about.minimum, about.maximum + 1)
-            if about.type != _controls_ioctl.V4L2_CTRL_TYPE_MENU:
-                return {}
-            names = {value: _controls_ioctl.querymenu(fd, about.id, value) for value in values}
-        return {value: name for value, name in names.items() if name is not None}
+        """Return the values of a menu control with their names; empty for other controls."""
+        with Use(self, f"list the menu of its control {control!r}") as fd:
+            return read_menu(fd, self._control(control))
 
     def get_control(self, control: str | int) -> int:
-        """Return a control's value, by its name or id; KeyError if the device has none of it."""
-        with self._use(f"read its control {control!r}") as fd:
+        """Return the value of a control, by its name or id. KeyError if the device has none."""
+        with Use(self, f"read its control {control!r}") as fd:
             return _controls_ioctl.g_ctrl(fd, self._control(control).id)
 
     def set_control(self, control: str | int, value: int) -> None:
-        """Set a control by its name or id; KeyError if the device has none of it.
+        """Set a control, by its name or id. KeyError if the device has none.
 
-        OSError: ERANGE for a value that it can't have, EACCES if it is read-only, EBUSY if not now.
+        The kernel clamps integers silently: read the value back. OSError: ERANGE for a value that a
+        menu doesn't have, EACCES if the control is read-only, EBUSY if it can't be set now.
         """
-        with self._use(f"set its control {control!r}") as fd:
+        with Use(self, f"set its control {control!r}") as fd:
             _controls_ioctl.s_ctrl(fd, self._control(control).id, value)
 
     def _control(self, control: str | int) -> Control:
-        for about in self.controls():
+        found = self.controls()
+        for about in found:
             if control in (about.name, about.id):
                 return about
-        names = ", ".join(about.name for about in self.controls())
+        names = ", ".join(about.name for about in found)
         raise KeyError(f"{self.path} has no control {control!r}; it has {names}")
 
-    def _use(self, what: str) -> Hold:
-        """Return a hold for system calls, whose errors say what was tried on which device."""
-        return _Use(self, what)
 
-    def __repr__(self) -> str:
-        state = "[closed]" if self._closed else f"fd={self._number}"
-        return f"<dmabuf.devices.v4l2.Device {self.path} {self._info.driver} {state}>"
+class _Direction(Queue):
+    """A queue, and the device that it belongs to."""
 
+    __slots__ = ("_device",)
+    _what: ClassVar[str]
+    _kinds: ClassVar[tuple[int, int]]
 
-def _asked(fd: int, path: str) -> V4l2Info:
-    about = _ioctl.querycap(fd)
-    caps = about.device_caps
-    types: int | None = 0
-    if caps & (_CAPTURE | _OUTPUT) and caps & _ioctl.V4L2_CAP_STREAMING:
-        single, planar = CAPTURE if caps & _CAPTURE else OUTPUT
-        types = _ioctl.memory_types(fd, planar if caps & _MULTI_PLANAR else single)
-    return V4l2Info(
-        path,
-        about.driver,
-        about.card,
-        about.bus_info,
-        bool(caps & _CAPTURE),
-        bool(caps & _OUTPUT),
-        bool(caps & _M2M),
-        bool(caps & _MULTI_PLANAR),
-        None if types is None else Memory(types & sum(Memory)),
-    )
+    def __init__(self, device: Device | str | os.PathLike[str]) -> None:
+        """Open a node, which this object closes; or share an open device, which stays open."""
+        owned = not isinstance(device, Device)
+        opened = device if isinstance(device, Device) else Device(device)
+        if not getattr(opened.info, self._what):
+            if owned:
+                opened.close()
+            message = f"{opened.path} ({opened.info.card}) has no {self._what} queue"
+            raise os_error(errno.ENODEV, message)
+        self._device = opened
+        super().__init__(opened, self._kinds[opened.info.multi_planar], owned=owned)
+
+    @property
+    def device(self) -> Device:
+        """The device that it belongs to."""
+        return self._device
 
 
-def _timings(found: _controls_ioctl.Timings) -> Timings:
-    rate = found.pixelclock / found.total if found.total else 0.0
-    return Timings(found.width, found.height, bool(found.interlaced), rate, found.data)
+class Capture(_Direction):
+    """The frames that a device produces: `Capture(path)`, or `device.capture`. Thread-safe.
+
+    with v4l2.Capture("/dev/video0") as camera:
+        camera.set_format("XRGB8888", 640, 360)
+        with camera.stream() as frames, frames.frame(timeout=2) as frame:
+            frame.image.save("frame.png")
+    """
+
+    __slots__ = ()
+    _what = "capture"
+    _kinds = CAPTURE
+
+    def stream(self, buffers: Sequence[Source] | None = None, *, count: int = 4) -> Stream:
+        """Return a stream of frames; the device is not touched before it is entered.
+
+        `buffers`: one entry per slot (a Buffer, one Buffer per plane, or an Image), which you keep
+        owning. Without them the driver allocates `count`, or more: see `Stream.buffers`. ValueError
+        unless there are 1 to 32. RefusedError (EINVAL) for buffers smaller than `sizeimage`, too
+        few for the driver, or of a kind that it doesn't take.
+        """
+        return Stream(self._ring(buffers, count))
 
 
-class _Use(Hold):
-    """A hold on a device, which explains the errors that its calls have in common."""
+class Output(_Direction):
+    """The frames that a device takes: `Output(path)`, or `device.output`. Thread-safe.
 
-    __slots__ = ("_what",)
-    owner: Device
+    with v4l2.Output("/dev/video1") as output:
+        output.set_format("RGB888", 640, 360)
+        with output.stream() as frames, frames.frame() as frame:
+            with frame.image.write() as (pixels,):
+                pixels[:] = 0
+    """
 
-    def __init__(self, owner: Device, what: str) -> None:
-        super().__init__(owner)
-        self._what = what
+    __slots__ = ()
+    _what = "output"
+    _kinds = OUTPUT
 
-    def __exit__(  # type: ignore[override]
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.drop()
-        if not isinstance(error, OSError) or isinstance(error, RefusedError | BlockingIOError):
-            return
-        number = error.errno
-        if number is None:
-            return  # a signal handler's
-        what = _CAUSES.get(number, str(error.strerror).removeprefix(f"{os.strerror(number)}: "))
-        raise os_error(number, f"{self.owner.path}: can't {self._what}: {what}") from error
+    def stream(self, buffers: Sequence[Source] | None = None, *, count: int = 4) -> OutputStream:
+        """Return a stream of frames for the caller to fill. As `Capture.stream`."""
+        return OutputStream(self._ring(buffers, count))

@@ -1,4 +1,4 @@
-"""One frame of a V4L2 stream: its buffers, for as long as the device has not got them."""
+"""One frame of a V4L2 stream: its buffers, as long as the device does not have them."""
 
 from __future__ import annotations
 
@@ -7,101 +7,96 @@ import warnings
 from collections.abc import Sequence
 from enum import IntFlag
 from types import TracebackType
-from typing import TYPE_CHECKING
 
+from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2 import _ioctl
+from dmabuf.devices.v4l2._ring import GivenBackError, Loan, Ring
+from dmabuf.devices.v4l2._source import Source, source_buffers
 from dmabuf.errors import RefusedError
-
-if TYPE_CHECKING:
-    from dmabuf.buffer import Buffer
-    from dmabuf.devices.v4l2._slot import Slot, Source
-    from dmabuf.devices.v4l2.stream import Stream
-    from dmabuf.image import Image
+from dmabuf.image import Image
 
 
 class FrameFlag(IntFlag):
     """What a driver says of a frame: the V4L2_BUF_FLAG bits that are for programs."""
 
     KEYFRAME = _ioctl.V4L2_BUF_FLAG_KEYFRAME
-    """It is coded without reference to others."""
+    """It is coded without reference to other frames."""
     PFRAME = _ioctl.V4L2_BUF_FLAG_PFRAME
-    """It is coded as the difference to an earlier one."""
+    """It is coded as the difference to an earlier frame."""
     BFRAME = _ioctl.V4L2_BUF_FLAG_BFRAME
-    """It is coded as the difference to an earlier and a later one."""
+    """It is coded as the difference to an earlier and a later frame."""
     ERROR = _ioctl.V4L2_BUF_FLAG_ERROR
     """Its data may be damaged."""
     LAST = _ioctl.V4L2_BUF_FLAG_LAST
-    """It is the last one of a codec that was told to end."""
+    """It is the last frame of a codec that was told to end."""
 
 
 _FLAGS = sum(FrameFlag)
 
 
 class Frame:
-    """A frame that the device has filled or, of an output, one to be filled; given back once.
+    """A frame that the device has filled or, from an output, one for the caller to fill.
 
-    `with frame` (or `async with`) gives it back on leaving, `queue()` at once: an output's goes to
-    the device then. From any thread. Its image and buffers are for the time before: ValueError
-    later. Arrays that outlive it stay valid memory, into which the device writes.
+    It is the caller's until given back, once: by leaving `with frame` or `async with frame`, or at
+    once by `queue()`. An output's frame goes to the device then. Whoever has it may do so, from any
+    thread: of several, one gives it back, and the others get ValueError. `image` and `buffers`
+    raise ValueError afterwards. Arrays that outlive the frame stay valid memory, into which the
+    device writes. A frame that is collected is given back too, with a ResourceWarning.
+
+        with frames.frame(timeout=2) as frame, frame.image.read() as (pixels,):
+            print(frame.sequence, pixels.mean())
     """
 
-    __slots__ = ("__weakref__", "_done", "_kept", "_stream", "_timestamp", "_used")
+    __slots__ = ("__weakref__", "_loan", "_ring", "_timestamp", "_used")
 
-    def __init__(self, stream: Stream, slot: Slot, done: _ioctl.Dequeued | None) -> None:
-        self._stream = stream
-        self._kept = [slot]  # until given back: the thread that pops it gives it back
-        self._done = done
-        self._used = stream._unused
+    def __init__(self, ring: Ring, loan: Loan) -> None:
+        self._ring = ring
+        self._loan = loan
+        self._used = ring.unused
         self._timestamp = 0.0
-        if done is not None and not stream._fills:
-            self._used = tuple(used for used, _ in done.planes)
-            self._timestamp = done.timestamp
-
-    def _slot(self) -> Slot:
-        try:
-            return self._kept[0]
-        except IndexError:
-            raise ValueError("operation on a frame that was given back") from None
+        if loan.done is not None and not ring.fills:
+            self._used = tuple(used for used, _ in loan.done.planes)
+            self._timestamp = loan.done.timestamp
 
     @property
     def image(self) -> Image:
-        """The picture. ValueError if its format is not in dmabuf's table of pixel formats."""
-        slot = self._slot()
+        """The picture. ValueError if its pixel format is not in dmabuf's table."""
+        slot = self._ring.slot(self._loan)
         offsets = (0,) * len(slot.buffers)
-        if self._done is not None and not self._stream._fills:
-            offsets = tuple(offset for _, offset in self._done.planes)
-        return slot.image(self._stream, offsets)
+        if self._loan.done is not None and not self._ring.fills:
+            offsets = tuple(offset for _, offset in self._loan.done.planes)
+        return slot.image(self._ring.format, offsets)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        """Its buffer, or one for each plane."""
-        return self._slot().buffers
+        """Its buffer, or one buffer per plane."""
+        return self._ring.slot(self._loan).buffers
 
     @property
     def sequence(self) -> int:
-        """Its number: a gap tells of frames that were lost. 0 if the device has not had it."""
-        return self._done.sequence if self._done is not None else 0
+        """The driver's frame counter; gaps mean dropped frames. 0 for an output's first frames."""
+        return self._loan.done.sequence if self._loan.done is not None else 0
 
     @property
-    def used(self) -> bool:
-        """Whether the device has had its buffers."""
-        return self._slot().used
+    def was_queued(self) -> bool:
+        """True if these buffers have been queued in this stream at least once."""
+        return self._ring.slot(self._loan).was_queued
 
     @property
     def flags(self) -> FrameFlag:
-        """What the driver says of it; of an output, of what it held before."""
-        return FrameFlag(self._done.flags & _FLAGS if self._done is not None else 0)
+        """What the driver says of the frame; for an output, of the one that it held before."""
+        return FrameFlag(self._loan.done.flags & _FLAGS if self._loan.done is not None else 0)
 
     @property
-    def error(self) -> bool:
-        """Whether the driver says that its data may be damaged."""
+    def damaged(self) -> bool:
+        """True if the driver says that the data may be damaged (V4L2_BUF_FLAG_ERROR)."""
         return bool(self.flags & FrameFlag.ERROR)
 
     @property
     def timestamp(self) -> float:
-        """When it was captured, in `time.monotonic()` seconds.
+        """The time of capture, in `time.monotonic()` seconds.
 
-        An output's may be set: memory-to-memory devices hand it on to what they make of the frame.
+        An output's can be set: memory-to-memory devices copy it to what they make of the frame.
         """
         return self._timestamp
 
@@ -112,16 +107,16 @@ class Frame:
 
     @property
     def bytes_used(self) -> tuple[int, ...]:
-        """The bytes of each buffer that hold data, those before it included.
+        """The end of the data in each buffer, in bytes from the buffer's beginning.
 
-        An output's may be set, and are sizeimage otherwise.
+        An output's can be set; without, it is `sizeimage`.
         """
         return self._used
 
     @bytes_used.setter
     def bytes_used(self, used: Sequence[int]) -> None:
         self._require_output("bytes_used")
-        limits = self._stream.format.sizeimage
+        limits = self._ring.format.sizeimage
         numbers = tuple(used)
         if len(numbers) != len(limits) or not all(
             0 < number <= limit for number, limit in zip(numbers, limits, strict=False)
@@ -130,41 +125,32 @@ class Frame:
         self._used = numbers
 
     def _require_output(self, what: str) -> None:
-        if not self._stream._fills:
+        if not self._ring.fills:
             raise AttributeError(f"the {what} of a captured frame can't be set")
 
     def replace(self, source: Source) -> None:
-        """Put other buffers in the place of the frame's, which are the caller's from then on.
+        """Replace the frame's buffers by others; the old ones are free for any use.
 
-        For streams on buffers of the caller's: RefusedError (EINVAL) otherwise, and if they don't
-        fit the stream's format.
+        RefusedError (EINVAL) if the stream is on the device's own buffers, or if the new ones don't
+        fit its format.
         """
-        slot = self._slot()
-        if not self._stream._imports:
-            what = "the stream has its device's own buffers; begin one on buffers of yours to"
+        self._ring.slot(self._loan)
+        if not self._ring.session.imports:
+            what = "the stream has its device's own buffers; give stream() buffers of yours to"
             raise RefusedError(errno.EINVAL, f"{what} replace them")
-        slot.replace(self._stream._checked(source))
+        buffers = source_buffers(source, self._ring.format, self._ring.path)
+        self._ring.replace(self._loan, buffers)
 
     def queue(self) -> None:
-        """Give it to the device now, after waiting for its buffers' fences; nothing if it stopped.
+        """Give the frame to the device now. Blocks until the fences of its buffers have signalled.
 
-        ValueError the second time. It stays the caller's if this fails.
+        Once the stream is over it is only given back. ValueError the second time. If this fails the
+        frame stays the caller's. Follows VIDIOC_QBUF.
         """
-        slot = self._take()
-        try:
-            self._stream._give(slot, self._used, self._timestamp)
-        except BaseException:
-            self._kept.append(slot)
-            raise
-
-    def _take(self) -> Slot:
-        try:
-            return self._kept.pop()
-        except IndexError:
-            raise ValueError("operation on a frame that was given back") from None
+        self._ring.queue(self._loan, self._used, self._timestamp)
 
     def __enter__(self) -> Frame:
-        self._slot()
+        self._ring.slot(self._loan)
         return self
 
     def __exit__(
@@ -173,16 +159,16 @@ class Frame:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        slot = self._left(error)
-        if slot is not None:
-            try:
-                self._stream._give(slot, self._used, self._timestamp)
-            except BaseException:
-                self._stream._abandon(slot)
-                raise
+        try:
+            if error is None or not self._ring.fills:  # half a picture is not shown
+                self._ring.queue(self._loan, self._used, self._timestamp)
+        except GivenBackError:
+            pass  # by queue(), or by another thread
+        finally:
+            self._ring.leave(self._loan)  # if it could not be queued
 
     async def __aenter__(self) -> Frame:
-        self._slot()
+        self._ring.slot(self._loan)
         return self
 
     async def __aexit__(
@@ -191,35 +177,27 @@ class Frame:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        slot = self._left(error)
-        if slot is not None:
-            try:
-                await self._stream._give_later(slot, self._used, self._timestamp)
-            except BaseException:
-                self._stream._abandon(slot)
-                raise
-
-    def _left(self, error: BaseException | None) -> Slot | None:
-        """Return what is to be queued as the scope is left; None if `queue()` has done it."""
         try:
-            slot = self._kept.pop()
-        except IndexError:
-            return None
-        if error is not None and self._stream._fills:
-            self._stream._abandon(slot)  # half a picture isn't shown
-            return None
-        return slot
+            if error is None or not self._ring.fills:
+                await self._ring.queue_later(self._loan, self._used, self._timestamp)
+        except GivenBackError:
+            pass
+        finally:
+            self._ring.leave(self._loan)
 
     def __del__(self) -> None:
         try:
-            slot = self._kept.pop()
-        except (AttributeError, IndexError):
+            self._ring.slot(self._loan)
+        except (AttributeError, GivenBackError):
             return
-        if self._stream.running:
-            self._stream._abandon(slot)
-            message = f"a frame of {self._stream!r} was not given back; use `with frame`"
+        self._ring.collect(self._loan)
+        if self._ring.session.running:
+            message = f"a frame from {self._ring.path} was not given back; use `with frame`"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
-        state = f"buffers={self._kept[0].buffers}" if self._kept else "[given back]"
+        try:
+            state = f"buffers={self.buffers}"
+        except GivenBackError:
+            state = "[given back]"
         return f"<dmabuf.devices.v4l2.Frame {self.sequence} {state}>"

@@ -1,0 +1,18 @@
+"""Enumerations of the kernel's, which newer drivers may have more values of."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Enumeration(IntEnum):
+    """An enumeration whose unknown values are kept, as members named UNKNOWN_ and the number."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Enumeration | None:
+        if not isinstance(value, int) or value < 0:
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = f"UNKNOWN_{value}"
+        member._value_ = value
+        return member

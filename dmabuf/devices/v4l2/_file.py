@@ -1,0 +1,89 @@
+"""An open V4L2 node, and its use by system calls: what its queues, streams and settings share."""
+
+from __future__ import annotations
+
+import errno
+import os
+from types import TracebackType
+
+from dmabuf._fd import Descriptor, Hold
+from dmabuf._node import Kind, open_node
+from dmabuf.devices.v4l2.info import V4l2Info, read_info
+from dmabuf.errors import RefusedError, os_error
+
+_NODE = Kind("V4L2 device", "video4linux", "video", "CONFIG_VIDEO_DEV", "load its driver")
+_CAUSES = {
+    errno.ENODEV: "the device has gone, unplugged or unbound from its driver; close it",
+    errno.EBUSY: "its buffers are in use; leave its stream, or end the program that has one",
+    errno.EFAULT: "it can't reach this memory; try that of a CMA heap, or its own",
+}
+
+
+class DeviceFile(Descriptor):
+    """An open V4L2 node."""
+
+    __slots__ = ("_info",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a node. OSError, with the path, if that fails."""
+        node = os.fspath(path)
+        number = open_node(node, os.O_RDWR | os.O_NONBLOCK, _NODE)
+        try:
+            self._info = read_info(number, node)
+        except BaseException:
+            Descriptor(number).close()
+            raise
+        super().__init__(number)
+
+    @property
+    def info(self) -> V4l2Info:
+        """What the node said of itself when it was opened. Also when closed."""
+        return self._info
+
+    @property
+    def path(self) -> str:
+        """The path that was opened. Also when closed."""
+        return self._info.path
+
+    @property
+    def m2m(self) -> bool:
+        """True for a memory-to-memory device: a codec, a scaler, a converter."""
+        return self._info.m2m
+
+    def __repr__(self) -> str:
+        state = "[closed]" if self._closed else f"fd={self._number}"
+        name, info = type(self).__name__, self._info
+        return f"<dmabuf.devices.v4l2.{name} {info.path} {info.driver} {state}>"
+
+
+class Use:
+    """A device's descriptor in use by system calls: `with Use(device, "take a frame") as fd`.
+
+    The number stays the device's until the block ends. An OSError of the block says what was tried,
+    on which device, and the cause where that is known.
+    """
+
+    __slots__ = ("_device", "_hold", "_what")
+
+    def __init__(self, device: DeviceFile, what: str) -> None:
+        self._device = device
+        self._hold = Hold(device)
+        self._what = what
+
+    def __enter__(self) -> int:
+        return self._hold.take()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._hold.drop()
+        if not isinstance(error, OSError) or isinstance(error, RefusedError | BlockingIOError):
+            return
+        number = error.errno
+        if number is None:
+            return  # a signal handler's
+        what = _CAUSES.get(number, str(error.strerror).removeprefix(f"{os.strerror(number)}: "))
+        raise os_error(number, f"{self._device.path}: can't {self._what}: {what}") from error

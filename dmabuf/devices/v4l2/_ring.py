@@ -1,0 +1,334 @@
+"""The ring of a V4L2 queue: its slots, each with its buffers, and who has them.
+
+A queue has a fixed number of slots, which the kernel knows by their index. Each is in one state:
+
+==========  ========================  =====================================================
+state       who has the buffers       what ends it, and who does that
+==========  ========================  =====================================================
+FREE        the ring                  capture: `start()` and every `take()` queue it, once its
+                                      buffers are idle → QUEUED, or REFUSED if QBUF fails;
+                                      output: `take()` lends it, to be filled → HELD
+QUEUED      the device                `take()`, by DQBUF → HELD
+HELD        the caller, by a `Loan`   `queue()`, by QBUF → QUEUED, or FREE once the ring is over;
+                                      `leave()` → FREE; `collect()` → FREE
+REFUSED     nobody                    nothing: the device has refused its buffers when nobody
+                                      could be told at once; the `take()` that tried has raised
+==========  ========================  =====================================================
+
+Stopping changes no slot: what is HELD stays the caller's until it is given back. Whether the ring
+runs is the state of its `Session`.
+
+All changes are made in this file, by whoever has the session's lock. Only `collect()` goes without:
+it is for finalizers, which may run amid anything, and nobody else knows such a frame's Loan.
+
+A signal handler may raise after any call. So the state is changed in `finally`, by assignments
+alone, if the struct that the kernel has written says that the ioctl was done. The Loan is the
+caller's from before that: what does not reach its frame is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from enum import Enum
+
+from dmabuf._fd import Hold
+from dmabuf.access import Access
+from dmabuf.buffer import Buffer
+from dmabuf.devices.v4l2 import _ioctl
+from dmabuf.devices.v4l2._file import DeviceFile, Use
+from dmabuf.devices.v4l2._session import Session, SessionState
+from dmabuf.devices.v4l2.format import Format
+from dmabuf.image import Image
+
+
+class SlotState(Enum):
+    """Who has the buffers of a slot: the table above."""
+
+    FREE, QUEUED, HELD, REFUSED = range(4)
+
+
+# Not looked up in the class, which is a call in Python 3.10: a signal handler may raise there.
+_FREE, _QUEUED, _HELD, _REFUSED = SlotState
+
+
+class GivenBackError(ValueError):
+    """The frame is not the caller's any more."""
+
+
+class Slot:
+    """One place of a queue, and the buffers there."""
+
+    __slots__ = ("_image", "_offsets", "buffers", "index", "loans", "state", "was_queued")
+
+    def __init__(self, index: int, buffers: tuple[Buffer, ...]) -> None:
+        self.index = index
+        self.state = _FREE
+        self.loans = 0
+        """How often it was lent: what tells a Loan from those before it."""
+        self.put(buffers)
+
+    def put(self, buffers: tuple[Buffer, ...]) -> None:
+        """Have these buffers here."""
+        self.buffers = buffers
+        self.was_queued = False
+        self._image: Image | None = None
+        self._offsets: tuple[int, ...] = ()
+
+    def image(self, format: Format, offsets: tuple[int, ...]) -> Image:
+        """Return the picture, made once as long as its data begins at the same bytes."""
+        image = self._image
+        if image is None or self._offsets != offsets:
+            image = self._image = format.image(self.buffers, offsets)
+            self._offsets = offsets
+        return image
+
+
+class Loan:
+    """A slot in the hands of one caller, until given back."""
+
+    __slots__ = ("done", "number", "slot")
+
+    def __init__(self) -> None:
+        self.slot: Slot | None = None
+        self.number = 0
+        self.done: _ioctl.Dequeued | None = None
+        """What the driver says of the frame; None if the device has not had it."""
+
+
+class Ring:
+    """The slots of one queue, once it is started. Thread-safe; see the table above."""
+
+    __slots__ = ("_session", "_slots", "access", "fills", "format", "unused")
+
+    def __init__(
+        self,
+        device: DeviceFile,
+        kind: int,
+        format: Format,
+        buffers: Sequence[tuple[Buffer, ...]] | None,
+        count: int,
+    ) -> None:
+        """Prepare a ring on the buffers of the caller's, or on `count` of the device's own."""
+        own = buffers is None
+        count = count if buffers is None else len(buffers)
+        self._session = Session(device, kind, len(format.sizeimage), count=count, imports=not own)
+        self._slots = [Slot(index, slot) for index, slot in enumerate(buffers or ())]
+        self.format = format
+        """What the frames are."""
+        self.fills = self._session.fills
+        """Whether frames come empty, for the caller to fill."""
+        self.access = Access.READ if self.fills else Access.WRITE
+        """What the device does to a buffer."""
+        self.unused = format.sizeimage if self.fills else (0,) * len(format.sizeimage)
+        """The bytes_used of a frame of which nothing is known."""
+
+    @property
+    def session(self) -> Session:
+        """What starts and stops the queue: whether it runs, and the waits for it."""
+        return self._session
+
+    @property
+    def path(self) -> str:
+        """The device's path."""
+        return self._session.device.path
+
+    @property
+    def buffers(self) -> list[tuple[Buffer, ...]]:
+        """The buffers of each slot."""
+        return [slot.buffers for slot in self._slots]
+
+    def count(self, state: SlotState) -> int:
+        """Return how many slots are in a state."""
+        return sum(slot.state is state for slot in self._slots)
+
+    def wait_to_start(self) -> None:
+        """Wait until the device may have what `start()` gives it."""
+        self._session.require(SessionState.NEW)
+        if not self.fills:
+            for buffers in self.buffers:
+                self._wait_idle(buffers)
+
+    async def ready_to_start(self) -> None:
+        """Wait in asyncio until the device may have what `start()` gives it."""
+        self._session.require(SessionState.NEW)
+        if not self.fills:
+            for buffers in self.buffers:
+                await self._idle(buffers)
+
+    def start(self) -> None:
+        """Give the device its buffers and start it. A capture's slots: FREE → QUEUED."""
+        self._session.start(self._fill)
+
+    def _fill(self, own: Sequence[tuple[Buffer, ...]]) -> None:
+        self._slots.extend(map(Slot, range(len(own)), own))
+        if not self.fills:
+            for slot in self._slots:
+                self._qbuf(slot, self.unused, 0.0)
+
+    def take(self, loan: Loan) -> bool:
+        """Lend a frame if there is one now. QUEUED, or FREE of an output → HELD.
+
+        `leave()` the loan if this raises: the frame may have been taken.
+        """
+        with self._session.lock:
+            self._session.require(SessionState.RUNNING)
+            if self.fills:
+                for slot in self._slots:
+                    if slot.state is _FREE:
+                        # No signal handler runs in these three lines.
+                        slot.loans = loan.number = slot.loans + 1
+                        slot.state = _HELD
+                        loan.slot = slot
+                        return True
+            else:
+                self._queue_free()
+            try:
+                self._dqbuf(loan)
+            except BlockingIOError:
+                if self._session.device.m2m and not self.count(_QUEUED):
+                    what = f"the device has none of the stream's {len(self._slots)} buffers"
+                    raise ValueError(f"{what}; give a frame back before the next") from None
+                return False
+            except (OSError, ValueError):
+                self._session.require(SessionState.RUNNING)  # or a signal handler has stopped it
+                raise
+        return True
+
+    def _dqbuf(self, loan: Loan) -> None:
+        """QUEUED → HELD. The lock is held."""
+        buffer = _ioctl.empty_buffer(self._session.kind, self._session.memory)
+        try:
+            with Use(self._session.device, "take a frame") as fd:
+                _ioctl.dqbuf(fd, buffer)
+        finally:
+            # No signal handler runs in here.
+            index = buffer.data.index
+            if index != _ioctl.NOT_DEQUEUED:
+                slot = self._slots[index]
+                slot.loans = loan.number = slot.loans + 1
+                slot.state = _HELD
+                loan.slot = slot
+        loan.done = _ioctl.dequeued(buffer)
+
+    def _queue_free(self) -> None:
+        """FREE → QUEUED, of those whose buffers the device may have. The lock is held."""
+        for slot in self._slots:
+            if slot.state is _FREE and self._is_idle(slot.buffers):
+                try:
+                    self._qbuf(slot, self.unused, 0.0)
+                except OSError as error:
+                    if error.errno is not None and slot.state is _FREE:
+                        slot.state = _REFUSED
+                    raise
+
+    def slot(self, loan: Loan) -> Slot:
+        """Return what is HELD by a loan; GivenBackError if that was given back."""
+        slot = loan.slot
+        if slot is None or slot.state is not _HELD or slot.loans != loan.number:
+            raise GivenBackError("operation on a frame that was given back")
+        return slot
+
+    def replace(self, loan: Loan, buffers: tuple[Buffer, ...]) -> None:
+        """Have other buffers at a slot that is HELD."""
+        with self._session.lock:
+            self.slot(loan).put(buffers)
+
+    def leave(self, loan: Loan) -> None:
+        """Take a slot back without queueing it: HELD → FREE. Nothing if it was given back."""
+        with self._session.lock, contextlib.suppress(GivenBackError):
+            self.slot(loan).state = _FREE
+
+    def collect(self, loan: Loan) -> None:
+        """Do as `leave()`, for a finalizer: without the lock, for which it must not wait."""
+        with contextlib.suppress(GivenBackError):
+            self.slot(loan).state = _FREE
+
+    def queue(self, loan: Loan, bytes_used: Sequence[int], timestamp: float) -> None:
+        """Give the device a slot, once it may have the buffers. HELD → QUEUED.
+
+        Once the ring is over: HELD → FREE. HELD as before if this fails.
+        """
+        while True:
+            buffers = self.slot(loan).buffers
+            try:
+                if self._session.running:
+                    self._wait_idle(buffers)
+            except ValueError:
+                if self._session.running:
+                    raise  # else the ring has closed its buffers
+            if self._give(loan, buffers, bytes_used, timestamp):
+                return
+
+    async def queue_later(self, loan: Loan, bytes_used: Sequence[int], timestamp: float) -> None:
+        """Do as `queue()`, and wait in asyncio."""
+        while True:
+            buffers = self.slot(loan).buffers
+            try:
+                if self._session.running:
+                    await self._idle(buffers)
+            except ValueError:
+                if self._session.running:
+                    raise
+            if self._give(loan, buffers, bytes_used, timestamp):
+                return
+
+    def _give(
+        self,
+        loan: Loan,
+        buffers: tuple[Buffer, ...],
+        bytes_used: Sequence[int],
+        timestamp: float,
+    ) -> bool:
+        """Queue buffers that are idle; False if another thread has replaced them meanwhile."""
+        with self._session.lock:
+            slot = self.slot(loan)
+            if not self._session.running:
+                slot.state = _FREE
+            elif slot.buffers is not buffers:
+                return False
+            else:
+                self._qbuf(slot, bytes_used, timestamp)
+        return True
+
+    def _qbuf(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> None:
+        """FREE or HELD → QUEUED. The lock is held."""
+        loans = slot.loans
+        holds = [Hold(buffer) for buffer in slot.buffers]
+        try:
+            planes = [
+                (hold.take(), buffer.size, used)
+                for hold, buffer, used in zip(holds, slot.buffers, bytes_used, strict=True)
+            ]
+            buffer = _ioctl.full_buffer(
+                self._session.kind, self._session.memory, slot.index, planes, timestamp
+            )
+            try:
+                with Use(self._session.device, "queue a buffer") as fd:
+                    _ioctl.qbuf(fd, buffer)
+            finally:
+                # No signal handler runs in here.
+                if buffer.data.flags & _ioctl.QBUF_DONE:
+                    slot.was_queued = True
+                    if slot.loans == loans:  # else one has run, and taken it again
+                        slot.state = _QUEUED
+        finally:
+            try:
+                for hold in holds:
+                    hold.drop()
+            finally:  # a signal handler may have raised as the first drop began
+                for hold in holds:
+                    hold.drop()
+
+    def _is_idle(self, buffers: tuple[Buffer, ...]) -> bool:
+        """Whether the device may have the buffers; never those that the caller has closed."""
+        return all(not buffer.closed and buffer.is_idle(self.access) for buffer in buffers)
+
+    def _wait_idle(self, buffers: tuple[Buffer, ...]) -> None:
+        for buffer in buffers:
+            buffer.wait(self.access)
+
+    async def _idle(self, buffers: tuple[Buffer, ...]) -> None:
+        for buffer in buffers:
+            if not buffer.is_idle(self.access):
+                await buffer.ready(self.access)

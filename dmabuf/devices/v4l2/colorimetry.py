@@ -1,0 +1,121 @@
+"""How the samples of a V4L2 frame are to be read: the order of its lines, and their colours.
+
+The names and numbers are those of include/uapi/linux/videodev2.h; the kernel's documentation
+explains them under "Colorspaces" and "Field Order".
+"""
+
+from dmabuf.devices.v4l2._enumeration import Enumeration
+
+
+class Field(Enumeration):
+    """The order of a frame's lines: V4L2_FIELD."""
+
+    ANY = 0
+    """The driver has not said."""
+    NONE = 1
+    """Progressive: all lines are of one moment."""
+    TOP = 2
+    """The top field alone: lines 0, 2, 4, …"""
+    BOTTOM = 3
+    """The bottom field alone: lines 1, 3, 5, …"""
+    INTERLACED = 4
+    """Both fields, line by line; the video standard says which came first."""
+    SEQ_TB = 5
+    """Both fields, all lines of the top one first."""
+    SEQ_BT = 6
+    """Both fields, all lines of the bottom one first."""
+    ALTERNATE = 7
+    """Each frame is one field; top and bottom take turns."""
+    INTERLACED_TB = 8
+    """Both fields, line by line; the top one came first."""
+    INTERLACED_BT = 9
+    """Both fields, line by line; the bottom one came first."""
+
+
+class Colorspace(Enumeration):
+    """The colours that the primaries stand for: V4L2_COLORSPACE.
+
+    It also decides encoding, quantization and transfer function where those are DEFAULT.
+    """
+
+    DEFAULT = 0
+    """The driver has not said."""
+    SMPTE170M = 1
+    """SDTV."""
+    SMPTE240M = 2
+    """Early HDTV."""
+    REC709 = 3
+    """HDTV."""
+    BT878 = 4
+    """Deprecated: no driver has it."""
+    NTSC_1953 = 5
+    """NTSC of 1953; of historic interest."""
+    PAL_1970 = 6
+    """PAL and SECAM of 1970; of historic interest."""
+    JPEG = 7
+    """JPEG: sRGB with full-range Y'CbCr of Rec. 601."""
+    SRGB = 8
+    """Graphics and webcams."""
+    OPRGB = 9
+    """opRGB, also called Adobe RGB."""
+    BT2020 = 10
+    """UHDTV."""
+    RAW = 11
+    """Samples of a sensor, unprocessed."""
+    DCI_P3 = 12
+    """Cinema projectors."""
+
+
+class YCbCrEncoding(Enumeration):
+    """How R'G'B' became Y'CbCr: V4L2_YCBCR_ENC."""
+
+    DEFAULT = 0
+    """The colorspace decides."""
+    REC601 = 1
+    """ITU-R BT.601: SDTV."""
+    REC709 = 2
+    """ITU-R BT.709: HDTV."""
+    XV601 = 3
+    """BT.601 with extended gamut."""
+    XV709 = 4
+    """BT.709 with extended gamut."""
+    SYCC = 5
+    """Deprecated: the same as BT.601."""
+    BT2020 = 6
+    """BT.2020, non-constant luminance: UHDTV."""
+    BT2020_CONST_LUM = 7
+    """BT.2020, constant luminance."""
+    SMPTE240M = 8
+    """SMPTE 240M: early HDTV."""
+
+
+class Quantization(Enumeration):
+    """Which numbers stand for black and white: V4L2_QUANTIZATION."""
+
+    DEFAULT = 0
+    """The colorspace decides; mostly full for RGB, limited for Y'CbCr."""
+    FULL_RANGE = 1
+    """All: 0 to 255 with 8 bits."""
+    LIM_RANGE = 2
+    """Limited: 16 to 235 with 8 bits, 16 to 240 for Cb and Cr."""
+
+
+class TransferFunction(Enumeration):
+    """How light became numbers: V4L2_XFER_FUNC."""
+
+    DEFAULT = 0
+    """The colorspace decides."""
+    REC709 = 1
+    """ITU-R BT.709."""
+    SRGB = 2
+    """sRGB."""
+    OPRGB = 3
+    """opRGB, also called Adobe RGB."""
+    SMPTE240M = 4
+    """SMPTE 240M."""
+    NONE = 5
+    """Linear light."""
+    DCI_P3 = 6
+    """Cinema projectors."""
+    SMPTE2084 = 7
+    """The perceptual quantizer (PQ) of HDR."""

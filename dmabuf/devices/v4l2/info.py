@@ -1,0 +1,78 @@
+"""What a V4L2 node says of itself."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import NamedTuple
+
+from dmabuf._record import record
+from dmabuf.devices.v4l2 import _ioctl
+
+_M2M = _ioctl.V4L2_CAP_VIDEO_M2M | _ioctl.V4L2_CAP_VIDEO_M2M_MPLANE
+_MULTI_PLANAR = (
+    _ioctl.V4L2_CAP_VIDEO_CAPTURE_MPLANE
+    | _ioctl.V4L2_CAP_VIDEO_OUTPUT_MPLANE
+    | _ioctl.V4L2_CAP_VIDEO_M2M_MPLANE
+)
+_CAPTURE = _ioctl.V4L2_CAP_VIDEO_CAPTURE | _ioctl.V4L2_CAP_VIDEO_CAPTURE_MPLANE | _M2M
+_OUTPUT = _ioctl.V4L2_CAP_VIDEO_OUTPUT | _ioctl.V4L2_CAP_VIDEO_OUTPUT_MPLANE | _M2M
+CAPTURE = _ioctl.V4L2_BUF_TYPE_VIDEO_CAPTURE, _ioctl.V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE
+"""The V4L2_BUF_TYPE of a capture queue, single- and multi-planar."""
+OUTPUT = _ioctl.V4L2_BUF_TYPE_VIDEO_OUTPUT, _ioctl.V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE
+"""The V4L2_BUF_TYPE of an output queue, single- and multi-planar."""
+
+
+class Memory(IntFlag):
+    """Where the memory of a queue's buffers may come from: the V4L2_BUF_CAP_SUPPORTS bits."""
+
+    MMAP = _ioctl.V4L2_BUF_CAP_SUPPORTS_MMAP
+    """The device allocates; the buffers can be exported."""
+    USERPTR = _ioctl.V4L2_BUF_CAP_SUPPORTS_USERPTR
+    """The process's own memory."""
+    DMABUF = _ioctl.V4L2_BUF_CAP_SUPPORTS_DMABUF
+    """Buffers of others are imported."""
+
+
+@record
+class V4l2Info(NamedTuple):
+    """What a node says of itself."""
+
+    path: str
+    """The path of the node."""
+    driver: str
+    """The kernel's name of the driver."""
+    card: str
+    """The device's name, for people."""
+    bus: str
+    """Where the device is: "usb-0000:00:14.0-1", "platform:vivid-000"."""
+    capture: bool
+    """True if it produces frames: a camera, or a memory-to-memory device with its results."""
+    output: bool
+    """True if it takes frames."""
+    m2m: bool
+    """True for a memory-to-memory device, which changes the frames it takes: a codec, a scaler."""
+    multi_planar: bool
+    """True if its formats can have one buffer per plane."""
+    memory: Memory | None
+    """Where buffers may come from; empty before Linux 4.20. None while another program uses it."""
+
+
+def read_info(fd: int, path: str) -> V4l2Info:
+    """Ask an open node."""
+    about = _ioctl.querycap(fd)
+    caps = about.device_caps
+    types: int | None = 0
+    if caps & (_CAPTURE | _OUTPUT) and caps & _ioctl.V4L2_CAP_STREAMING:
+        single, planar = CAPTURE if caps & _CAPTURE else OUTPUT
+        types = _ioctl.memory_types(fd, planar if caps & _MULTI_PLANAR else single)
+    return V4l2Info(
+        path,
+        about.driver,
+        about.card,
+        about.bus_info,
+        bool(caps & _CAPTURE),
+        bool(caps & _OUTPUT),
+        bool(caps & _M2M),
+        bool(caps & _MULTI_PLANAR),
+        None if types is None else Memory(types & sum(Memory)),
+    )
