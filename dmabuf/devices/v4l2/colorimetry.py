@@ -8,7 +8,12 @@ from dmabuf.devices.v4l2._enumeration import Enumeration
 
 
 class Field(Enumeration):
-    """The order of a frame's lines: V4L2_FIELD."""
+    """The order of a frame's lines: V4L2_FIELD.
+
+    For example:
+
+        interlaced = camera.format().field is not v4l2.Field.NONE
+    """
 
     ANY = 0
     """The driver has not said."""
@@ -36,6 +41,8 @@ class Colorspace(Enumeration):
     """The colours that the primaries stand for: V4L2_COLORSPACE.
 
     It also decides encoding, quantization and transfer function where those are DEFAULT.
+
+        raw = camera.format().colorspace is v4l2.Colorspace.RAW
     """
 
     DEFAULT = 0
@@ -67,7 +74,12 @@ class Colorspace(Enumeration):
 
 
 class YCbCrEncoding(Enumeration):
-    """How R'G'B' became Y'CbCr: V4L2_YCBCR_ENC."""
+    """How R'G'B' became Y'CbCr: V4L2_YCBCR_ENC.
+
+    For example:
+
+        hd = camera.format().ycbcr_enc is v4l2.YCbCrEncoding.REC709
+    """
 
     DEFAULT = 0
     """The colorspace decides."""
@@ -90,7 +102,12 @@ class YCbCrEncoding(Enumeration):
 
 
 class Quantization(Enumeration):
-    """Which numbers stand for black and white: V4L2_QUANTIZATION."""
+    """Which numbers stand for black and white: V4L2_QUANTIZATION.
+
+    For example:
+
+        full = camera.format().quantization is v4l2.Quantization.FULL_RANGE
+    """
 
     DEFAULT = 0
     """The colorspace decides; mostly full for RGB, limited for Y'CbCr."""
@@ -101,7 +118,12 @@ class Quantization(Enumeration):
 
 
 class TransferFunction(Enumeration):
-    """How light became numbers: V4L2_XFER_FUNC."""
+    """How light became numbers: V4L2_XFER_FUNC.
+
+    For example:
+
+        linear = camera.format().xfer_func is v4l2.TransferFunction.NONE
+    """
 
     DEFAULT = 0
     """The colorspace decides."""

@@ -11,7 +11,14 @@ from dmabuf.devices.v4l2._enumeration import Enumeration
 
 
 class ControlType(Enumeration):
-    """What the value of a control means: V4L2_CTRL_TYPE."""
+    """What the value of a control means: V4L2_CTRL_TYPE.
+
+    For example:
+
+        for control in device.controls():
+            if control.type is v4l2.ControlType.MENU:
+                print(control.name, device.menu(control.id))
+    """
 
     INTEGER = 1
     """A number."""
@@ -34,7 +41,14 @@ class ControlType(Enumeration):
 
 
 class ControlFlag(IntFlag):
-    """What else a driver says of a control: V4L2_CTRL_FLAG. Bits of newer drivers are kept."""
+    """What else a driver says of a control: V4L2_CTRL_FLAG. Bits of newer drivers are kept.
+
+    For example:
+
+        for control in device.controls():
+            if v4l2.ControlFlag.READ_ONLY not in control.flags:
+                print(control.name)
+    """
 
     DISABLED = 0x0001
     """It is permanently off and should not be shown."""
@@ -64,7 +78,13 @@ class ControlFlag(IntFlag):
 
 @record
 class Control(NamedTuple):
-    """A setting of a device, as `Device.controls()` returns it."""
+    """A setting of a device, as `Device.controls()` returns it.
+
+    For example:
+
+        for control in device.controls():
+            print(control.name, control.minimum, control.maximum, control.default)
+    """
 
     id: int
     """The control's number (V4L2_CID), which is the same for the same setting on all devices."""
@@ -86,7 +106,13 @@ class Control(NamedTuple):
 
 @record
 class Timings(NamedTuple):
-    """The size and rate of a digital signal (HDMI and the like): a struct v4l2_dv_timings."""
+    """The size and rate of a digital signal (HDMI and the like): a struct v4l2_dv_timings.
+
+    For example:
+
+        full_hd = [timings for timings in device.dv_timings() if timings.height == 1080]
+        device.set_dv_timings(full_hd[0])
+    """
 
     width: int
     """Pixels in a row."""

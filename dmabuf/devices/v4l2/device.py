@@ -145,12 +145,14 @@ class _Direction(Queue):
 
 
 class Capture(_Direction):
-    """The frames that a device produces: `Capture(path)`, or `device.capture`. Thread-safe.
+    """The frames that a device produces: `Capture(path)`, or `device.capture`.
 
-    with v4l2.Capture("/dev/video0") as camera:
-        camera.set_format("XRGB8888", 640, 360)
-        with camera.stream() as frames, frames.frame(timeout=2) as frame:
-            frame.image.save("frame.png")
+    Thread-safe. Use it as a context manager, or call `close()`.
+
+        with v4l2.Capture("/dev/video0") as camera:
+            camera.set_format("XRGB8888", 640, 360)
+            with camera.stream() as frames, frames.frame(timeout=2) as frame:
+                frame.image.save("frame.png")
     """
 
     __slots__ = ()
@@ -169,13 +171,15 @@ class Capture(_Direction):
 
 
 class Output(_Direction):
-    """The frames that a device takes: `Output(path)`, or `device.output`. Thread-safe.
+    """The frames that a device takes: `Output(path)`, or `device.output`.
 
-    with v4l2.Output("/dev/video1") as output:
-        output.set_format("RGB888", 640, 360)
-        with output.stream() as frames, frames.frame() as frame:
-            with frame.image.write() as (pixels,):
-                pixels[:] = 0
+    Thread-safe. Use it as a context manager, or call `close()`.
+
+        with v4l2.Output("/dev/video1") as output:
+            output.set_format("RGB888", 640, 360)
+            with output.stream() as frames, frames.frame() as frame:
+                with frame.image.write() as (pixels,):
+                    pixels[:] = 0
     """
 
     __slots__ = ()

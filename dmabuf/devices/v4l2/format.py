@@ -23,7 +23,13 @@ from dmabuf.image import Image, PixelFormat, from_v4l2, pixel_format
 
 @record
 class FormatInfo(NamedTuple):
-    """A pixel format that a queue offers, as `formats()` returns it."""
+    """A pixel format that a queue offers, as `formats()` returns it.
+
+    For example:
+
+        for offered in camera.formats():
+            print(offered.fourcc, offered.description)
+    """
 
     format: PixelFormat | None
     """The pixel format; None if it is not in dmabuf's table, as compressed ones are."""
@@ -39,7 +45,13 @@ class FormatInfo(NamedTuple):
 
 @record
 class FrameSize(NamedTuple):
-    """A frame size that a format can have, or a range of sizes, in pixels."""
+    """A frame size that a format can have, or a range of sizes, in pixels.
+
+    For example:
+
+        for size in camera.frame_sizes("YUYV"):
+            print(size.max_width, size.max_height)
+    """
 
     min_width: int
     """The least width."""
@@ -57,7 +69,13 @@ class FrameSize(NamedTuple):
 
 @record
 class Format(NamedTuple):
-    """The format of a queue's frames, as the driver reports it."""
+    """The format of a queue's frames, as the driver reports it.
+
+    For example:
+
+        format = camera.set_format("XRGB8888", 640, 360)
+        buffers = [dmabuf.allocate(format.sizeimage[0]) for _ in range(4)]
+    """
 
     format: PixelFormat | None
     """The pixel format; None if it is not in dmabuf's table."""

@@ -17,7 +17,13 @@ from dmabuf.image import Image
 
 
 class FrameFlag(IntFlag):
-    """What a driver says of a frame: the V4L2_BUF_FLAG bits that are for programs."""
+    """What a driver says of a frame: the V4L2_BUF_FLAG bits that are for programs.
+
+    For example:
+
+        with frames.frame() as frame:
+            is_last = v4l2.FrameFlag.LAST in frame.flags
+    """
 
     KEYFRAME = _ioctl.V4L2_BUF_FLAG_KEYFRAME
     """It is coded without reference to other frames."""

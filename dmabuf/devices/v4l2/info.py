@@ -23,7 +23,13 @@ OUTPUT = _ioctl.V4L2_BUF_TYPE_VIDEO_OUTPUT, _ioctl.V4L2_BUF_TYPE_VIDEO_OUTPUT_MP
 
 
 class Memory(IntFlag):
-    """Where the memory of a queue's buffers may come from: the V4L2_BUF_CAP_SUPPORTS bits."""
+    """Where the memory of a queue's buffers may come from: the V4L2_BUF_CAP_SUPPORTS bits.
+
+    For example:
+
+        about = v4l2.inspect("/dev/video0")
+        imports = about.memory is not None and v4l2.Memory.DMABUF in about.memory
+    """
 
     MMAP = _ioctl.V4L2_BUF_CAP_SUPPORTS_MMAP
     """The device allocates; the buffers can be exported."""
@@ -35,7 +41,13 @@ class Memory(IntFlag):
 
 @record
 class V4l2Info(NamedTuple):
-    """What a node says of itself."""
+    """What a node says of itself.
+
+    For example:
+
+        about = v4l2.inspect("/dev/video0")
+        print(about.card, about.capture, about.memory)
+    """
 
     path: str
     """The path of the node."""
