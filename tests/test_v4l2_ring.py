@@ -9,6 +9,7 @@ from helpers import cameras, interrupt
 from helpers.fences import is_open
 from test_v4l2_stream import GIVEN_BACK, LONG, OVER, XRGB, allocated
 
+from dmabuf import _wait
 from dmabuf._fd import Hold
 from dmabuf.devices import v4l2
 from dmabuf.devices.v4l2._file import Use
@@ -295,18 +296,22 @@ class TestAHandlerThatRaises:
             for frame in held:
                 frame.queue()
 
-    def test_amid_stopping_leaves_nothing_running(self, camera):
-        for moment in interrupt.every_point(*GAPS):
-            frames = camera.stream(count=2).__enter__()
-            with (
-                contextlib.suppress(interrupt.Interrupted),
-                moment.runs(interrupt.raise_interrupted),
-            ):
-                frames.stop()
-            frames.stop()  # where it had not begun
-            assert not frames.running
-            assert all(buffer.closed for (buffer,) in frames.buffers), moment.where
-            camera.set_format(*XRGB)
+    def test_amid_stopping_leaves_nothing_running(self, camera, allocate):
+        with allocated(allocate, camera.format(), 2) as buffers:
+            # Before Linux 5.16 closing a buffer takes a poll, amid which it may be lost.
+            sources = buffers if _wait.POLL_NEEDS_OWNER else None
+            for moment in interrupt.every_point(*GAPS):
+                frames = camera.stream(sources, count=2).__enter__()
+                with (
+                    contextlib.suppress(interrupt.Interrupted),
+                    moment.runs(interrupt.raise_interrupted),
+                ):
+                    frames.stop()
+                frames.stop()  # where it had not begun
+                assert not frames.running
+                closed = [buffer.closed for (buffer,) in frames.buffers]
+                assert closed == [sources is None] * 2, moment.where
+                camera.set_format("R8", cameras.WIDTH, cameras.HEIGHT)
 
     def test_amid_starting_leaves_nothing_running(self, camera, allocate):
         with allocated(allocate, camera.format(), 2) as buffers:
