@@ -42,6 +42,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _libc
+from dmabuf._closing import Closing
 from dmabuf._procfs import open_file
 from dmabuf.errors import NotADmaBufError, os_error
 
@@ -71,7 +72,7 @@ lock = threading.RLock()
 """For all descriptors: whoever has it decides."""
 
 
-class Owner:
+class Owner(Closing):
     """What owns a number of the kernel's: a descriptor, or a handle of a device.
 
     Closed once, by `close()`, a `with` block or, with a warning, by GC.
@@ -133,14 +134,6 @@ class Owner:
         if self._closed:
             self._require_open()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> str:
         name = type(self).__name__

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from _cffi_backend import FFI, buffer
 
 WRITE, READ = 1, 2
+_BOTH = READ | WRITE
 
 
 def request(direction: int, kind: str, number: int, size: int) -> int:
@@ -32,15 +33,11 @@ STRUCTS: dict[int, tuple[FFI, str]] = {}
 """The struct that each request takes, and the layouts that it is one of: the logger reads them."""
 
 
-def struct_request(layouts: FFI, direction: int, kind: str, number: int, struct: str) -> int:
+def struct_request(layouts: FFI, kind: str, direction: int, number: int, struct: str) -> int:
     """Encode the request number of an ioctl that takes a struct of these layouts."""
     encoded = request(direction, kind, number, layouts.sizeof(f"struct {struct}"))
     STRUCTS[encoded] = layouts, struct
     return encoded
-
-
-def _struct(direction: int, kind: str, number: int, struct: str) -> int:
-    return struct_request(ffi, direction, kind, number, struct)
 
 
 def address(layouts: FFI, array: Any) -> int:
@@ -48,22 +45,22 @@ def address(layouts: FFI, array: Any) -> int:
     return int(layouts.cast("uintptr_t", array))
 
 
-def text(name: bytes) -> str:
+def text(name: bytes | buffer) -> str:
     """Return what stands in a char array of the kernel's before its NUL."""
-    return name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+    return bytes(name).split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
-DMA_HEAP_IOCTL_ALLOC = _struct(READ | WRITE, "H", 0, "dma_heap_allocation_data")
-DMA_BUF_IOCTL_SYNC = _struct(WRITE, "b", 0, "dma_buf_sync")
+DMA_HEAP_IOCTL_ALLOC = struct_request(ffi, "H", _BOTH, 0, "dma_heap_allocation_data")
+DMA_BUF_IOCTL_SYNC = struct_request(ffi, "b", WRITE, 0, "dma_buf_sync")
 DMA_BUF_SET_NAME_B = request(WRITE, "b", 1, 8)
-DMA_BUF_IOCTL_EXPORT_SYNC_FILE = _struct(READ | WRITE, "b", 2, "dma_buf_export_sync_file")
-DMA_BUF_IOCTL_IMPORT_SYNC_FILE = _struct(WRITE, "b", 3, "dma_buf_import_sync_file")
-UDMABUF_CREATE = _struct(WRITE, "u", 0x42, "udmabuf_create")
-UDMABUF_CREATE_LIST = _struct(WRITE, "u", 0x43, "udmabuf_create_list")
-SYNC_IOC_MERGE = _struct(READ | WRITE, ">", 3, "sync_merge_data")
-SYNC_IOC_FILE_INFO = _struct(READ | WRITE, ">", 4, "sync_file_info")
-SYNC_IOC_SET_DEADLINE = _struct(WRITE, ">", 5, "sync_set_deadline")
-SW_SYNC_IOC_CREATE_FENCE = _struct(READ | WRITE, "W", 0, "sw_sync_create_fence_data")
+DMA_BUF_IOCTL_EXPORT_SYNC_FILE = struct_request(ffi, "b", _BOTH, 2, "dma_buf_export_sync_file")
+DMA_BUF_IOCTL_IMPORT_SYNC_FILE = struct_request(ffi, "b", WRITE, 3, "dma_buf_import_sync_file")
+UDMABUF_CREATE = struct_request(ffi, "u", WRITE, 0x42, "udmabuf_create")
+UDMABUF_CREATE_LIST = struct_request(ffi, "u", WRITE, 0x43, "udmabuf_create_list")
+SYNC_IOC_MERGE = struct_request(ffi, ">", _BOTH, 3, "sync_merge_data")
+SYNC_IOC_FILE_INFO = struct_request(ffi, ">", _BOTH, 4, "sync_file_info")
+SYNC_IOC_SET_DEADLINE = struct_request(ffi, ">", WRITE, 5, "sync_set_deadline")
+SW_SYNC_IOC_CREATE_FENCE = struct_request(ffi, "W", _BOTH, 0, "sw_sync_create_fence_data")
 SW_SYNC_IOC_INC = request(WRITE, "W", 1, 4)
 
 SYNC_READ, SYNC_WRITE, SYNC_RW = 1, 2, 3

@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dmabuf import exporters
+from dmabuf._closing import Closing
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer, checked_name
 from dmabuf.image.formats import LINEAR, pixel_format
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _Image = TypeVar("_Image", bound="Image")
 
 
-class Image:
+class Image(Closing):
     """Pixels in a buffer, or in one buffer per plane.
 
         with dmabuf.Image.allocate("NV12", 640, 480) as image:
@@ -169,14 +169,6 @@ class Image:
         """Return the image; the end of the block closes it as `close()` does."""
         self._require_open()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def read(self) -> ImageScope:
         """Return a scope in which the processor reads: `with image.read() as planes`.

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import Any, NamedTuple
 
 from dmabuf._ioctl import READ, WRITE, call, struct_request
 from dmabuf.devices.drm._uapi import ffi
 
-
-def struct(direction: int, number: int, name: str) -> int:
-    """Encode the request number of one of DRM's ioctls that takes a struct."""
-    return struct_request(ffi, direction, "d", number, name)
-
+struct = partial(struct_request, ffi, "d")
+"""Encode the request number of one of DRM's ioctls that takes a struct."""
 
 DRM_IOCTL_VERSION = struct(READ | WRITE, 0x00, "drm_version")
 DRM_IOCTL_GEM_CLOSE = struct(WRITE, 0x09, "drm_gem_close")

@@ -6,17 +6,14 @@ Lists are asked for until they fit: a monitor may come or go between two calls.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
 
 from dmabuf._ioctl import READ, WRITE, address, call, request, struct_request, text
 from dmabuf.devices.kms._uapi import ffi
 
-
-def _struct(direction: int, number: int, struct: str) -> int:
-    return struct_request(ffi, direction, "d", number, struct)
-
-
+_struct = partial(struct_request, ffi, "d")
 _BOTH = READ | WRITE
 DRM_IOCTL_SET_CLIENT_CAP = _struct(WRITE, 0x0D, "drm_set_client_cap")
 DRM_IOCTL_AUTH_MAGIC = _struct(WRITE, 0x11, "drm_auth")
@@ -121,7 +118,7 @@ def mode_info(timings: bytes) -> Any:
 
 def mode_name(timings: bytes) -> str:
     """Return the kernel's name of a mode."""
-    return text(bytes(ffi.buffer(mode_info(timings).name)))
+    return text(ffi.buffer(mode_info(timings).name))
 
 
 def get_encoder(fd: int, encoder: int) -> tuple[int, int]:
@@ -174,7 +171,7 @@ def get_properties(fd: int, thing: int) -> dict[str, tuple[int, int]]:
 def _property_name(fd: int, number: int) -> str:
     data: Any = ffi.new("struct drm_mode_get_property *", {"prop_id": number})
     _call(fd, "DRM_IOCTL_MODE_GETPROPERTY", data)
-    return text(bytes(ffi.buffer(data.name)))
+    return text(ffi.buffer(data.name))
 
 
 def get_blob(fd: int, blob: int) -> bytes:

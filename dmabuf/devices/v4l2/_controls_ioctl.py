@@ -5,8 +5,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-from dmabuf._ioctl import READ, WRITE, call, request
-from dmabuf.devices.v4l2._ioctl import enumerated, struct, text
+from dmabuf._ioctl import READ, WRITE, call, request, text
+from dmabuf.devices.v4l2._ioctl import enumerated, struct
 from dmabuf.devices.v4l2._uapi import ffi
 
 VIDIOC_G_PARM = struct(READ | WRITE, 21, "v4l2_streamparm")
@@ -61,7 +61,7 @@ def _names(fd: int, number: int, kind: str) -> list[str]:
         data: Any = ffi.new(f"struct {kind} *", {"index": len(found)})
         if not enumerated(fd, number, data, f"enumerating {kind}"):
             return found
-        found.append(text(data.name))
+        found.append(text(ffi.buffer(data.name)))
 
 
 def s_input(fd: int, index: int) -> None:
@@ -112,13 +112,17 @@ def queryctrl(fd: int) -> list[tuple[int, str, int, int, int, int, int, int]]:
             return found
         last = data.id
         limits = (data.minimum, data.maximum, data.step, data.default_value)
-        found.append((data.id, text(data.name), data.type, *limits, data.flags))
+        found.append((data.id, text(ffi.buffer(data.name)), data.type, *limits, data.flags))
 
 
 def querymenu(fd: int, control: int, value: int) -> str | None:
     """Return the name of a menu control's value; None if it can't have it."""
     data: Any = ffi.new("struct v4l2_querymenu *", {"id": control, "index": value})
-    return text(data.name) if enumerated(fd, VIDIOC_QUERYMENU, data, "VIDIOC_QUERYMENU") else None
+    return (
+        text(ffi.buffer(data.name))
+        if enumerated(fd, VIDIOC_QUERYMENU, data, "VIDIOC_QUERYMENU")
+        else None
+    )
 
 
 def g_ctrl(fd: int, control: int) -> int:

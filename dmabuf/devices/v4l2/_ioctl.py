@@ -5,17 +5,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
 
-from dmabuf._ioctl import READ, WRITE, call, request
+from dmabuf._ioctl import READ, WRITE, call, request, struct_request, text
 from dmabuf.devices.v4l2._uapi import ffi
 
-
-def struct(direction: int, number: int, name: str) -> int:
-    """Encode the request number of an ioctl that takes a struct."""
-    return request(direction, "V", number, ffi.sizeof(f"struct {name}"))
-
+struct = partial(struct_request, ffi, "V")
+"""Encode the request number of one of V4L2's ioctls that takes a struct."""
 
 VIDIOC_QUERYCAP = struct(READ, 0, "v4l2_capability")
 VIDIOC_ENUM_FMT = struct(READ | WRITE, 2, "v4l2_fmtdesc")
@@ -71,11 +69,6 @@ _MULTI_PLANAR = (V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE, V4L2_BUF_TYPE_VIDEO_OUTPUT_
 _int = Struct("=i")
 
 
-def text(characters: Any) -> str:
-    """Return what stands in an array before its NUL."""
-    return bytes(ffi.buffer(characters)).split(b"\0", 1)[0].decode(errors="replace")
-
-
 def enumerated(fd: int, number: int, struct: Any, name: str) -> bool:
     """Fill the struct of an enumeration; False at its end, and where there is none."""
     try:
@@ -103,7 +96,8 @@ def querycap(fd: int) -> Capability:
     call(fd, VIDIOC_QUERYCAP, ffi.buffer(data), "VIDIOC_QUERYCAP")
     own = data.capabilities & V4L2_CAP_DEVICE_CAPS
     caps = int(data.device_caps if own else data.capabilities)
-    return Capability(text(data.driver), text(data.card), text(data.bus_info), caps)
+    driver, card = text(ffi.buffer(data.driver)), text(ffi.buffer(data.card))
+    return Capability(driver, card, text(ffi.buffer(data.bus_info)), caps)
 
 
 def memory_types(fd: int, kind: int) -> int | None:
@@ -150,7 +144,7 @@ def enum_fmt(fd: int, kind: int) -> list[Description]:
         data: Any = ffi.new("struct v4l2_fmtdesc *", {"index": len(found), "type": kind})
         if not enumerated(fd, VIDIOC_ENUM_FMT, data, "VIDIOC_ENUM_FMT"):
             return found
-        found.append(Description(data.pixelformat, text(data.description), data.flags))
+        found.append(Description(data.pixelformat, text(ffi.buffer(data.description)), data.flags))
 
 
 def enum_framesizes(fd: int, pixelformat: int) -> list[tuple[int, int, int, int, int, int]]:

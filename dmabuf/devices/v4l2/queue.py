@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TypeVar
 
+from dmabuf._closing import Closing
 from dmabuf.devices.v4l2 import _controls_ioctl
 from dmabuf.devices.v4l2 import format as _format
 from dmabuf.devices.v4l2._file import DeviceFile, Use
@@ -20,7 +20,7 @@ from dmabuf.image import PixelFormat
 _Self = TypeVar("_Self", bound="Queue")
 
 
-class Queue:
+class Queue(Closing):
     """One direction of a device: a `Capture` or an `Output`."""
 
     __slots__ = ("_file", "_kind", "_owned")
@@ -84,14 +84,6 @@ class Queue:
     def __enter__(self: _Self) -> _Self:
         self._file.fileno()  # ValueError if closed
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<dmabuf.devices.v4l2.{type(self).__name__} of {self._file!r}>"

@@ -1,0 +1,23 @@
+"""What a `with` block closes at its end, and does nothing else to."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+
+class Closing:
+    """The end of a `with` block of what has a `close()`."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Close; to be defined by what is closed."""
+        raise NotImplementedError
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
