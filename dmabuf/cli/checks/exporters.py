@@ -18,24 +18,45 @@ _CLASS = "/sys/class/dma_heap"
 
 
 class Exporter(NamedTuple):
-    """A heap or udmabuf."""
+    """A heap, which `info` is of, or udmabuf, whose limits it has, by a look at its node."""
 
-    name: str
-    kind: str
-    """`heap` or `udmabuf`."""
     path: str
     permissions: str | None
     """As `ls -l` shows them; None if there is no node."""
     usable: bool
     """Whether the node's permissions let this process open it."""
-    contiguous: bool
-    protected: bool
-    limits: Limits | None
-    """What one buffer may have; None where the exporter sets no limit of its own."""
+    info: HeapInfo | Limits | None
+
+    @property
+    def kind(self) -> str:
+        """`heap` or `udmabuf`."""
+        return "heap" if isinstance(self.info, HeapInfo) else "udmabuf"
+
+    @property
+    def name(self) -> str:
+        """The kernel's own name."""
+        return self.info.name if isinstance(self.info, HeapInfo) else "udmabuf"
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether its memory comes from a CMA region."""
+        return isinstance(self.info, HeapInfo) and self.info.contiguous
+
+    @property
+    def protected(self) -> bool:
+        """Whether its memory is closed to the processor."""
+        return isinstance(self.info, HeapInfo) and self.info.protected
+
+    @property
+    def limits(self) -> Limits | None:
+        """What one buffer may have; None where the exporter sets no limit of its own."""
+        return self.info if isinstance(self.info, Limits) else None
 
     def document(self) -> dict[str, Any]:
         """Return it as docs/json.md has it."""
-        return self._asdict() | {"limits": self.limits and self.limits._asdict()}
+        fields = ("name", "kind", "path", "permissions", "usable", "contiguous", "protected")
+        document = {field: getattr(self, field) for field in fields}
+        return document | {"limits": self.limits and self.limits._asdict()}
 
     def notes(self) -> str:
         """Return what else a user should know, in a few words."""
@@ -81,30 +102,13 @@ def _kernels_heaps() -> set[str]:
 
 
 def _heap(info: HeapInfo) -> Exporter:
-    return Exporter(
-        name=info.name,
-        kind="heap",
-        path=info.path,
-        permissions=_permissions(info.path),
-        usable=os.access(info.path, os.R_OK, effective_ids=True),
-        contiguous=info.contiguous,
-        protected=info.protected,
-        limits=None,
-    )
+    usable = os.access(info.path, os.R_OK, effective_ids=True)
+    return Exporter(info.path, _permissions(info.path), usable, info)
 
 
 def _udmabuf() -> Exporter:
     usable = os.access(udmabuf.PATH, os.R_OK | os.W_OK, effective_ids=True)
-    return Exporter(
-        name="udmabuf",
-        kind="udmabuf",
-        path=udmabuf.PATH,
-        permissions=_permissions(udmabuf.PATH),
-        usable=usable,
-        contiguous=False,
-        protected=False,
-        limits=_limits(),
-    )
+    return Exporter(udmabuf.PATH, _permissions(udmabuf.PATH), usable, _limits())
 
 
 def _permissions(path: str) -> str | None:
