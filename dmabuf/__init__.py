@@ -3,7 +3,6 @@
 import os
 from typing import TYPE_CHECKING
 
-from dmabuf import sw_sync, udmabuf
 from dmabuf._lazy import attributes
 from dmabuf.access import Access, AccessScope
 from dmabuf.buffer import Buffer
@@ -20,7 +19,7 @@ from dmabuf.heap import Heap, HeapInfo, heaps
 from dmabuf.waiting import wait_any
 
 if TYPE_CHECKING:
-    from dmabuf import devices, image
+    from dmabuf import devices, image, sw_sync, udmabuf
     from dmabuf.image import Image
 
 __version__ = "0.1.0"
@@ -52,7 +51,8 @@ __all__ = [
 ]
 
 # Imported when they are first used: they would slow every start.
-__getattr__ = attributes(__name__, {"Image": "image", "devices": "devices", "image": "image"})
+_LATER = {name: name for name in ("devices", "image", "sw_sync", "udmabuf")}
+__getattr__ = attributes(__name__, {**_LATER, "Image": "image"})
 
 
 def log_ioctls() -> None:

@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import TypeVar
 
 _Record = TypeVar("_Record", bound=tuple[object, ...])
-_CLASS = r"^class {}\(NamedTuple\):\n(.*?)(?=^\S|\Z)"
 _FIELD = re.compile(r'^    (\w+): [^\n]*\n    """(.+?)"""$', re.MULTILINE | re.DOTALL)
 
 
@@ -18,8 +17,9 @@ def record(kind: type[_Record]) -> type[_Record]:
     There editors and documentation generators find them, while Python itself forgets them. Without
     sources the fields go without.
     """
-    body = re.search(_CLASS.format(kind.__name__), _source(kind.__module__), re.M | re.S)
-    for name, words in _FIELD.findall(body[1] if body else ""):
+    source = _source(kind.__module__)
+    start = source.find(f"\nclass {kind.__name__}(NamedTuple):")
+    for name, words in _FIELD.findall(source[start : source.find("\n\n\n", start)]):
         getattr(kind, name).__doc__ = " ".join(words.split())
     return kind
 
@@ -27,6 +27,10 @@ def record(kind: type[_Record]) -> type[_Record]:
 @lru_cache(maxsize=1)  # a module's records come one after the other
 def _source(module: str) -> str:
     spec = sys.modules[module].__spec__
-    loader = spec.loader if spec else None
-    get_source = getattr(loader, "get_source", None)
-    return (get_source(module) if get_source and sys.flags.optimize < 2 else None) or ""
+    get_data = getattr(spec and spec.loader, "get_data", None)
+    if get_data is None or spec is None or spec.origin is None or sys.flags.optimize > 1:
+        return ""
+    try:
+        return str(get_data(spec.origin), "utf-8")  # get_source() would import a tokenizer
+    except OSError:
+        return ""

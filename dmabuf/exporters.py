@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import SupportsIndex
 
-from dmabuf import _memory, heap, udmabuf
+from dmabuf import _memory, heap
 from dmabuf.buffer import Buffer, checked_name
 from dmabuf.errors import AllocationError
 
@@ -62,6 +62,8 @@ def _exporters(size: int, name: str | None, wanted: list[str] | None) -> Iterato
         node = os.path.basename(info.path)
         if node != "system" and not info.protected:
             yield node, partial(_allocate_from, info.path, size, name)
+    from dmabuf import udmabuf  # which most programs never need
+
     yield "udmabuf", partial(udmabuf.allocate, size, name=name)
 
 
