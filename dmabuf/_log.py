@@ -35,11 +35,18 @@ def enable() -> None:
             module.ioctl = _Logged(module.ioctl, logger.debug)  # type: ignore[attr-defined]
 
 
+def disable() -> None:
+    """Log no ioctl any more."""
+    for module in (_ioctl, _libc):
+        if isinstance(module.ioctl, _Logged):
+            module.ioctl = module.ioctl.issue  # type: ignore[attr-defined]
+
+
 class _Logged:
     """A function that issues an ioctl, and tells of it."""
 
     def __init__(self, issue: Callable[..., Any], tell: Callable[..., None]) -> None:
-        self._issue = issue
+        self.issue = issue
         self._tell = tell
 
     def __call__(self, fd: int, request: int, argument: Any) -> Any:
@@ -47,7 +54,7 @@ class _Logged:
         path = open_file(fd)
         began = time.perf_counter()
         try:
-            result = self._issue(fd, request, argument)
+            result = self.issue(fd, request, argument)
         except OSError as error:
             ended = time.perf_counter()
             outcome = errno.errorcode.get(error.errno or 0, str(error))

@@ -1,5 +1,7 @@
 """The logger of ioctls: off and absent by default, and what its lines tell."""
 
+import contextlib
+import io
 import logging
 import os
 import re
@@ -11,6 +13,7 @@ from helpers.strace import in_child
 
 import dmabuf
 from dmabuf import _ioctl
+from dmabuf.cli import main
 
 LINE = r"{} on (\d+) \({}\): {} -> {}, \d+\.\d{{3}} ms"
 
@@ -82,5 +85,21 @@ def test_a_program_with_handlers_of_its_own_gets_the_records():
         assert (record.name, record.levelno) == ("dmabuf.ioctl", logging.DEBUG)
         assert record.getMessage().startswith("SYNC_IOC_FILE_INFO on ")
         assert re.search(r" \(/dev/null\): .* -> ENOTTY, ", record.getMessage())
+
+    in_child(body)
+
+
+@pytest.mark.needs("vgem")
+def test_what_devices_are_asked_is_told_by_name_too():
+    lines = logged("import dmabuf; dmabuf.devices.drm.Vgem().close()")
+    line = re.compile(r"DRM_IOCTL_VERSION on \d+ \(/dev/dri/\w+\): .*name_len=32")
+    assert any(line.search(one) for one in lines)
+
+
+def test_the_command_switches_it_off_again():
+    def body():
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main(["list", "--debug"]) == 0
+        assert type(_ioctl.ioctl).__name__ == "builtin_function_or_method"
 
     in_child(body)

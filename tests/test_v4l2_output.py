@@ -102,7 +102,7 @@ class TestLoop:
             for queue in loop:
                 assert len(queue.set_format("NM16", *SIZE).sizeimage) == 2
             output, camera = loop
-        assert arrives(output, camera, lambda queue: streaming(queue, allocate))
+            assert arrives(output, camera, lambda queue: streaming(queue, allocate))
 
     def test_a_camera_is_shown_without_a_copy(self, allocate):
         """The camera's buffers go to the output, and back once that is done with them."""

@@ -68,8 +68,13 @@ def _run(words: Sequence[str], output: Output) -> None:
     output.command = name
     command = commands.load(name)
     arguments = parse(name, command, rest)
-    if arguments.debug:
-        from dmabuf import _log
+    if not arguments.debug:
+        command.run(arguments, output)
+        return
+    from dmabuf import _log
 
-        _log.enable()
-    command.run(arguments, output)
+    _log.enable()
+    try:
+        command.run(arguments, output)
+    finally:
+        _log.disable()
