@@ -19,7 +19,7 @@ from dmabuf.heap import Heap, HeapInfo, heaps
 from dmabuf.waiting import wait_any
 
 if TYPE_CHECKING:
-    from dmabuf import devices, image, sw_sync, udmabuf
+    from dmabuf import devices, image, sw_sync, udmabuf, usage
     from dmabuf.image import Image
 
 __version__ = "0.1.0"
@@ -47,11 +47,12 @@ __all__ = [
     "log_ioctls",
     "sw_sync",
     "udmabuf",
+    "usage",
     "wait_any",
 ]
 
 # Imported when they are first used: they would slow every start.
-_LATER = {name: name for name in ("devices", "image", "sw_sync", "udmabuf")}
+_LATER = {name: name for name in ("devices", "image", "sw_sync", "udmabuf", "usage")}
 __getattr__ = attributes(__name__, {**_LATER, "Image": "image"})
 
 

@@ -71,6 +71,9 @@ _UNUSED, _USED = -1, -2
 lock = threading.RLock()
 """For all descriptors: whoever has it decides."""
 
+on_open: Callable[[Owner, int], None] | None = None
+"""Told of each new owner and its number, before it is one's own; set while leaks are looked for."""
+
 
 class Owner(Closing):
     """What owns a number of the kernel's: a descriptor, or a handle of a device.
@@ -83,6 +86,8 @@ class Owner(Closing):
     _NUMBER = "handle"
 
     def __init__(self, number: int) -> None:
+        if on_open is not None:
+            on_open(self, number)
         self._closed = False
         self._holds: list[Hold] = []
         self._watchers: dict[object, Watcher] = {}

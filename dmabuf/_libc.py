@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -19,6 +20,24 @@ _READ, _READ_WRITE = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE
 _OVER = mmap.MAP_SHARED | _MAP_FIXED
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
 
+KCMP_VM, KCMP_FILES = 1, 2  # include/uapi/linux/kcmp.h
+_WIDE = sys.maxsize > 1 << 32
+# The kernel's syscall tables, by processor and whether Python's words have 64 bits.
+_KCMP = {
+    ("x86_64", True): 312,
+    ("x86_64", False): 349,
+    ("i686", False): 349,
+    ("aarch64", True): 272,
+    ("aarch64", False): 378,
+    ("armv8l", False): 378,
+    ("armv7l", False): 378,
+    ("armv6l", False): 378,
+    ("riscv64", True): 272,
+    ("loongarch64", True): 272,
+    ("ppc64le", True): 354,
+    ("s390x", True): 343,
+}.get((os.uname().machine, _WIDE))
+
 _never_unmapped: list[mmap.mmap] = []
 
 
@@ -35,6 +54,20 @@ def ioctl(fd: int, request: int, argument: object) -> int:
     result = int(_libc.ioctl(fd, request, argument))
     if result < 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
+    return result
+
+
+def kcmp(first: int, second: int, kind: int) -> int:
+    """Compare what two tasks have: 0 if it is one and the same, else 1 or 2 by the kernel's order.
+
+    OSError: ESRCH for a task that has ended, EPERM for somebody else's or where a container forbids
+    the call, ENOSYS for a kernel without CONFIG_KCMP. See kcmp(2).
+    """
+    if _KCMP is None:
+        raise os_error(errno.ENOSYS, f"kcmp on {os.uname().machine}")
+    result = int(_libc.syscall(_KCMP, first, second, kind, 0, 0))
+    if result < 0:
+        raise os_error(ffi.errno, f"kcmp of tasks {first} and {second}")
     return result
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing
 
     from dmabuf._fd import HasFileno
+    from dmabuf._holders import Holder
 
 _NAME_BYTES = 31  # DMA_BUF_NAME_LEN in include/uapi/linux/dma-buf.h, less the NUL
 
@@ -255,6 +256,18 @@ class Buffer(Mapped):
         if writable is False:
             memory = memory.toreadonly()
         return array_on(memory, shape, dtype, offset, strides)
+
+    def holders(self) -> tuple[Holder, ...]:
+        """Look for the processes that hold this buffer, this one among them.
+
+        Everybody may look at processes of their own, root at all of them; `usage.scan` tells too
+        what could not be looked at. Ends of processes meanwhile are no error. ValueError when
+        closed.
+        """
+        from dmabuf._holders import holders  # which few need, and every start would wait for
+
+        with Hold(self):
+            return holders((self._device, self._inode))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Buffer):

@@ -1,0 +1,60 @@
+"""Who holds one buffer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dmabuf import _processes
+from dmabuf._record import record
+from dmabuf._tables import can_compare, tables
+
+
+@record
+class Holder(NamedTuple):
+    """A process that holds a buffer: by descriptors, by mappings, or both.
+
+    Example:
+        [holder.command for holder in buffer.holders()]
+
+    """
+
+    pid: int
+    """The number of the process."""
+    started: int
+    """When it started, in clock ticks since the machine booted: its number may be used again."""
+    command: str
+    """The name of its program, at most 15 bytes, as the program itself has chosen it."""
+    descriptors: tuple[int, ...]
+    """Its descriptors of the buffer. Each is one reference, also if a number is there twice: a
+    thread may have a table of its own."""
+    mapped: int
+    """How many bytes of address space it has mapped."""
+    pieces: int
+    """In how many pieces: a mapping that was split has several. Each is one reference."""
+
+
+def holders(key: _processes.Key) -> tuple[Holder, ...]:
+    """Return the processes that hold a buffer, of those that may be looked at, by number."""
+    compare = can_compare()
+    found = (_holder(pid, key, compare) for pid in sorted(_processes.pids()))
+    return tuple(holder for holder in found if holder is not None)
+
+
+def _holder(pid: int, key: _processes.Key, compare: bool) -> Holder | None:
+    try:
+        with _processes.folder(pid) as process:
+            numbers = [
+                int(number)
+                for _, table in tables(process, pid, compare=compare)
+                for number, _, status in _processes.dma_bufs(process, table)
+                if (status.st_dev, status.st_ino) == key
+            ]
+            sizes = [piece.size for piece in _processes.pieces(process) if piece.key == key]
+            if not numbers and not sizes:
+                return None
+            who = _processes.identity(process)
+    except (*_processes.ENDED, PermissionError):
+        return None
+    if who.ended and who.threads <= 1:
+        return None
+    return Holder(pid, who.started, who.command, tuple(sorted(numbers)), sum(sizes), len(sizes))

@@ -1,0 +1,228 @@
+"""What other processes have of dma-bufs: the descriptors and mappings that /proc shows.
+
+Everything of a process is read below one descriptor of its folder, which stays with that process
+when its number is reused: after its end, reading fails. Everything is read as bytes or with
+surrogate escapes: a name may hold whatever its owner chose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+PREFIX = "/dmabuf:"
+"""What the kernel calls a dma-buf in links and maps, before its name."""
+ENDED = (FileNotFoundError, ProcessLookupError)
+"""What reading raises once the process, or the descriptor, is gone."""
+DESCRIPTORS = "fd"
+"""A process's table of descriptors, in its folder; a thread's own is task/TID/fd."""
+
+Key = tuple[int, int]
+"""A buffer's identity: the device and the inode."""
+
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PAGE = 4096
+_TYPE = 0o170000  # of a file's mode; an anonymous inode has none
+_KERNEL_THREAD = 0x200000  # PF_KTHREAD in include/linux/sched.h
+# drivers/dma-buf/dma-buf.c: the name comes last, and may go over several lines.
+_FDINFO = re.compile(
+    rb"(?:^ino:\t(\d+)$.*?)?^size:\t(\d+)$.*?^count:\t(\d+)$.*?^exp_name:\t([^\n]*)$"
+    rb"(?:.*?^name:\t(.*)\n\Z)?",
+    re.MULTILINE | re.DOTALL,
+)
+_MAPPING = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) \S+ [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) (\d+) +/dmabuf:(.*)$",
+    re.MULTILINE,
+)
+# fs/proc/array.c. The name of a program may look like what follows it: take the last bracket.
+_STAT = re.compile(
+    rb"\d+ \((.*)\) (\S) (\d+) (?:\S+ ){4}(\d+) (?:\S+ ){10}(\d+) \S+ (\d+)", re.DOTALL
+)
+_USER = re.compile(rb"^Uid:\t\d+\t(\d+)", re.MULTILINE)
+
+
+class Identity(NamedTuple):
+    """What tells a process from another that had its number."""
+
+    started: int  # clock ticks since the machine booted
+    command: str
+    parent: int
+    threads: int
+    ended: bool  # and not yet waited for; threads of it may live on
+    kernel: bool  # a thread of the kernel's
+
+
+class About(NamedTuple):
+    """What fdinfo tells about a buffer."""
+
+    size: int
+    references: int
+    exporter: str
+    name: str | None
+
+
+class Piece(NamedTuple):
+    """One piece of a mapping."""
+
+    key: Key
+    start: int
+    size: int
+    name: str  # with a newline as \\012
+
+
+def pids() -> list[int]:
+    """Return the numbers of all processes that can be seen."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+@contextlib.contextmanager
+def folder(pid: int | str) -> Iterator[int]:
+    """Give a descriptor of a process's folder; FileNotFoundError if there is no such process."""
+    opened = os.open(f"/proc/{pid}", _FOLDER)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def links(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, int]]:
+    """Give each descriptor's number and what it has open, and the table to ask more of."""
+    opened = os.open(table, _LIST, dir_fd=process)
+    try:
+        for number in os.listdir(opened):
+            try:
+                link = os.readlink(number, dir_fd=opened)
+            except ENDED:
+                continue
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    continue  # a path of more than a page, so it is a file
+                raise
+            yield number, link, opened
+    finally:
+        os.close(opened)
+
+
+def dma_bufs(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Give the number, the link and the status of each descriptor of a dma-buf."""
+    for number, link, opened in links(process, table):
+        if link.startswith(PREFIX):
+            try:
+                status = os.stat(number, dir_fd=opened)
+            except ENDED:
+                continue
+            if is_dma_buf(status):
+                yield number, link, status
+
+
+def is_dma_buf(status: os.stat_result) -> bool:
+    """Tell a dma-buf from a file that somebody called `/dmabuf:x`: that one has a type."""
+    return not status.st_mode & _TYPE
+
+
+def fdinfo(process: int, number: str, table: str = DESCRIPTORS) -> bytes:
+    """Return what the kernel tells about a descriptor."""
+    return _read(f"{table}info/{number}", process)
+
+
+def about(text: bytes, inode: int) -> About | None:
+    """Return what an fdinfo tells about a buffer; None if it has become another file's."""
+    found = _FDINFO.search(text)
+    if found is None or (found[1] is not None and int(found[1]) != inode):
+        return None
+    name = os.fsdecode(found[5]) if found[5] else None
+    return About(int(found[2]), int(found[3]), os.fsdecode(found[4]), name)
+
+
+def pieces(process: int) -> Iterator[Piece]:
+    """Give each piece of a mapping that looks like a dma-buf's."""
+    maps = _maps(process, "maps")
+    if not maps:  # its first thread has ended, or it is the kernel's and has no memory
+        maps = next(filter(None, (_maps(process, f"task/{t}/maps") for t in threads(process))), b"")
+    if b"/dmabuf:" not in maps:
+        return
+    for start, end, major, minor, inode, name in _MAPPING.findall(maps):
+        key = (os.makedev(int(major, 16), int(minor, 16)), int(inode))
+        begin = int(start, 16)
+        yield Piece(key, begin, int(end, 16) - begin, os.fsdecode(name))
+
+
+def mapped_file(process: int, piece: Piece) -> tuple[str, os.stat_result] | None:
+    """Return the link and the status of what is mapped there; None for who may not ask.
+
+    CAP_CHECKPOINT_RESTORE, or CAP_SYS_ADMIN, may.
+    """
+    path = f"map_files/{piece.start:x}-{piece.start + piece.size:x}"
+    try:
+        link, status = os.readlink(path, dir_fd=process), os.stat(path, dir_fd=process)
+    except OSError:
+        return None
+    return (link, status) if (status.st_dev, status.st_ino) == piece.key else None
+
+
+def identity(process: int) -> Identity:
+    """Return who a process is; OSError once it has ended and was waited for."""
+    found = _STAT.match(_read("stat", process))
+    if found is None:
+        raise ProcessLookupError("the process has no status any more")
+    command, state, parent, flags, threads, started = found.groups()
+    return Identity(
+        started=int(started),
+        command=os.fsdecode(command),
+        parent=int(parent),
+        threads=int(threads),
+        ended=state in b"ZXx",
+        kernel=bool(int(flags) & _KERNEL_THREAD),
+    )
+
+
+def user(process: int) -> int:
+    """Return the user that a process runs as (its effective number)."""
+    found = _USER.search(_read("status", process))
+    if found is None:
+        raise ProcessLookupError("the process has no status any more")
+    return int(found[1])
+
+
+def threads(process: int) -> list[int]:
+    """Return the numbers of a process's threads, if it has more than one."""
+    # fs/proc/base.c adds the threads to the two links that a folder has.
+    if os.stat("task", dir_fd=process).st_nlink <= 3:
+        return []
+    opened = os.open("task", _LIST, dir_fd=process)
+    try:
+        return [int(name) for name in os.listdir(opened)]
+    finally:
+        os.close(opened)
+
+
+def _read(path: str, process: int) -> bytes:
+    """Return a short file, which the kernel gives at once."""
+    opened = os.open(path, _READ, dir_fd=process)
+    try:
+        return os.read(opened, 2 * _PAGE)
+    finally:
+        os.close(opened)
+
+
+def _maps(process: int, path: str) -> bytes:
+    """Return a task's mappings, which the kernel gives a page at a time; nothing after its end."""
+    chunks = []
+    try:
+        opened = os.open(path, _READ, dir_fd=process)
+    except ENDED:
+        return b""
+    try:
+        while chunk := os.read(opened, _PAGE):
+            chunks.append(chunk)
+    except ProcessLookupError:
+        return b""
+    finally:
+        os.close(opened)
+    return b"".join(chunks)

@@ -1,0 +1,79 @@
+"""What to know of a buffer before drawing a conclusion: sentences."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO in include/linux/proc_ns.h
+
+UNSEEN = "no process that is visible from here holds it"
+BY_NAME = "it is taken for a dma-buf by its name alone: only root may look at what is mapped"
+ESCAPED = "its name is known from maps alone, where \\012 is a newline or stands for itself"
+
+
+def moved(before: int, after: int) -> str:
+    """Say that the kernel's count was not the same all the time."""
+    return f"its references changed during the scan: {before} at first, {after} later"
+
+
+def too_many(seen: int, count: int) -> str:
+    """Say that more was seen than can have been there at once."""
+    return (
+        f"its references changed during the scan: {seen} were seen and the kernel counted {count}"
+    )
+
+
+def shared(pids: tuple[int, ...]) -> str:
+    """Say that several processes have one reference."""
+    numbers = ", ".join(map(str, pids))
+    return f"processes {numbers} share descriptors or mappings of it, which count once"
+
+
+class Reasons:
+    """What references may be that no descriptor and no mapping explains."""
+
+    def __init__(
+        self,
+        *,
+        waiting: Mapping[int, int],
+        commands: Mapping[int, str],
+        unreadable: int,
+        some: bool,
+        compares: bool,
+    ) -> None:
+        self._general = []
+        if waiting:
+            where = ", ".join(f"{commands.get(pid, '?')}:{pid} {waiting[pid]}" for pid in waiting)
+            self._general.append(f"descriptors on their way over a socket ({where} of any kind)")
+        if unreadable:
+            self._general.append(f"{unreadable} processes that can't be read")
+        if some:
+            self._general.append("processes that were not asked for")
+        if not compares:
+            self._general.append("threads with descriptors of their own")
+        if not _sees_every_process():
+            self._general.append("processes of other PID namespaces")
+        self._general.append("handles of a DRM device, io_uring or a system call under way")
+        self._made: dict[tuple[int, bool, bool], str] = {}
+
+    def of(self, references: int, *, attached: bool, fenced: bool) -> str:
+        """Say what so many references to a buffer may be."""
+        case = (references, attached, fenced)
+        if case not in self._made:
+            own = ["its devices (one import may be several)"] if attached else []
+            own += ["polls that wait for its fences"] if fenced else []
+            reasons = "; ".join(own + self._general)
+            start = "1 reference is" if references == 1 else f"{references} references are"
+            text = (
+                f"{start} neither a descriptor nor a mapping that was seen, and may be: {reasons}"
+            )
+            self._made[case] = text
+        return self._made[case]
+
+
+def _sees_every_process() -> bool:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+    except OSError:
+        return False

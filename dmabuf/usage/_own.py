@@ -1,0 +1,97 @@
+"""What this process, and its children, have open of this field's things."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dmabuf import _processes
+from dmabuf._processes import Key
+
+_OTHERS = (
+    "anon_inode:sync_file",
+    "/dev/dma_heap/",
+    "/dev/udmabuf",
+    "/dev/dri/",
+    "/dev/video",
+    "/dev/media",
+    "/sys/kernel/debug/sync/sw_sync",
+)
+
+
+class Held(NamedTuple):
+    """What a process has of one buffer."""
+
+    size: int
+    name: str | None
+    numbers: frozenset[int]
+    mapped: int
+
+    def without(self, kept: Iterable[int]) -> Held:
+        """Return the same without some descriptors, whose mappings can't be told from others."""
+        return self._replace(numbers=self.numbers.difference(kept), mapped=0)
+
+
+NOTHING = Held(0, None, frozenset(), 0)
+
+
+class Look(NamedTuple):
+    """What a process has."""
+
+    buffers: dict[Key, Held]
+    others: dict[str, frozenset[int]]
+    """Descriptors by what they have open."""
+
+
+def look(pid: int | str = "self") -> Look:
+    """Return what a process has now, this one without a number."""
+    numbers: dict[Key, set[int]] = {}
+    others: dict[str, set[int]] = {}
+    names: dict[Key, tuple[int, str | None]] = {}
+    mapped: dict[Key, int] = {}
+    with _processes.folder(pid) as process:
+        for number, link, table in _processes.links(process):
+            if link.startswith(_processes.PREFIX):
+                status = os.stat(number, dir_fd=table)
+                key = (status.st_dev, status.st_ino)
+                numbers.setdefault(key, set()).add(int(number))
+                names[key] = status.st_size, link.removeprefix(_processes.PREFIX) or None
+            elif link.startswith(_OTHERS):
+                others.setdefault(link, set()).add(int(number))
+        for piece in _processes.pieces(process):
+            mapped[piece.key] = mapped.get(piece.key, 0) + piece.size
+            names.setdefault(piece.key, (0, piece.name or None))
+    buffers = {
+        key: Held(size, name, frozenset(numbers.get(key, ())), mapped.get(key, 0))
+        for key, (size, name) in names.items()
+    }
+    return Look(buffers, {link: frozenset(found) for link, found in others.items()})
+
+
+def held_by_children() -> dict[Key, list[tuple[int, Held]]]:
+    """Return what the living children of this process, and theirs, have of each buffer."""
+    found: dict[Key, list[tuple[int, Held]]] = {}
+    for pid in _descendants(os.getpid()):
+        try:
+            buffers = look(pid).buffers
+        except (*_processes.ENDED, PermissionError):
+            continue
+        for key, held in buffers.items():
+            found.setdefault(key, []).append((pid, held))
+    return found
+
+
+def _descendants(ancestor: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for pid in _processes.pids():
+        try:
+            with _processes.folder(pid) as process:
+                parent = _processes.identity(process).parent
+        except (*_processes.ENDED, PermissionError):
+            continue
+        children.setdefault(parent, []).append(pid)
+    found = list(children.get(ancestor, ()))
+    for pid in found:  # grows
+        found += children.get(pid, ())
+    return found

@@ -1,0 +1,134 @@
+"""A look at who holds which buffer, put together from processes, debugfs and sockets."""
+
+from __future__ import annotations
+
+import pwd
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from dmabuf import _processes
+from dmabuf.usage import _debugfs
+from dmabuf.usage._buffers import told, usage_of
+from dmabuf.usage._in_flight import in_flight
+from dmabuf.usage._notes import Reasons
+from dmabuf.usage._references import references
+from dmabuf.usage._search import Found, Search
+from dmabuf.usage.records import BufferUsage, ProcessUsage
+from dmabuf.usage.usage import Usage
+
+_BOOT = "/proc/sys/kernel/random/boot_id"
+
+
+def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usage:
+    """Look at who holds which buffer now: all processes that can be seen, or those given by number.
+
+    Everybody may look at processes of their own, root with CAP_SYS_PTRACE at all of them. What
+    could not be read stands in the result. A scan takes time: processes come and go meanwhile, and
+    where the kernel's counts tell that something moved, the buffer has a note.
+
+    With `explain=False` devices and fences (debugfs) and sockets are left out, for who looks often:
+    reading debugfs takes the lock of every buffer.
+
+    Works on every kernel. TypeError or ValueError for what is no process number.
+    """
+    asked = None if processes is None else sorted({_pid(number) for number in processes})
+    search = Search()
+    for pid in sorted(_processes.pids()) if asked is None else asked:
+        search.look_at(pid)
+    listed: dict[int, _debugfs.Listed] = {}
+    if explain and (text := _debugfs.read()):
+        names = {key[1]: sight.name for key, sight in search.buffers.items() if sight.is_dma_buf}
+        listed = _debugfs.listed(text, names)
+    counted = references(search.found, compare=search.compares)
+    known = list(told(search.buffers, listed, search.found, counted, hidden=asked is None))
+    waiting: dict[int, int] = {}
+    if explain and any(buffer.unexplained for buffer in known):
+        waiting = in_flight(_processes.pids() if asked is None else asked)
+    reasons = Reasons(
+        waiting=waiting,
+        commands={pid: _command(pid) for pid in waiting},
+        unreadable=len(search.unreadable),
+        some=asked is not None,
+        compares=search.compares,
+    )
+    buffers = tuple(usage_of(buffer, reasons) for buffer in known)
+    return Usage(
+        buffers=buffers,
+        processes=tuple(_processes_of(buffers, search.found)),
+        unreadable=tuple(search.unreadable),
+        gone=tuple(search.gone),
+        in_flight=sum(waiting.values()),
+        taken=time.time(),
+        boot=_boot(),
+    )
+
+
+def _pid(number: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"a process number is an int, not {type(number).__name__}")
+    if number <= 0:
+        raise ValueError(f"a process number is positive, not {number}")
+    return number
+
+
+def _command(pid: int) -> str:
+    try:
+        with _processes.folder(pid) as process:
+            return _processes.identity(process).command
+    except OSError:
+        return "?"
+
+
+def _processes_of(buffers: Iterable[BufferUsage], found: Sequence[Found]) -> Iterable[ProcessUsage]:
+    """Give what each process holds; a buffer is shared out to its holders to the last byte."""
+    sums = {process.pid: _Sum() for process in found}
+    for buffer in buffers:
+        share, rest = divmod(buffer.size or 0, len(buffer.holders) or 1)
+        for place, holder in enumerate(buffer.holders):
+            of_process = sums[holder.pid]
+            of_process.buffers += 1
+            of_process.descriptors += len(holder.descriptors)
+            of_process.pieces += holder.pieces
+            of_process.bytes += buffer.size or 0
+            of_process.share += share + (place < rest)
+    users: dict[int, str] = {}
+    for process in found:
+        of_process = sums[process.pid]
+        if of_process.buffers:
+            if process.user not in users:
+                users[process.user] = _user(process.user)
+            yield ProcessUsage(
+                pid=process.pid,
+                started=process.who.started,
+                command=process.who.command,
+                user=users[process.user],
+                buffers=of_process.buffers,
+                descriptors=of_process.descriptors,
+                pieces=of_process.pieces,
+                bytes=of_process.bytes,
+                share=of_process.share,
+            )
+
+
+class _Sum:
+    """What a process holds, while it is added up."""
+
+    __slots__ = ("buffers", "bytes", "descriptors", "pieces", "share")
+
+    def __init__(self) -> None:
+        self.buffers = self.descriptors = self.pieces = self.bytes = self.share = 0
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _boot() -> str | None:
+    try:
+        return Path(_BOOT).read_text().strip()
+    except OSError:
+        return None

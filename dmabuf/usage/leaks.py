@@ -1,0 +1,179 @@
+"""Leak finding: what a block of a program opened and did not close."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from dmabuf import _idle
+from dmabuf._processes import Key
+from dmabuf._record import record
+from dmabuf.usage import _own
+from dmabuf.usage._opened import Recorder, Stack, recording, written
+
+_SECOND_LOOK = 0.1  # seconds that other threads and children have to finish
+_TRACE = "DMABUF_TRACE"
+
+
+@record
+class Leak(NamedTuple):
+    """One thing that was opened and not closed."""
+
+    what: str
+    """ "buffer", or the path of a device, "anon_inode:sync_file", or a handle in words."""
+    inode: int | None
+    """A buffer's identity; None for what is no buffer."""
+    size: int | None
+    """A buffer's bytes; None for what is no buffer."""
+    name: str | None
+    """A buffer's name; None while unset."""
+    descriptors: tuple[int, ...]
+    """The descriptors that were left open."""
+    mapped: int
+    """Bytes of address space that were left mapped."""
+    pid: int | None
+    """The child process that has it; None for this one."""
+    allocated: tuple[str, ...]
+    """Where in the program, as lines of a traceback; empty without `trace`, and for what was not
+    opened by this package."""
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.inode is not None:
+            named = f" {self.name!r}" if self.name else ""
+            parts = [f"buffer {self.inode}{named}"]
+            parts += [f"{self.size:,} bytes"] if self.size is not None else []
+        if self.descriptors:
+            numbers = ", ".join(map(str, self.descriptors))
+            parts.append(f"descriptor{'s' if len(self.descriptors) > 1 else ''} {numbers}")
+        if self.mapped:
+            parts.append(f"{self.mapped:,} bytes mapped")
+        if self.pid is not None:
+            parts.append(f"in child process {self.pid}")
+        return ", ".join(parts)
+
+
+class LeakError(AssertionError):
+    """A block left something open; the message lists it, with the places if they were traced.
+
+    `leaks` holds the same as records.
+    """
+
+    def __init__(self, leaks: tuple[Leak, ...], *, traced: bool) -> None:
+        self.leaks = leaks
+        super().__init__(_message(leaks, traced=traced))
+
+
+@contextmanager
+def leak_check(*, trace: bool = False, children: bool = False) -> Iterator[None]:
+    """Raise LeakError if the block leaves buffers, fences or devices open that it opened.
+
+    Finds descriptors and mappings of dma-bufs, whoever made them, descriptors of sync_files, heaps
+    and devices, and handles of devices. Collects garbage first, and looks once more a moment later.
+    No leaks: what was open before; the first mapping of an older buffer; what a pool or a ticket
+    keeps. What other threads open and keep counts too. An exception of the block is raised as it
+    is, and nothing is looked for.
+
+    `trace`, or DMABUF_TRACE=1 in the environment, tells where each was allocated. `children` also
+    finds buffers that came meanwhile and are held by living children, and by theirs.
+
+    Works as a decorator too. Linux 5.10 does not show mappings of a DRM driver's buffers.
+
+    Example:
+        with usage.leak_check(trace=True):
+            run_the_pipeline()
+
+    """
+    trace = trace or os.environ.get(_TRACE, "0") not in ("", "0")
+    gc.collect()
+    before = _own.look()
+    older = _own.held_by_children().keys() | before.buffers.keys() if children else set()
+    with recording(trace=trace, block=sys._getframe(2)) as opened:
+        yield
+
+        def look() -> list[Leak]:
+            gc.collect()
+            return [*_leaks(before, opened), *(_in_children(older) if children else ())]
+
+        leaks = look()
+        if leaks:
+            time.sleep(_SECOND_LOOK)
+            leaks = look()
+    if leaks:
+        raise LeakError(tuple(leaks), traced=trace)
+
+
+def _leaks(before: _own.Look, opened: Recorder) -> Iterator[Leak]:
+    kept = _idle.descriptors()
+    after = _own.look()
+    for key, held in after.buffers.items():
+        old = before.buffers.get(key, _own.NOTHING)
+        if kept & held.numbers:
+            held = held.without(kept)
+        yield from _of_buffer(key[1], old, held, opened)
+    for link, numbers in after.others.items():
+        old_numbers = before.others.get(link, frozenset())
+        for number in _new(old_numbers, numbers - kept, len(numbers - kept) - len(old_numbers)):
+            where = tuple(written(opened.stack(number)))
+            yield Leak(link, None, None, None, (number,), 0, None, where)
+    for owner, stack in opened.open_handles():
+        yield Leak(repr(owner), None, None, None, (), 0, None, tuple(written(stack)))
+
+
+def _of_buffer(inode: int, old: _own.Held, new: _own.Held, opened: Recorder) -> Iterator[Leak]:
+    # Each older descriptor may get its first mapping now.
+    allowed = max(old.mapped, len(old.numbers) * new.size)
+    mapped = max(new.mapped - allowed, 0)
+    more = len(new.numbers) - len(old.numbers)
+    numbers = _new(old.numbers, new.numbers, more)
+    if sys.version_info < (3, 13):  # mmap.mmap keeps a duplicate with each mapping
+        first_mappings = max(min(new.mapped, allowed) - old.mapped, 0) // (new.size or 1)
+        foreign = [number for number in numbers if not opened.knows(number)][:first_mappings]
+        numbers = [number for number in numbers if number not in foreign]
+    by_place: dict[Stack, list[int]] = {}
+    for number in numbers:
+        by_place.setdefault(opened.stack(number), []).append(number)
+    if mapped and not by_place:
+        by_place[()] = []
+    for place, at in by_place.items():
+        yield Leak(
+            "buffer", inode, new.size, new.name, tuple(at), mapped, None, tuple(written(place))
+        )
+        mapped = 0
+
+
+def _new(old: frozenset[int], new: frozenset[int], count: int) -> list[int]:
+    """Return `count` of the new numbers, those first that were not there before."""
+    return sorted(new, key=lambda number: (number in old, number))[: max(count, 0)]
+
+
+def _in_children(older: set[Key]) -> Iterator[Leak]:
+    for key, holders in _own.held_by_children().items():
+        if key not in older:
+            for pid, held in holders:
+                numbers = tuple(sorted(held.numbers))
+                yield Leak("buffer", key[1], held.size, held.name, numbers, held.mapped, pid, ())
+
+
+def _message(leaks: tuple[Leak, ...], *, traced: bool) -> str:
+    """List leaks, those of one place together."""
+    by_place: dict[tuple[str, ...], list[Leak]] = {}
+    for leak in leaks:
+        by_place.setdefault(leak.allocated, []).append(leak)
+    several = "s were" if len(leaks) > 1 else " was"
+    lines = [f"{len(leaks)} thing{several} opened and not closed"]
+    for place, together in by_place.items():
+        lines += [f"- {leak}" for leak in together]
+        if place:
+            times = f"{len(together)} times " if len(together) > 1 else ""
+            lines += [f"  allocated {times}here:", *place]
+    if not traced:
+        lines.append(
+            f"leak_check(trace=True), or {_TRACE}=1 in the environment, tells where it was allocated"
+        )
+    return "\n".join(lines)
