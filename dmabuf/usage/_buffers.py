@@ -75,7 +75,7 @@ def _holders(found: list[Found]) -> dict[Key, list[Holder]]:
         numbers: dict[Key, list[int]] = {}
         for _, held in process.tables:
             for key, more in held.items():
-                numbers[key] = numbers[key] + more if key in numbers else more
+                numbers[key] = sorted(numbers[key] + more) if key in numbers else more
         for key in numbers | process.mapped:
             mapped = process.mapped.get(key)
             size, pieces = (mapped.bytes, mapped.pieces) if mapped else (0, 0)

@@ -68,7 +68,7 @@ def listed(text: bytes, names: Mapping[int, str]) -> dict[int, Listed]:
     objects = list(_OBJECT.finditer(text))
     ends = [found.start() for found in objects[1:]] + [len(text)]
     found = {}
-    for head, end in zip(objects, ends, strict=True):
+    for head, end in zip(objects, ends, strict=False):
         size, count, exporter, inode = head.groups()
         number = int(inode)
         name, lines = _split(text[head.end() : end], names.get(number, ""))

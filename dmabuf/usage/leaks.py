@@ -173,7 +173,5 @@ def _message(leaks: tuple[Leak, ...], *, traced: bool) -> str:
             times = f"{len(together)} times " if len(together) > 1 else ""
             lines += [f"  allocated {times}here:", *place]
     if not traced:
-        lines.append(
-            f"leak_check(trace=True), or {_TRACE}=1 in the environment, tells where it was allocated"
-        )
+        lines.append(f"leak_check(trace=True), or {_TRACE}=1 in the environment, tells where")
     return "\n".join(lines)
