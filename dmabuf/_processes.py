@@ -163,7 +163,9 @@ def mapped_file(process: int, piece: Piece) -> tuple[str, os.stat_result] | None
         link, status = os.readlink(path, dir_fd=process), os.stat(path, dir_fd=process)
     except OSError:
         return None
-    return (link, status) if (status.st_dev, status.st_ino) == piece.key else None
+    if is_dma_buf(status) and (status.st_dev, status.st_ino) != piece.key:
+        return None  # something else is mapped there by now
+    return link, status
 
 
 def identity(process: int) -> Identity:

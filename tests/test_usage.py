@@ -179,10 +179,11 @@ class TestSteps:
             assert held(buffer, peer.pid) == (2, 0)
             assert twin != buffer.fileno()
             reader = peer.do(
-                "ready, done = os.pipe(); os.set_inheritable(done, True)\n"
+                "import sys; ready, done = os.pipe(); os.set_inheritable(done, True)\n"
                 "child = os.fork()\n"
                 "if not child:\n"
-                "    os.execv('/bin/sh', ['sh', '-c', f'echo >&{done}; exec sleep 1000'])\n"
+                "    told = f'import os, time; os.write({done}, b\"x\"); time.sleep(1000)'\n"
+                "    os.execv(sys.executable, ['python', '-c', told])\n"
                 "os.read(ready, 1); result = child"
             )
             try:

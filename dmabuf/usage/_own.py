@@ -23,7 +23,7 @@ _OTHERS = (
 class Held(NamedTuple):
     """What a process has of one buffer."""
 
-    size: int
+    size: int | None
     name: str | None
     numbers: frozenset[int]
     mapped: int
@@ -33,7 +33,7 @@ class Held(NamedTuple):
         return self._replace(numbers=self.numbers.difference(kept), mapped=0)
 
 
-NOTHING = Held(0, None, frozenset(), 0)
+NOTHING = Held(None, None, frozenset(), 0)
 
 
 class Look(NamedTuple):
@@ -48,7 +48,7 @@ def look(pid: int | str = "self") -> Look:
     """Return what a process has now, this one without a number."""
     numbers: dict[Key, set[int]] = {}
     others: dict[str, set[int]] = {}
-    names: dict[Key, tuple[int, str | None]] = {}
+    names: dict[Key, tuple[int | None, str | None]] = {}
     mapped: dict[Key, int] = {}
     with _processes.folder(pid) as process:
         for number, link, table in _processes.links(process):
@@ -61,7 +61,9 @@ def look(pid: int | str = "self") -> Look:
                 others.setdefault(link, set()).add(int(number))
         for piece in _processes.pieces(process):
             mapped[piece.key] = mapped.get(piece.key, 0) + piece.size
-            names.setdefault(piece.key, (0, piece.name or None))
+            if piece.key not in names:
+                asked = _processes.mapped_file(process, piece)
+                names[piece.key] = asked[1].st_size if asked else None, piece.name or None
     buffers = {
         key: Held(size, name, frozenset(numbers.get(key, ())), mapped.get(key, 0))
         for key, (size, name) in names.items()

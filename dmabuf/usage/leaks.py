@@ -127,7 +127,7 @@ def _leaks(before: _own.Look, opened: Recorder) -> Iterator[Leak]:
 
 def _of_buffer(inode: int, old: _own.Held, new: _own.Held, opened: Recorder) -> Iterator[Leak]:
     # Each older descriptor may get its first mapping now.
-    allowed = max(old.mapped, len(old.numbers) * new.size)
+    allowed = max(old.mapped, len(old.numbers) * (new.size or 0))
     mapped = max(new.mapped - allowed, 0)
     more = len(new.numbers) - len(old.numbers)
     numbers = _new(old.numbers, new.numbers, more)

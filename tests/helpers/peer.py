@@ -6,30 +6,31 @@ import os
 import pickle
 import signal
 import socket
-from collections.abc import Callable
 from types import TracebackType
 
 
 class Peer:
-    """A forked child; `do(function)` runs a function in it and returns what that returns."""
+    """A forked child; `do(source)` runs statements in it and returns their `result`."""
 
     def __init__(self, *, user: int | None = None) -> None:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._gift, taken = socket.socketpair()
         self.pid = os.fork()
         if not self.pid:
             status = 1
             try:
                 self._ours.close()
+                self._gift.close()
                 if user is not None:
                     os.setgroups([])
                     os.setgid(user)
                     os.setuid(user)
-                _serve(theirs, self)
+                _serve(theirs, taken)
                 status = 0
             finally:
                 os._exit(status)
         theirs.close()
-        self._function: Callable[..., object] | None = None
+        taken.close()
 
     def do(self, source: str) -> object:
         """Run statements in the peer, which keeps its variables; return its `result`."""
@@ -45,7 +46,7 @@ class Peer:
 
     def send(self, number: int) -> None:
         """Send a descriptor, which waits in the socket until `do("receive()")`."""
-        socket.send_fds(self._ours, [b"x"], [number])
+        socket.send_fds(self._gift, [b"x"], [number])
 
     def kill(self) -> None:
         """End it as a crash does, and wait."""
@@ -68,14 +69,15 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         self._ours.close()
+        self._gift.close()
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
 
 
-def _serve(control: socket.socket, _: Peer) -> None:
+def _serve(control: socket.socket, gifts: socket.socket) -> None:
     def receive() -> int:
-        return socket.recv_fds(control, 1, 1)[1][0]
+        return socket.recv_fds(gifts, 1, 1)[1][0]
 
     names: dict[str, object] = {"receive": receive}
     while source := control.recv(1 << 16):
