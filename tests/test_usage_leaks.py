@@ -7,10 +7,12 @@ import threading
 import time
 
 import pytest
+from helpers import drm
 from helpers.peer import Peer
 
 import dmabuf
 from dmabuf import _idle, usage
+from dmabuf.devices.drm import Device, Syncobj
 
 
 def leaks_of(body, **options):
@@ -109,10 +111,12 @@ def test_what_another_thread_closes_a_moment_later_is_none(allocate):
     thread.join()
 
 
-def test_a_heap_and_a_handle_left_open_are_listed(buffer, device):
-    error, gem = leaks_of(lambda: device.import_buffer(buffer))
-    gem.close()
-    assert "GemBuffer" in str(error)
+@pytest.mark.needs("syncobj")
+def test_a_handle_left_open_is_listed():
+    with Device(drm.node("timeline")) as gpu:
+        error, syncobj = leaks_of(lambda: Syncobj(gpu))
+        syncobj.close()
+    assert "Syncobj" in str(error)
 
 
 @pytest.mark.needs("heap")
