@@ -86,11 +86,11 @@ class Owner(Closing):
     _NUMBER = "handle"
 
     def __init__(self, number: int) -> None:
-        if on_open is not None:
-            on_open(self, number)
         self._closed = False
         self._holds: list[Hold] = []
         self._watchers: dict[object, Watcher] = {}
+        if on_open is not None:
+            on_open(self, number)
         self._number = number
 
     @property

@@ -13,9 +13,9 @@ from dmabuf._tables import can_compare, tables
 class Holder(NamedTuple):
     """A process that holds a buffer: by descriptors, by mappings, or both.
 
-    Example:
         [holder.command for holder in buffer.holders()]
 
+    `Buffer.holders()` and `BufferUsage.holders` list them.
     """
 
     pid: int

@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from dmabuf import _procfs
+
 PREFIX = "/dmabuf:"
 """What the kernel calls a dma-buf in links and maps, before its name."""
 ENDED = (FileNotFoundError, ProcessLookupError)
@@ -30,12 +32,6 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PAGE = 4096
 _TYPE = 0o170000  # of a file's mode; an anonymous inode has none
 _KERNEL_THREAD = 0x200000  # PF_KTHREAD in include/linux/sched.h
-# drivers/dma-buf/dma-buf.c: the name comes last, and may go over several lines.
-_FDINFO = re.compile(
-    rb"(?:^ino:\t(\d+)$.*?)?^size:\t(\d+)$.*?^count:\t(\d+)$.*?^exp_name:\t([^\n]*)$"
-    rb"(?:.*?^name:\t(.*)\n\Z)?",
-    re.MULTILINE | re.DOTALL,
-)
 _MAPPING = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) \S+ [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) (\d+) +/dmabuf:(.*)$",
     re.MULTILINE,
@@ -56,15 +52,6 @@ class Identity(NamedTuple):
     threads: int
     ended: bool  # and not yet waited for; threads of it may live on
     kernel: bool  # a thread of the kernel's
-
-
-class About(NamedTuple):
-    """What fdinfo tells about a buffer."""
-
-    size: int
-    references: int
-    exporter: str
-    name: str | None
 
 
 class Piece(NamedTuple):
@@ -128,16 +115,7 @@ def is_dma_buf(status: os.stat_result) -> bool:
 
 def fdinfo(process: int, number: str, table: str = DESCRIPTORS) -> bytes:
     """Return what the kernel tells about a descriptor."""
-    return _read(f"{table}info/{number}", process)
-
-
-def about(text: bytes, inode: int) -> About | None:
-    """Return what an fdinfo tells about a buffer; None if it has become another file's."""
-    found = _FDINFO.search(text)
-    if found is None or (found[1] is not None and int(found[1]) != inode):
-        return None
-    name = os.fsdecode(found[5]) if found[5] else None
-    return About(int(found[2]), int(found[3]), os.fsdecode(found[4]), name)
+    return _procfs.read(f"{table}info/{number}", process)
 
 
 def pieces(process: int) -> Iterator[Piece]:
@@ -170,7 +148,7 @@ def mapped_file(process: int, piece: Piece) -> tuple[str, os.stat_result] | None
 
 def identity(process: int) -> Identity:
     """Return who a process is; OSError once it has ended and was waited for."""
-    found = _STAT.match(_read("stat", process))
+    found = _STAT.match(_procfs.read("stat", process))
     if found is None:
         raise ProcessLookupError("the process has no status any more")
     command, state, parent, flags, threads, started = found.groups()
@@ -186,7 +164,7 @@ def identity(process: int) -> Identity:
 
 def user(process: int) -> int:
     """Return the user that a process runs as (its effective number)."""
-    found = _USER.search(_read("status", process))
+    found = _USER.search(_procfs.read("status", process))
     if found is None:
         raise ProcessLookupError("the process has no status any more")
     return int(found[1])
@@ -200,15 +178,6 @@ def threads(process: int) -> list[int]:
     opened = os.open("task", _LIST, dir_fd=process)
     try:
         return [int(name) for name in os.listdir(opened)]
-    finally:
-        os.close(opened)
-
-
-def _read(path: str, process: int) -> bytes:
-    """Return a short file, which the kernel gives at once."""
-    opened = os.open(path, _READ, dir_fd=process)
-    try:
-        return os.read(opened, 2 * _PAGE)
     finally:
         os.close(opened)
 

@@ -1,22 +1,69 @@
-"""What /proc says of descriptors.
+"""What fdinfo says of a descriptor of a dma-buf, and what another descriptor has open.
 
-Everything is read as bytes: a buffer's name is whatever its owner chose. fdinfo is split at
-newlines alone, and the first line of a key counts: a name may hold what looks like further lines.
+Everything is read as bytes: a buffer's name is whatever its owner chose. The kernel writes the name
+last (dma_buf_show_fdinfo in drivers/dma-buf/dma-buf.c), so that the first line of each key is its
+own, and all that follows the key of the name is the name: also lines that look like others.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
-_FIELD = re.compile(rb"^(\w+):\t(.*)$", re.MULTILINE)
+from dmabuf.errors import NotADmaBufError
+
+_FIELDS = re.compile(
+    rb"(?:^ino:\t(\d+)$.*?)?^size:\t(\d+)$.*?^count:\t(\d+)$.*?^exp_name:\t([^\n]*)\n"
+    rb"(?:name:\t(.*)\n\Z)?",
+    re.MULTILINE | re.DOTALL,
+)
+_MOST = 8192  # bytes that are read: some lines and a short name
 
 
-def fdinfo(number: int) -> dict[str, str]:
-    """Return the fields of one of this process's own descriptors: size, count, exp_name, name."""
-    with open(f"/proc/self/fdinfo/{number}", "rb") as file:
-        pairs = _FIELD.findall(file.read())
-    return {os.fsdecode(key): os.fsdecode(value) for key, value in reversed(pairs)}
+class About(NamedTuple):
+    """What fdinfo tells about a buffer."""
+
+    inode: int | None  # since Linux 5.14
+    size: int
+    references: int
+    exporter: str
+    name: str | None
+
+
+def read(path: str, folder: int | None = None) -> bytes:
+    """Return a short file of /proc, which the kernel gives at once; `folder` as of os.open."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.read(opened, _MOST)
+    finally:
+        os.close(opened)
+
+
+def about(fdinfo: bytes) -> About | None:
+    """Return what the text of a fdinfo tells about a buffer; None if it is another file's."""
+    found = _FIELDS.search(fdinfo)
+    if found is None:
+        return None
+    inode, size, references, exporter, name = found.groups()
+    return About(
+        inode=int(inode) if inode else None,
+        size=int(size),
+        references=int(references),
+        exporter=os.fsdecode(exporter),
+        name=os.fsdecode(name) if name else None,
+    )
+
+
+def about_own(number: int) -> About:
+    """Return what the kernel tells about one of this process's own descriptors.
+
+    NotADmaBufError if somebody closed it behind its owner's back, and its number is another file's.
+    """
+    found = about(read(f"/proc/self/fdinfo/{number}"))
+    if found is None:
+        raise NotADmaBufError(f"descriptor {number} is no dma-buf but {open_file(number)}")
+    return found
 
 
 def open_file(number: int) -> str:

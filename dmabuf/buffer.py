@@ -87,7 +87,7 @@ class Buffer(Mapped):
         to this descriptor. OSError (EBUSY) when set while attached to a device before Linux 6.1.
         Follows DMA_BUF_SET_NAME in drivers/dma-buf/dma-buf.c.
         """
-        return self._fdinfo().get("name") or None
+        return self._about().name
 
     @name.setter
     def name(self, name: str | None) -> None:
@@ -98,11 +98,11 @@ class Buffer(Mapped):
     @property
     def exporter(self) -> str:
         """Who made the buffer, as the kernel calls it: "system", "udmabuf", "drm" and so on."""
-        return self._fdinfo()["exp_name"]
+        return self._about().exporter
 
-    def _fdinfo(self) -> dict[str, str]:
+    def _about(self) -> _procfs.About:
         with Hold(self) as number:
-            return _procfs.fdinfo(number)
+            return _procfs.about_own(number)
 
     def dup(self: _Buffer) -> _Buffer:
         """Return another owner of the same memory, with a descriptor and a mapping of its own."""
@@ -284,12 +284,11 @@ class Buffer(Mapped):
         if self._closed:
             return f"<dmabuf.Buffer [closed] {about}>"
         try:
-            info = self._fdinfo()
+            told = self._about()
         except (OSError, ValueError):
-            info = {}
-        name = f" name={info['name']!r}" if info.get("name") else ""
-        exporter = f" exporter={info['exp_name']!r}" if "exp_name" in info else ""
-        return f"<dmabuf.Buffer fd={self._number} {about}{name}{exporter}>"
+            return f"<dmabuf.Buffer fd={self._number} {about}>"
+        name = f" name={told.name!r}" if told.name else ""
+        return f"<dmabuf.Buffer fd={self._number} {about}{name} exporter={told.exporter!r}>"
 
 
 def own_buffer(number: int, name: str | None = None) -> Buffer:

@@ -254,12 +254,26 @@ def test_a_foreign_dma_buf_is_taken_over_a_socket(buffer):
 class TestForgedFdinfo:
     """Whoever has the buffer may set a name that looks like other lines of fdinfo."""
 
-    @pytest.mark.parametrize("name", [b"x\nexp_name:\tforged", b"x\rexp_name:\tforged", b"x\n"])
-    def test_a_name_with_lines_of_its_own_changes_nothing_else(self, buffer, name):
+    @pytest.mark.parametrize(
+        "name",
+        [
+            b"x\nexp_name:\tforged",
+            b"exp_name:\tforged",
+            b"x\rexp_name:\tforged",
+            b"x\nsize:\t1\nname:\ty",
+            b"x\n",
+            b"\n",
+        ],
+    )
+    def test_a_name_with_lines_of_its_own_is_told_whole_and_changes_nothing_else(
+        self, buffer, name
+    ):
         exporter = buffer.exporter
         dma_buf_set_name(buffer.fileno(), name)
         assert buffer.exporter == exporter
-        assert buffer.name == name.split(b"\n")[0].decode()
+        with dmabuf.Buffer.from_fd(buffer) as other:
+            assert other.size == buffer.size
+        assert buffer.name == name.decode()
         assert repr(exporter) in repr(buffer)
 
     def test_a_name_that_is_no_utf_8_comes_back_as_it_is(self, buffer):

@@ -10,7 +10,7 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pytest
-from conftest import RELEASE
+from helpers.features import RELEASE
 from helpers.peer import Peer
 from helpers.process import NOBODY, in_child
 

@@ -12,7 +12,7 @@ from helpers.peer import Peer
 
 import dmabuf
 from dmabuf import _idle, usage
-from dmabuf.devices.drm import Device, Syncobj
+from dmabuf.devices.drm import Device, Syncobj, Vgem
 
 
 def leaks_of(body, **options):
@@ -111,8 +111,23 @@ def test_what_another_thread_closes_a_moment_later_is_none(allocate):
     thread.join()
 
 
+def test_a_buffer_of_a_device_left_open_is_listed(buffer, device):
+    error, gem = leaks_of(lambda: device.import_buffer(buffer), trace=True)
+    gem.close()
+    (leak,) = error.leaks
+    assert leak.what.startswith("<dmabuf.devices.drm.GemBuffer handle=")
+    assert "device.import_buffer(buffer)" in "".join(leak.allocated)
+
+
+@pytest.mark.needs("vgem")
+def test_a_device_that_is_closed_takes_its_handles_with_it(buffer):
+    with usage.leak_check(), Vgem() as device:
+        gem = device.import_buffer(buffer)
+    assert gem.closed
+
+
 @pytest.mark.needs("syncobj")
-def test_a_handle_left_open_is_listed():
+def test_a_sync_object_left_open_is_listed():
     with Device(drm.node("timeline")) as gpu:
         error, syncobj = leaks_of(lambda: Syncobj(gpu))
         syncobj.close()

@@ -1,12 +1,10 @@
 """Who holds which buffer: a scan of the machine, differences between two, and leak finding.
 
-Example:
-    from dmabuf import usage
-
-    now = usage.scan()
+    now = dmabuf.usage.scan()
     for buffer in now.buffers:
         print(buffer.inode, buffer.size, [holder.command for holder in buffer.holders])
 
+docs/usage.md is a guide.
 """
 
 from dmabuf.usage._scan import scan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dmabuf import _processes
-from dmabuf._processes import About, Identity, Key, Piece
+from dmabuf import _processes, _procfs
+from dmabuf._processes import Identity, Key, Piece
+from dmabuf._procfs import About
 from dmabuf._tables import can_compare, tables
 
 
@@ -122,7 +123,9 @@ class Search:
         except (*_processes.ENDED, PermissionError):
             pass  # Linux 5.10 shows it to root and to nobody else
         else:
-            sight.about = _processes.about(text, key[1])
+            about = _procfs.about(text)
+            if about and about.inode in (key[1], None):  # else it has become another file's
+                sight.about = about
         self.buffers[key] = sight
 
     def _note_piece(self, process: int, piece: Piece, found: Found) -> None:

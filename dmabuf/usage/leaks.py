@@ -22,7 +22,12 @@ _TRACE = "DMABUF_TRACE"
 
 @record
 class Leak(NamedTuple):
-    """One thing that was opened and not closed."""
+    """One thing that was opened and not closed.
+
+        lost = sum(leak.size or 0 for leak in error.leaks)
+
+    As text it is one line of the error's message.
+    """
 
     what: str
     """ "buffer", or the path of a device, "anon_inode:sync_file", or a handle in words."""
@@ -61,6 +66,9 @@ class Leak(NamedTuple):
 class LeakError(AssertionError):
     """A block left something open; the message lists it, with the places if they were traced.
 
+        with pytest.raises(dmabuf.usage.LeakError, match="ring-2"):
+            run_the_leaky_pipeline()
+
     `leaks` holds the same as records.
     """
 
@@ -84,10 +92,8 @@ def leak_check(*, trace: bool = False, children: bool = False) -> Iterator[None]
 
     Works as a decorator too. Linux 5.10 does not show mappings of a DRM driver's buffers.
 
-    Example:
         with usage.leak_check(trace=True):
             run_the_pipeline()
-
     """
     trace = trace or os.environ.get(_TRACE, "0") not in ("", "0")
     gc.collect()

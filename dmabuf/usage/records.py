@@ -14,9 +14,9 @@ __all__ = ["BufferFence", "BufferUsage", "Diff", "Growth", "Holder", "ProcessUsa
 class BufferFence(NamedTuple):
     """A fence on a buffer, as debugfs shows it.
 
-    Example:
         busy = [buffer for buffer in usage.scan().buffers if buffer.fences]
 
+    Root alone is told of them.
     """
 
     use: str
@@ -33,9 +33,9 @@ class BufferFence(NamedTuple):
 class BufferUsage(NamedTuple):
     """A buffer, and everybody who is seen to hold it.
 
-    Example:
         nobody_visible = [buffer for buffer in usage.scan().buffers if not buffer.holders]
 
+    `Usage.buffers` lists them.
     """
 
     inode: int
@@ -65,9 +65,9 @@ class BufferUsage(NamedTuple):
 class ProcessUsage(NamedTuple):
     """What one process holds.
 
-    Example:
         largest = max(usage.scan().processes, key=lambda process: process.share)
 
+    `Usage.processes` lists them.
     """
 
     pid: int
@@ -95,9 +95,9 @@ class ProcessUsage(NamedTuple):
 class Total(NamedTuple):
     """A sum over buffers, each counted once.
 
-    Example:
         usage.scan().exporters["system"].bytes
 
+    `Usage.total` is that of all, and `Usage.exporters` that of each exporter.
     """
 
     bytes: int
@@ -112,9 +112,9 @@ class Total(NamedTuple):
 class Growth(NamedTuple):
     """A process that holds more than it did.
 
-    Example:
         [(growth.command, growth.bytes) for growth in before.diff(usage.scan()).grew]
 
+    `Diff.grew` lists them, the most grown first.
     """
 
     pid: int
@@ -133,9 +133,9 @@ class Growth(NamedTuple):
 class Diff(NamedTuple):
     """What changed between two looks.
 
-    Example:
         before.diff(usage.scan()).came
 
+    `Usage.diff()` makes it.
     """
 
     came: tuple[BufferUsage, ...]

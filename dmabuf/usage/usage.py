@@ -19,9 +19,7 @@ class Usage(NamedTuple):
 
     Immutable, and free of everything it tells about: it keeps no buffer and no process.
 
-    Example:
         usage.scan().total.bytes
-
     """
 
     buffers: tuple[BufferUsage, ...]

@@ -76,6 +76,11 @@ class Handle(Owner, Generic[NodeT]):
         return self._device
 
     @property
+    def closed(self) -> bool:
+        """Whether it, or its device, was closed."""
+        return self._closed or self._device.closed
+
+    @property
     def handle(self) -> int:
         """The device's own number of it; ValueError when closed."""
         if self._closed:
