@@ -62,7 +62,6 @@ if TYPE_CHECKING:
             """Stop waiting. Called in the thread that closes, which may be a finalizer's."""
 
 
-_DMA_BUF_MAGIC = 0x444D4142  # include/uapi/linux/magic.h
 _Self = TypeVar("_Self", bound="Owner")
 
 _UNUSED, _USED = -1, -2
@@ -297,7 +296,7 @@ def duplicate(number: int) -> int:
 
 def check_dma_buf(number: int) -> None:
     """Raise NotADmaBufError, with what it is instead, unless the descriptor is a dma-buf."""
-    if _libc.filesystem_magic(number) != _DMA_BUF_MAGIC:
+    if _libc.filesystem_magic(number) != _libc.DMA_BUF_MAGIC:
         what = f"descriptor {number} is no dma-buf but {open_file(number)}; it was left open"
         raise NotADmaBufError(what)
 

@@ -20,6 +20,7 @@ _READ, _READ_WRITE = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE
 _OVER = mmap.MAP_SHARED | _MAP_FIXED
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
 
+DMA_BUF_MAGIC = 0x444D4142  # include/uapi/linux/magic.h
 KCMP_VM, KCMP_FILES = 1, 2  # include/uapi/linux/kcmp.h
 _WIDE = sys.maxsize > 1 << 32
 # The kernel's syscall tables, by processor and whether Python's words have 64 bits.

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dmabuf import _procfs
+from dmabuf import _libc, _procfs
 
 PREFIX = "/dmabuf:"
 """What the kernel calls a dma-buf in links and maps, before its name."""
@@ -30,7 +30,6 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PAGE = 4096
-_TYPE = 0o170000  # of a file's mode; an anonymous inode has none
 _KERNEL_THREAD = 0x200000  # PF_KTHREAD in include/linux/sched.h
 _MAPPING = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) \S+ [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) (\d+) +/dmabuf:(.*)$",
@@ -96,21 +95,35 @@ def links(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, in
         os.close(opened)
 
 
-def dma_bufs(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Give the number, the link and the status of each descriptor of a dma-buf."""
+def dma_bufs(
+    process: int, table: str = DESCRIPTORS
+) -> Iterator[tuple[str, str, os.stat_result, int]]:
+    """Give the number, link and status of each descriptor that looks like a dma-buf's.
+
+    And the table, for `is_dma_buf`: a file may be called `/dmabuf:x`.
+    """
     for number, link, opened in links(process, table):
         if link.startswith(PREFIX):
             try:
                 status = os.stat(number, dir_fd=opened)
             except ENDED:
                 continue
-            if is_dma_buf(status):
-                yield number, link, status
+            yield number, link, status, opened
 
 
-def is_dma_buf(status: os.stat_result) -> bool:
-    """Tell a dma-buf from a file that somebody called `/dmabuf:x`: that one has a type."""
-    return not status.st_mode & _TYPE
+def is_dma_buf(path: str, folder: int, key: Key) -> bool:
+    """Tell a dma-buf from a file of that name, by its file system. It is not opened itself.
+
+    OSError if it has gone, and ProcessLookupError if something else is there by now.
+    """
+    opened = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        status = os.fstat(opened)
+        if (status.st_dev, status.st_ino) != key:
+            raise ProcessLookupError(f"{path} has become something else")
+        return _libc.filesystem_magic(opened) == _libc.DMA_BUF_MAGIC
+    finally:
+        os.close(opened)
 
 
 def fdinfo(process: int, number: str, table: str = DESCRIPTORS) -> bytes:
@@ -131,19 +144,21 @@ def pieces(process: int) -> Iterator[Piece]:
         yield Piece(key, begin, int(end, 16) - begin, os.fsdecode(name))
 
 
-def mapped_file(process: int, piece: Piece) -> tuple[str, os.stat_result] | None:
-    """Return the link and the status of what is mapped there; None for who may not ask.
+def mapped_file(process: int, piece: Piece) -> tuple[str, os.stat_result, bool] | None:
+    """Return the link and the status of what is mapped there, and whether it is a dma-buf.
 
-    CAP_CHECKPOINT_RESTORE, or CAP_SYS_ADMIN, may.
+    None if something else is mapped there by now, and for who may not ask: CAP_CHECKPOINT_RESTORE,
+    or CAP_SYS_ADMIN, may.
     """
     path = f"map_files/{piece.start:x}-{piece.start + piece.size:x}"
     try:
         link, status = os.readlink(path, dir_fd=process), os.stat(path, dir_fd=process)
+        real = is_dma_buf(path, process, (status.st_dev, status.st_ino))
     except OSError:
         return None
-    if is_dma_buf(status) and (status.st_dev, status.st_ino) != piece.key:
-        return None  # something else is mapped there by now
-    return link, status
+    if real and (status.st_dev, status.st_ino) != piece.key:
+        return None
+    return link, status, real
 
 
 def identity(process: int) -> Identity:

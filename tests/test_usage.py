@@ -1,8 +1,10 @@
 """Who holds which buffer, step by step, against the kernel's own count."""
 
+import contextlib
 import ctypes
 import mmap
 import os
+import resource
 import struct
 import threading
 import time
@@ -437,6 +439,14 @@ class TestHostileNames:
         finally:
             os.close(number)
 
+    def test_a_command_sends_nothing_to_a_terminal_from_a_note(self, buffer):
+        with Peer() as peer:
+            peer.do("open('/proc/self/comm', 'wb').write(b'\\x1b[2Jx')")
+            peer.send(buffer.fileno())
+            note = of(buffer).notes[-1]
+            assert "?[2Jx:" in note
+            assert note.isprintable()
+
     def test_a_path_longer_than_a_page_is_no_error(self, buffer, tmp_path):
         def deep():
             os.chdir(tmp_path)
@@ -495,22 +505,46 @@ class TestComingAndGoing:
         with pytest.raises(error, match="a process number is"):
             usage.scan(processes=processes)
 
-    def test_many_descriptors_are_counted_right(self, allocate):
-        import resource
+    def test_forks_that_hold_it_and_die_during_a_scan_are_no_error(self, buffer):
+        with Peer() as peer:
+            peer.tell(
+                "import os\n"
+                "while True:\n"
+                "    children = [os.fork() for _ in range(3)]\n"
+                "    if 0 in children:\n"
+                "        os._exit(0)\n"
+                "    for child in children:\n"
+                "        os.waitpid(child, 0)\n"
+            )
+            for _ in range(20):
+                scan = usage.scan()
+                pids = [holder.pid for holder in of(buffer, scan).holders]
+                assert {os.getpid(), peer.pid} <= set(pids)
+                assert len(set(pids)) == len(pids)
+                assert sum(process.share for process in scan.processes) == buffer.size
+                assert not scan.unreadable
+                assert {os.getpid(), peer.pid} <= {one.pid for one in buffer.holders()}
+        while len(buffer.holders()) > 1:  # its last children are about to die
+            time.sleep(0.01)
+        explained(buffer)
 
+    def test_a_hundred_thousand_descriptors_are_counted_right(self, allocate):
+        each, peers = 5_000, 9
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * each + 1_000), hard))
         numbers = []
         try:
-            with allocate(4096) as one, allocate(8192) as other:
-                for _ in range(1000):
+            with allocate(4096) as one, allocate(8192) as other, contextlib.ExitStack() as stack:
+                for _ in range(each - 1):
                     numbers += [os.dup(one.fileno()), os.dup(other.fileno())]
-                with Peer(), Peer():
-                    scan = usage.scan()
-                    for buffer in (one, other):
-                        found = of(buffer, scan)
-                        assert (found.count, found.unexplained) == (3003, 0)
-                        assert [len(holder.descriptors) for holder in found.holders] == [1001] * 3
+                for _ in range(peers):
+                    stack.enter_context(Peer())
+                scan = usage.scan()
+                for buffer in (one, other):
+                    found = of(buffer, scan)
+                    assert (found.count, found.unexplained) == (each * (peers + 1), 0)
+                    assert [len(holder.descriptors) for holder in found.holders] == [each] * 10
+                assert sum(process.descriptors for process in scan.processes) == 100_000
         finally:
             for number in numbers:
                 os.close(number)

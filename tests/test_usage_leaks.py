@@ -5,6 +5,7 @@ import mmap
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from helpers import drm
@@ -92,6 +93,20 @@ def test_a_buffer_that_takes_an_older_ones_number_is_a_leak(allocate):
     error, buffer = leaks_of(body)
     buffer.close()
     assert [leak.descriptors for leak in error.leaks] == [(number,)]
+
+
+@pytest.mark.needs("root")
+def test_a_file_that_is_called_as_a_dma_buf_is_none():
+    path = Path("/dmabuf:x")
+    path.write_bytes(bytes(4096))
+    try:
+        with usage.leak_check():
+            file = path.open("r+b")
+            mapping = mmap.mmap(file.fileno(), 4096)
+    finally:
+        path.unlink()
+        mapping.close()
+        file.close()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

@@ -121,7 +121,8 @@ def _notes_of(buffer: Told, reasons: Reasons) -> Iterator[str]:
     if buffer.sharing:
         yield _notes.shared(buffer.sharing)
     if count is not None and buffer.seen > count:
-        yield _notes.too_many(buffer.seen, count)
+        tell = _notes.too_many if reasons.compares else _notes.not_comparable
+        yield tell(buffer.seen, count)
     if unexplained := buffer.unexplained:
         fences = listed.fences if listed else ()
         yield reasons.of(

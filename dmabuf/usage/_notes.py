@@ -24,6 +24,14 @@ def too_many(seen: int, count: int) -> str:
     )
 
 
+def not_comparable(seen: int, count: int) -> str:
+    """Say that more was seen than the kernel counts, where what is shared can't be told."""
+    return (
+        f"{seen} references were seen and the kernel counted {count}: processes may share some of "
+        "them, which can't be told here, where kcmp(2) is not allowed"
+    )
+
+
 def shared(pids: tuple[int, ...]) -> str:
     """Say that several processes have one reference."""
     numbers = ", ".join(map(str, pids))
@@ -42,9 +50,12 @@ class Reasons:
         some: bool,
         compares: bool,
     ) -> None:
+        self.compares = compares
+        """Whether what processes share can be told."""
         self._general = []
         if waiting:
-            where = ", ".join(f"{commands.get(pid, '?')}:{pid} {waiting[pid]}" for pid in waiting)
+            names = {pid: _printable(commands.get(pid, "?")) for pid in waiting}
+            where = ", ".join(f"{names[pid]}:{pid} {waiting[pid]}" for pid in waiting)
             self._general.append(f"descriptors on their way over a socket ({where} of any kind)")
         if unreadable:
             self._general.append(f"{unreadable} processes that can't be read")
@@ -52,6 +63,8 @@ class Reasons:
             self._general.append("processes that were not asked for")
         if not compares:
             self._general.append("threads with descriptors of their own")
+        if not os.path.exists("/proc/1"):
+            self._general.append("processes that /proc hides from this user (hidepid)")
         if not _sees_every_process():
             self._general.append("processes of other PID namespaces")
         self._general.append("handles of a DRM device, io_uring or a system call under way")
@@ -70,6 +83,11 @@ class Reasons:
             )
             self._made[case] = text
         return self._made[case]
+
+
+def _printable(command: str) -> str:
+    """Return a program's name without what would do something to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in command)
 
 
 def _sees_every_process() -> bool:

@@ -27,6 +27,10 @@ def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usa
     could not be read stands in the result. A scan takes time: processes come and go meanwhile, and
     where the kernel's counts tell that something moved, the buffer has a note.
 
+    What /proc hides is not seen at all: others' processes under its option hidepid, and those
+    outside of a container. Where kcmp(2) is not allowed, as in many containers, descriptors that
+    only a thread has are not found, and what processes share counts for each.
+
     With `explain=False` devices and fences (debugfs) and sockets are left out, for who looks often:
     reading debugfs takes the lock of every buffer.
 

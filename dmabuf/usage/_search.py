@@ -98,14 +98,23 @@ class Search:
         held: dict[Key, list[int]] = {}
         buffers = self.buffers
         try:
-            for number, link, status in _processes.dma_bufs(process, table):
+            for number, link, status, opened in _processes.dma_bufs(process, table):
                 key = (status.st_dev, status.st_ino)
-                sight = buffers.get(key)
-                if sight is None or sight.about is None:
-                    self._note_buffer(process, table, number, key, link, status.st_size)
                 if key in held:
                     held[key].append(int(number))
-                else:
+                    continue
+                sight = buffers.get(key)
+                if sight is None or (sight.about is None and sight.is_dma_buf is not False):
+                    sight = Sight(link.removeprefix(_processes.PREFIX), status.st_size, None)
+                    sight.about = self._about(process, table, number, key)
+                    try:
+                        sight.is_dma_buf = bool(sight.about) or _processes.is_dma_buf(
+                            number, opened, key
+                        )
+                    except _processes.ENDED:
+                        continue  # it was closed meanwhile
+                    buffers[key] = sight
+                if sight.is_dma_buf:
                     held[key] = [int(number)]
         except _processes.ENDED:
             if table == _processes.DESCRIPTORS:
@@ -114,19 +123,14 @@ class Search:
             return {}
         return held
 
-    def _note_buffer(
-        self, process: int, table: str, number: str, key: Key, link: str, size: int
-    ) -> None:
-        sight = Sight(link.removeprefix(_processes.PREFIX), size, True)
+    def _about(self, process: int, table: str, number: str, key: Key) -> About | None:
         try:
-            text = _processes.fdinfo(process, number, table)
+            about = _procfs.about(_processes.fdinfo(process, number, table))
         except (*_processes.ENDED, PermissionError):
-            pass  # Linux 5.10 shows it to root and to nobody else
-        else:
-            about = _procfs.about(text)
-            if about and about.inode in (key[1], None):  # else it has become another file's
-                sight.about = about
-        self.buffers[key] = sight
+            return None  # Linux 5.10 shows it to root and to nobody else
+        if about is None or about.inode not in (key[1], None):
+            return None  # the number has become another file's
+        return about
 
     def _note_piece(self, process: int, piece: Piece, found: Found) -> None:
         sight = self.buffers.get(piece.key)
@@ -146,6 +150,5 @@ class Search:
         asked = _processes.mapped_file(process, piece)
         if asked is None:
             return Sight(piece.name, None, None)
-        link, status = asked
-        name = link.removeprefix(_processes.PREFIX)
-        return Sight(name, status.st_size, _processes.is_dma_buf(status))
+        link, status, real = asked
+        return Sight(link.removeprefix(_processes.PREFIX), status.st_size, real)

@@ -30,7 +30,7 @@ class Usage(NamedTuple):
     unreadable: tuple[int, ...]
     """Processes that could not be read, for lack of permission."""
     gone: tuple[int, ...]
-    """Processes that ended before they were read, or that were asked for and are not there."""
+    """Processes that ended before they were read, or that were asked for and can't be seen."""
     in_flight: int
     """Descriptors of any kind that wait in sockets to be received. They are looked for where
     references to a buffer are unexplained, else this is 0."""
