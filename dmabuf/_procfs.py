@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from typing import NamedTuple
 
 from dmabuf.errors import NotADmaBufError
@@ -50,7 +51,7 @@ def about(fdinfo: bytes) -> About | None:
         inode=int(inode) if inode else None,
         size=int(size),
         references=int(references),
-        exporter=os.fsdecode(exporter),
+        exporter=sys.intern(os.fsdecode(exporter)),  # there are few, and many buffers
         name=os.fsdecode(name) if name else None,
     )
 

@@ -24,19 +24,10 @@ class Told(NamedTuple):
     holders: tuple[Holder, ...]
     seen: int  # references
     sharing: tuple[int, ...]
-
-    @property
-    def references(self) -> int | None:
-        """The kernel's count of references, by the source that was asked last."""
-        if self.listed:
-            return self.listed.references
-        about = self.sight.about if self.sight else None
-        return about.references if about else None
-
-    @property
-    def unexplained(self) -> int | None:
-        """How many references were not seen."""
-        return None if self.references is None else max(self.references - self.seen, 0)
+    references: int | None
+    """The kernel's count of references, by the source that was asked last."""
+    unexplained: int | None
+    """How many references were not seen."""
 
 
 def told(
@@ -56,16 +47,22 @@ def told(
         # There is one file system of dma-bufs, so what has another device is a file of that name.
         if sight.is_dma_buf or not devices or key[0] in devices:
             inodes.add(inode)
+            more = listed.get(inode)
+            seen = references.counts[key]
+            count = more.references if more else sight.about.references if sight.about else None
             yield Told(
                 inode=inode,
                 sight=sight,
-                listed=listed.get(inode),
+                listed=more,
                 holders=tuple(holders[key]),
-                seen=references.counts[key],
+                seen=seen,
                 sharing=references.sharing.get(key, ()),
+                references=count,
+                unexplained=None if count is None else max(count - seen, 0),
             )
     for inode in sorted(listed.keys() - inodes) if hidden else ():
-        yield Told(inode, None, listed[inode], (), 0, ())
+        count = listed[inode].references
+        yield Told(inode, None, listed[inode], (), 0, (), count, count)
 
 
 def _holders(found: list[Found]) -> dict[Key, list[Holder]]:

@@ -48,6 +48,14 @@ class Found:
         self.mapped: dict[Key, Mapped] = {}
 
 
+class _Numbers(dict[str, int]):
+    """Each number once: processes have the same, and an int is larger than its place in a tuple."""
+
+    def __missing__(self, text: str) -> int:
+        number = self[text] = int(text)
+        return number
+
+
 class Search:
     """What has been found so far."""
 
@@ -56,6 +64,7 @@ class Search:
         """Whether tables that are shared, and threads' own, can be told."""
         self.buffers: dict[Key, Sight] = {}
         self.found: list[Found] = []
+        self._numbers = _Numbers()
         self.unreadable: list[int] = []
         self.gone: list[int] = []
 
@@ -96,12 +105,12 @@ class Search:
 
     def _descriptors(self, process: int, table: str) -> dict[Key, list[int]]:
         held: dict[Key, list[int]] = {}
-        buffers = self.buffers
+        buffers, numbers = self.buffers, self._numbers
         try:
             for number, link, status, opened in _processes.dma_bufs(process, table):
                 key = (status.st_dev, status.st_ino)
                 if key in held:
-                    held[key].append(int(number))
+                    held[key].append(numbers[number])
                     continue
                 sight = buffers.get(key)
                 if sight is None or (sight.about is None and sight.is_dma_buf is not False):
@@ -115,7 +124,7 @@ class Search:
                         continue  # it was closed meanwhile
                     buffers[key] = sight
                 if sight.is_dma_buf:
-                    held[key] = [int(number)]
+                    held[key] = [numbers[number]]
         except _processes.ENDED:
             if table == _processes.DESCRIPTORS:
                 raise
