@@ -89,6 +89,17 @@ def memory(descriptors: int, each: int) -> float:
     return used / descriptors
 
 
+def tick(processes: int) -> float:
+    """Return the processor's seconds that a look of a live view takes, the best of some."""
+    with machine(processes, 10 * processes, 10):
+        best: dict[str, float] = {}
+        for _ in range(ROUNDS):
+            start = time.process_time()
+            usage.scan(explain=False)
+            keep_best(best, "dmabuf", time.process_time() - start)
+    return best["dmabuf"]
+
+
 def slope(rows: Rows, first: str, last: str, factor: float) -> float:
     """Return how a time grows against what grew: 1 is linear."""
     return rows[last]["dmabuf"] / rows[first]["dmabuf"] / factor
@@ -118,6 +129,8 @@ def main() -> None:
         rows,
         {
             "100,000 descriptors against ten times 10,000": slope(rows, names[2], names[3], 10),
+            "1,000 processes against ten times 100": slope(rows, names[5], names[6], 10),
+            "processor seconds of a look, 300 processes": tick(300),
             "bytes a descriptor, ten a buffer": memory(10_000, 10),
             "bytes a descriptor, a hundred a buffer": memory(10_000, 100),
             "bytes a descriptor, one a buffer": memory(10_000, 1),
