@@ -516,7 +516,7 @@ class TestComingAndGoing:
                 "    for child in children:\n"
                 "        os.waitpid(child, 0)\n"
             )
-            for _ in range(20):
+            for _ in range(6):
                 scan = usage.scan()
                 pids = [holder.pid for holder in of(buffer, scan).holders]
                 assert {os.getpid(), peer.pid} <= set(pids)

@@ -13,6 +13,7 @@ from helpers.peer import Peer
 
 import dmabuf
 from dmabuf import _idle, usage
+from dmabuf._ioctl import dma_buf_set_name
 from dmabuf.devices.drm import Device, Syncobj, Vgem
 
 
@@ -41,6 +42,19 @@ def test_a_buffer_left_open_is_listed(allocate):
             "DMABUF_TRACE=1",
         ):
             assert part in str(error)
+
+
+def test_a_name_sends_nothing_to_a_terminal_from_the_message(allocate):
+    def body():
+        buffer = allocate(8192)
+        dma_buf_set_name(buffer.fileno(), b"\x1b[2J\nx\xff")
+        return buffer
+
+    error, buffer = leaks_of(body)
+    buffer.close()
+    assert os.fsencode(error.leaks[0].name) == b"\x1b[2J\nx\xff"
+    assert all(line.isprintable() for line in str(error).splitlines())
+    assert str(error).count("\n") == 2
 
 
 def test_a_bare_descriptor_left_open_is_listed(buffer):
