@@ -20,7 +20,7 @@ from dmabuf.heap import Heap, HeapInfo, heaps
 from dmabuf.waiting import wait_any
 
 if TYPE_CHECKING:
-    from dmabuf import devices, image
+    from dmabuf import devices, image, share
     from dmabuf.image import Image
 
 __version__ = "0.1.0"
@@ -46,13 +46,16 @@ __all__ = [
     "heaps",
     "image",
     "log_ioctls",
+    "share",
     "sw_sync",
     "udmabuf",
     "wait_any",
 ]
 
 # Imported when they are first used: they would slow every start.
-__getattr__ = attributes(__name__, {"Image": "image", "devices": "devices", "image": "image"})
+__getattr__ = attributes(
+    __name__, {"Image": "image", "devices": "devices", "image": "image", "share": "share"}
+)
 
 
 def log_ioctls() -> None:

@@ -20,6 +20,7 @@ packet with descriptors must be received by its exact size.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -29,7 +30,7 @@ from struct import Struct
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dmabuf._fd import open_file
+from dmabuf._procfs import open_file
 from dmabuf._record import record
 from dmabuf.errors import os_error
 
@@ -57,6 +58,11 @@ _ROOM = sum(
 class MessageError(ValueError):
     """A peer sent what is no message, or not the one that it is said to be; nothing of it is kept.
 
+        try:
+            received = share.receive(sock)
+        except share.MessageError as error:
+            print(f"a client is disconnected: {error}")
+
     It is of another version, torn, too long, has other descriptors than it says, or a layout
     outside of its buffer.
     """
@@ -64,7 +70,12 @@ class MessageError(ValueError):
 
 @record
 class Sender(NamedTuple):
-    """Who sent a message, as the kernel tells it in this process's namespaces."""
+    """Who sent a message, as the kernel tells it in this process's namespaces.
+
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    with share.receive(sock) as received:
+        print(f"from process {received.sender.pid}")
+    """
 
     pid: int
     """The process that sent it, which may have ended."""
@@ -240,7 +251,8 @@ class Packet:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        with contextlib.suppress(AttributeError):  # the constructor was interrupted
+            self.close()
 
 
 def _numbers(ancillary: Sequence[tuple[int, int, bytes]], *kinds: int) -> list[int]:
