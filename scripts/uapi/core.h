@@ -61,3 +61,4 @@ struct statfs { long f_type; char rest[248]; };
 int fstatfs(int fd, struct statfs *buf);
 intptr_t mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
 int ioctl(int fd, unsigned long request, void *argument);
+long syscall(long number, ...);
