@@ -70,11 +70,13 @@ class MessageError(ValueError):
 
 @record
 class Sender(NamedTuple):
-    """Who sent a message, as the kernel tells it in this process's namespaces.
+    """Who sent a message.
 
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    with share.receive(sock) as received:
-        print(f"from process {received.sender.pid}")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        with share.receive(sock) as received:
+            print(f"from process {received.sender.pid}")
+
+    The kernel fills it in, with the numbers of this process's namespaces.
     """
 
     pid: int
