@@ -47,7 +47,8 @@ def pidfd_getfd(pidfd: int, fd: int, into: list[int]) -> None:
         # It is in a list before a signal handler can run.
         results.extend(map(_libc.syscall, *([argument] for argument in arguments)))
     finally:
-        into += (number for number in results if number >= 0)
+        if results and results[0] >= 0:
+            into += results
     if results[0] < 0:
         number = ffi.errno
         raise OSError(number, os.strerror(number))

@@ -1,11 +1,12 @@
 """Descriptors of other processes, and identity."""
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
-from helpers import sharing
+from helpers import interrupt, sharing
 from helpers.process import NOBODY, in_child
 
 import dmabuf
@@ -42,6 +43,18 @@ class TestFromProcess:
             share.from_process(child.pid, buffer.fileno())
         with pytest.raises(OSError, match="descriptor 9999 of process"):
             share.from_process(os.getpid(), 9999)
+
+    def test_leaves_nothing_wherever_a_signal_handler_raises(self, buffer):
+        for moment in interrupt.every_point():
+            before, taken = len(os.listdir("/proc/self/fd")), None
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                taken = share.from_process(os.getpid(), buffer.fileno())
+            if taken is not None:
+                taken.close()
+            assert len(os.listdir("/proc/self/fd")) == before, moment.where
 
     def test_says_which_permission_is_missing(self, buffer):
         parent, number = os.getpid(), buffer.fileno()

@@ -93,11 +93,10 @@ class _Lender:
         self.clients: dict[int, tuple[socket.socket, float]] = {}
 
     def lend(self, item: Shared, original: Buffer | Fence | None) -> Claim:
-        entry = _Item(item, original)
         token = os.urandom(16)
         try:
             with self.lock:
-                self.items[token] = entry
+                self.items[token] = _Item(item, original)
                 if self.listener is None:
                     self._start()
                 else:
@@ -105,8 +104,7 @@ class _Lender:
                 assert self.listener is not None
                 return Claim(self.listener.getsockname(), token, os.getpid())
         except BaseException:
-            self.items.pop(token, None)
-            entry.close()
+            self.drop(token)
             raise
 
     def drop(self, token: bytes) -> None:
@@ -123,7 +121,11 @@ class _Lender:
             listener.setblocking(False)
             listener.bind(b"\0dmabuf-" + os.urandom(16).hex().encode())
             listener.listen(128)
-            self.wake = os.eventfd(0)
+            wakes: list[int] = []
+            try:
+                wakes.extend(map(os.eventfd, (0,)))
+            finally:
+                self.wake = wakes[0] if wakes else -1
             self.listener = listener
             threading.Thread(target=self._serve, name="dmabuf-lender", daemon=True).start()
         except BaseException:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 from dmabuf import _libc
+from dmabuf._fd import Descriptor
 from dmabuf._procfs import open_file
 from dmabuf.buffer import Buffer
 from dmabuf.errors import NotADmaBufError, NotASyncFileError, UnsupportedError, os_error
@@ -22,32 +24,35 @@ def from_process(pid: int, fd: int) -> Buffer | Fence:
     (EBADF) if it has no such descriptor; ValueError if it is something else. Needs Linux 5.6:
     UnsupportedError. Follows pidfd_getfd(2).
     """
-    numbers: list[int] = []
-    owners: list[Buffer | Fence] = []
+    numbers: list[int] = []  # of the process, then its descriptor
+    owners: list[Any] = []  # of the first of them
     try:
-        # What a call returns is in the list before a signal handler can run.
+        # What a call returns is in a list before a signal handler can run.
         numbers.extend(map(os.pidfd_open, (pid,)))
-        try:
-            _libc.pidfd_getfd(numbers[0], fd, numbers)
-        except OSError as error:
-            raise _explained(error, pid, fd) from None
+        owners.extend(map(Descriptor, numbers))
+        _libc.pidfd_getfd(numbers[0], fd, numbers)
         try:
             owners.extend(map(Buffer, numbers[1:]))
         except NotADmaBufError:
             owners.extend(map(Fence, numbers[1:]))
-        return owners[0]
-    except NotASyncFileError:
-        what = open_file(numbers[1])
-        raise ValueError(
-            f"descriptor {fd} of process {pid} is neither a dma-buf nor a sync_file: {what}"
-        ) from None
-    finally:
-        for number in numbers[: 1 if owners else 2]:
+        owners[0].close()
+    except BaseException as error:
+        what = f"descriptor {fd} of process {pid}"
+        if isinstance(error, NotASyncFileError):
+            found = open_file(numbers[1])
+            error = ValueError(f"{what} is neither a dma-buf nor a sync_file: {found}")
+        elif isinstance(error, OSError):
+            error = _explained(error, what)
+        for owner in owners:
+            owner.close()
+        for number in numbers[len(owners) :]:
             os.close(number)
+        raise error from None
+    result: Buffer | Fence = owners[1]
+    return result
 
 
-def _explained(error: OSError, pid: int, fd: int) -> OSError:
-    what = f"descriptor {fd} of process {pid}"
+def _explained(error: OSError, what: str) -> OSError:
     if error.errno == errno.ENOSYS:
         return UnsupportedError(errno.ENOSYS, f"taking {what} needs Linux 5.6 (pidfd_getfd)")
     if error.errno == errno.EPERM:
