@@ -19,7 +19,7 @@ from dmabuf.heap import Heap, HeapInfo, heaps
 from dmabuf.waiting import wait_any
 
 if TYPE_CHECKING:
-    from dmabuf import devices, image, sw_sync, udmabuf, usage
+    from dmabuf import devices, image, share, sw_sync, udmabuf, usage
     from dmabuf.image import Image
 
 __version__ = "0.1.0"
@@ -45,6 +45,7 @@ __all__ = [
     "heaps",
     "image",
     "log_ioctls",
+    "share",
     "sw_sync",
     "udmabuf",
     "usage",
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 # Imported when they are first used: they would slow every start.
-_LATER = {name: name for name in ("devices", "image", "sw_sync", "udmabuf", "usage")}
+_LATER = {name: name for name in ("devices", "image", "share", "sw_sync", "udmabuf", "usage")}
 __getattr__ = attributes(__name__, {**_LATER, "Image": "image"})
 
 

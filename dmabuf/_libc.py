@@ -12,6 +12,7 @@ from dmabuf._uapi import ffi
 from dmabuf.errors import os_error
 
 _libc: Any = ffi.dlopen(None)
+_PIDFD_GETFD = 438  # include/uapi/asm-generic/unistd.h, and the same on x86
 _MAP_FAILED = -1
 _MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000
@@ -70,6 +71,21 @@ def kcmp(first: int, second: int, kind: int) -> int:
     if result < 0:
         raise os_error(ffi.errno, f"kcmp of tasks {first} and {second}")
     return result
+
+
+def pidfd_getfd(pidfd: int, fd: int, into: list[int]) -> None:
+    """Append a duplicate of another process's descriptor to a list, as does the system call."""
+    arguments = (_PIDFD_GETFD, pidfd, fd, 0, 0, 0)
+    results: list[int] = []
+    try:
+        # It is in a list before a signal handler can run.
+        results.extend(map(_libc.syscall, *([argument] for argument in arguments)))
+    finally:
+        if results and results[0] >= 0:
+            into += results
+    if results[0] < 0:
+        number = ffi.errno
+        raise OSError(number, os.strerror(number))
 
 
 def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:

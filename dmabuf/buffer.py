@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dmabuf import _ioctl, _procfs, _wait
+from dmabuf import _ioctl, _parcel, _procfs, _wait
 from dmabuf._fd import (
     Descriptor,
     Hold,
@@ -21,6 +21,8 @@ from dmabuf.access import EVENTS, Access, AccessScope, access_bits, end_left
 from dmabuf.fence import Fence, own_fence
 
 if TYPE_CHECKING:
+    import socket
+
     import numpy
     import numpy.typing
 
@@ -268,6 +270,41 @@ class Buffer(Mapped):
 
         with Hold(self):
             return holders((self._device, self._inode))
+
+    def send(self, sock: socket.socket) -> None:
+        """Send the buffer over a connected Unix socket; it stays open here.
+
+        The other process gets it with `Buffer.receive`, or `share.receive`. Both then have the
+        same memory. Errors are those of `share.send`.
+        """
+        from dmabuf import _message
+
+        with Hold(self) as number:
+            _message.send(sock, [(_message.BUFFER, number)], _message.ONE_BUFFER)
+
+    @classmethod
+    def receive(cls, sock: socket.socket) -> Buffer:
+        """Receive the one buffer that a process sent with `send`, or with `share.send`.
+
+        `share.MessageError` if it sent anything else. Errors are those of `share.receive`.
+        """
+        from dmabuf import _message
+        from dmabuf._scm import MessageError
+
+        kinds = {_message.BUFFER: cls, _message.FENCE: Fence}
+        arrival = _message.Arrival()
+        try:
+            _message.receive(sock, 0, kinds, arrival)
+            if arrival.table != _message.ONE_BUFFER:
+                raise MessageError("the peer sent another message than one of one buffer")
+            buffer: Buffer = arrival.owners[0]
+            return buffer
+        except BaseException:
+            arrival.close()
+            raise
+
+    def __reduce__(self) -> Any:
+        return _parcel.reduce(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Buffer):

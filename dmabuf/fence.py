@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from dmabuf import _ioctl, _wait
+from dmabuf import _ioctl, _parcel, _wait
 from dmabuf._fd import Descriptor, Hold, descriptor_number, duplicate, owned_number
 from dmabuf._procfs import open_file
 from dmabuf._record import record
@@ -203,6 +203,9 @@ class Fence(Descriptor):
             raise ValueError(f"a deadline is a time of time.monotonic(), not {monotonic_seconds}")
         with Hold(self) as number:
             _ioctl.sync_set_deadline(number, int(monotonic_seconds * _NANOSECONDS))
+
+    def __reduce__(self) -> Any:
+        return _parcel.reduce(self)
 
     def __repr__(self) -> str:
         if not hasattr(self, "_number"):

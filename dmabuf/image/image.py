@@ -260,12 +260,26 @@ class Image(Closing):
         if self._closed:
             raise ValueError(f"operation on a closed Image: {self!r}")
 
+    def __reduce__(self) -> Any:
+        """Make copies on the same buffers; multiprocessing takes the buffers along."""
+        planes = [(plane.buffer, plane.stride, plane.offset) for plane in self._planes]
+        size = (self._width, self._height)
+        return _again, (self._format.name, size, planes, self._modifier)
+
     def __repr__(self) -> str:
         inodes = ",".join(str(buffer.inode) for buffer in self._buffers)
         modifier = f" modifier={self._modifier:#x}" if self._modifier != LINEAR else ""
         state = " [closed]" if self._closed else ""
         size = f"{self._width}x{self._height}"
         return f"<dmabuf.Image{state} {self._format} {size}{modifier} inode={inodes}>"
+
+
+def _again(
+    name: str, size: tuple[int, int], planes: Sequence[tuple[Buffer, int, int]], modifier: int
+) -> Image:
+    """Make an image of what `Image.__reduce__` gave."""
+    buffers, strides, offsets = zip(*planes, strict=True)
+    return Image(buffers, name, *size, strides=strides, offsets=offsets, modifier=modifier)
 
 
 def _checked_size(width: int, height: int) -> tuple[int, int]:

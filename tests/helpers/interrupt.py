@@ -52,7 +52,7 @@ class Moment:
             signal.signal(signal.SIGUSR1, before)
 
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
-        if not _ours(frame) or event not in ("call", "c_return"):
+        if not _ours(frame) or event not in ("call", "c_return") or _in_finalizer(frame):
             return
         if event == "call" and frame.f_code in _UNGUARDED and not _ours(frame.f_back):
             return
@@ -87,6 +87,15 @@ def every_point(*passed_over: Callable[..., object]) -> Iterator[Moment]:
 def raise_interrupted() -> None:
     """Raise `Interrupted`: the handler of a signal that is to end the program."""
     raise Interrupted
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    """Whether an object is being collected: Python reports what a handler raises, and goes on."""
+    while frame is not None and _ours(frame):
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _ours(frame: FrameType | None) -> bool:

@@ -1,0 +1,308 @@
+"""Objects that wait in this process until another one takes them, by a claim.
+
+A claim is plain bytes, which go wherever bytes go: through a pipe, a queue, a file. Whoever has it
+connects to the lender, which gives one message of `sockets` for one claim, once. The lender is a
+thread and a socket in the abstract name space; both are gone as soon as nothing waits. A claim is
+128 random bits, so that nobody takes what he wasn't told of.
+
+`multiprocessing.resource_sharer` isn't used: it keeps a descriptor for each item that is never
+taken, as when its receiver dies. Here what was pickled waits for GRACE seconds by itself, and then
+for as long as its original is open: nothing is left of either. A ticket waits until it is redeemed
+or cancelled.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from struct import Struct
+from typing import NamedTuple
+
+from dmabuf._fd import Descriptor
+from dmabuf._scm import MessageError
+from dmabuf._scm import receive as receive_packet
+from dmabuf._scm import send as send_packet
+from dmabuf._wait import READABLE, is_ready
+from dmabuf.buffer import Buffer
+from dmabuf.fence import Fence
+from dmabuf.share._objects import Shared, duplicate, owners_of
+from dmabuf.share.sockets import receive, send
+
+GRACE = 30.0
+"""Seconds for which what was pickled can be taken after its original was closed."""
+_CLIENT_SECONDS = 5.0
+_request = Struct("<B16s")
+_TAKE, _CANCEL = 1, 2
+
+
+class Claim(NamedTuple):
+    """What a process needs to take an object; bytes and numbers only."""
+
+    address: bytes
+    token: bytes
+    pid: int
+
+
+class _Item:
+    """One object that waits."""
+
+    def __init__(self, item: Shared, original: Buffer | Fence | None) -> None:
+        self.item: Shared | None = duplicate(item)
+        self._original = None if original is None else weakref.ref(original)
+        self.until = None if original is None else time.monotonic() + GRACE
+
+    def current(self) -> Shared | None:
+        """Return what is to be given: the duplicate, or one of the original if it is open."""
+        original = self._original() if self._original is not None else None
+        if self.item is None and original is not None:
+            with contextlib.suppress(ValueError):
+                self.item = duplicate(original)
+        return self.item
+
+    def expire(self, now: float) -> bool:
+        """Close the duplicate when its time is over; return whether nothing is left to be given."""
+        if self.until is None or now < self.until:
+            return False
+        self.close()
+        self.until = now + GRACE
+        original = self._original() if self._original is not None else None
+        return original is None or original.closed
+
+    def close(self) -> None:
+        item, self.item = self.item, None
+        if item is not None:
+            for owner in owners_of(item):
+                owner.close()
+
+
+class _Lender:
+    """The items of this process, and the thread that gives them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.items: dict[bytes, _Item] = {}
+        self.listener: socket.socket | None = None
+        self.wake = -1
+        self.clients: dict[int, tuple[socket.socket, float]] = {}
+
+    def lend(self, item: Shared, original: Buffer | Fence | None) -> Claim:
+        token = os.urandom(16)
+        try:
+            with self.lock:
+                self.items[token] = _Item(item, original)
+                if self.listener is None:
+                    self._start()
+                else:
+                    os.eventfd_write(self.wake, 1)
+                assert self.listener is not None
+                return Claim(self.listener.getsockname(), token, os.getpid())
+        except BaseException:
+            self.drop(token)
+            raise
+
+    def drop(self, token: bytes) -> None:
+        with self.lock:
+            item = self.items.pop(token, None)
+            if item is not None:
+                item.close()
+            if self.listener is not None:
+                os.eventfd_write(self.wake, 1)
+
+    def _start(self) -> None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            listener.setblocking(False)
+            listener.bind(b"\0dmabuf-" + os.urandom(16).hex().encode())
+            listener.listen(128)
+            wakes: list[int] = []
+            try:
+                wakes.extend(map(os.eventfd, (0,)))
+            finally:
+                self.wake = wakes[0] if wakes else -1
+            self.listener = listener
+            threading.Thread(target=self._serve, name="dmabuf-lender", daemon=True).start()
+        except BaseException:
+            self.close_sockets()
+            listener.close()
+            raise
+
+    def _serve(self) -> None:
+        while True:
+            with self.lock:
+                self._sweep()
+                if not self.items and not self.clients:
+                    self.close_sockets()
+                    return
+                assert self.listener is not None
+                number, timeout = self.listener.fileno(), self._timeout()
+                poll = select.poll()
+                for watched in (number, self.wake, *self.clients):
+                    poll.register(watched, select.POLLIN)
+            for ready, _ in poll.poll(timeout):
+                if ready == number:
+                    self._accept()
+                elif ready == self.wake:
+                    os.eventfd_read(ready)
+                else:
+                    self._answer(ready)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for token, item in list(self.items.items()):
+            if item.expire(now):
+                del self.items[token]
+        for client, until in list(self.clients.values()):
+            if now >= until:
+                del self.clients[client.fileno()]
+                client.close()
+
+    def _timeout(self) -> float | None:
+        times = [until for _, until in self.clients.values()]
+        times += [item.until for item in self.items.values() if item.until is not None]
+        return max(min(times) - time.monotonic(), 0.0) * 1000 + 1 if times else None
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # gone again, or no descriptor left: the next one
+            assert self.listener is not None
+            client, _ = self.listener.accept()
+            client.setblocking(False)
+            self.clients[client.fileno()] = client, time.monotonic() + _CLIENT_SECONDS
+
+    def _answer(self, number: int) -> None:
+        client, _ = self.clients.pop(number)
+        # Whatever a client does ends its connection alone.
+        with client, contextlib.suppress(OSError, MessageError, EOFError):
+            with receive_packet(client, _request.size) as packet:
+                packet.adopt(())
+                if len(packet.data) != _request.size:
+                    return
+                what, token = _request.unpack(packet.data)
+            self._give(client, what, token)
+
+    def _give(self, client: socket.socket, what: int, token: bytes) -> None:
+        with self.lock:
+            item = self.items.get(token)
+            if item is None:
+                return
+            try:
+                current = item.current() if what == _TAKE else None
+                if current is not None:
+                    send(client, [current])
+            finally:
+                self.items.pop(token, None)
+                item.close()
+
+    def close_sockets(self) -> None:
+        listener, self.listener = self.listener, None
+        wake, self.wake = self.wake, -1
+        if listener is not None:
+            listener.close()
+        if wake >= 0:
+            os.close(wake)
+
+    def forget(self) -> None:
+        """Close the child's copies after a fork; the parent gives what waits."""
+        for item in self.items.values():
+            item.close()
+        for client, _ in self.clients.values():
+            client.close()
+        self.close_sockets()
+
+    def end(self) -> None:
+        """Give up what still waits, since the process ends."""
+        with self.lock:
+            for token in list(self.items):
+                self.items.pop(token).close()
+
+
+_lender = _Lender()
+
+
+def lend(item: Shared) -> Claim:
+    """Have an object wait until it is taken, or dropped; the original may be closed."""
+    return _lender.lend(item, None)
+
+
+def lend_for_a_while(item: Buffer | Fence) -> Claim:
+    """Have an object wait for GRACE seconds, and for as long as it is open itself."""
+    return _lender.lend(item, item)
+
+
+def waiting() -> int:
+    """Return how many objects wait, and whether the lender itself is still there."""
+    return len(_lender.items) + (_lender.listener is not None)
+
+
+def take(claim: Claim) -> Shared:
+    """Take an object, once.
+
+    ConnectionRefusedError if the sender has ended; LookupError if it doesn't have it any more.
+    """
+    received = None
+    try:
+        with _connected(claim, _TAKE) as sock:
+            received = receive(sock)
+        [item] = received.objects
+        return item
+    except (EOFError, ConnectionResetError):
+        raise LookupError(f"process {claim.pid} has nothing for this any more") from None
+    except BaseException:
+        if received is not None:
+            received.close()
+        raise
+
+
+def drop(claim: Claim) -> None:
+    """Drop what waits, unless it was taken; also from another process."""
+    if claim.pid == os.getpid():
+        _lender.drop(claim.token)
+    else:
+        with (
+            contextlib.suppress(ConnectionRefusedError, LookupError),
+            _connected(claim, _CANCEL) as sock,
+        ):
+            sock.recv(1)  # the end, once it is done
+
+
+def _connected(claim: Claim, what: int) -> socket.socket:
+    """Return a connection on which a request was sent."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.connect(claim.address)
+        send_packet(sock, [_request.pack(what, claim.token)])
+    except BaseException as error:
+        sock.close()
+        if not isinstance(error, (ConnectionRefusedError, BrokenPipeError, ConnectionResetError)):
+            raise
+        if _lives(claim.pid):
+            raise LookupError(f"process {claim.pid} has nothing for this any more") from None
+        what_failed = f"process {claim.pid}, which has what is to be received, has ended"
+        raise ConnectionRefusedError(errno.ECONNREFUSED, what_failed) from None
+    return sock
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process goes on."""
+    try:
+        process = Descriptor(os.pidfd_open(pid))
+    except ProcessLookupError:
+        return False
+    with process:
+        return not is_ready(process, READABLE)
+
+
+def _after_fork_in_child() -> None:
+    global _lender
+    parents, _lender = _lender, _Lender()
+    parents.forget()
+
+
+atexit.register(lambda: _lender.end())
+os.register_at_fork(after_in_child=_after_fork_in_child)

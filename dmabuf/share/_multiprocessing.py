@@ -1,0 +1,41 @@
+"""Buffers and fences through multiprocessing: what its pickler makes of a parcel."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+from dmabuf._fd import Hold
+from dmabuf._parcel import Parcel
+from dmabuf.buffer import Buffer
+from dmabuf.fence import Fence
+from dmabuf.share import _lender
+
+
+def ship(parcel: Parcel) -> tuple[Any, ...]:
+    """Return how the other process gets a parcel's object."""
+    owner: Buffer | Fence = parcel.owner
+    if get_spawning_popen() is None:
+        return _take, (tuple(_lender.lend_for_a_while(owner)),)
+    # An argument of Process: the child inherits the number itself.
+    kind = Buffer if isinstance(owner, Buffer) else Fence
+    with Hold(owner) as number:
+        return _inherit, (kind, DupFd(number))
+
+
+def _inherit(kind: type[Buffer] | type[Fence], inherited: Any) -> Buffer | Fence:
+    number = inherited.detach()
+    os.set_inheritable(number, False)
+    return kind(number)
+
+
+def _take(claim: tuple[bytes, bytes, int]) -> Any:
+    try:
+        return _lender.take(_lender.Claim(*claim))
+    except LookupError:
+        raise LookupError(
+            f"process {claim[2]} closed this buffer or fence more than {_lender.GRACE:.0f} s ago,"
+            " before it was received: keep it open until then, or send a dmabuf.share.Ticket"
+        ) from None

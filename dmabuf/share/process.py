@@ -1,0 +1,82 @@
+"""Descriptors of another process, and whether two objects are on the same memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from dmabuf import _libc
+from dmabuf._fd import Descriptor
+from dmabuf._procfs import open_file
+from dmabuf.buffer import Buffer
+from dmabuf.errors import NotADmaBufError, NotASyncFileError, UnsupportedError, os_error
+from dmabuf.fence import Fence
+from dmabuf.image import Image
+
+
+def from_process(pid: int, fd: int) -> Buffer | Fence:
+    """Return a duplicate of another process's descriptor: a buffer, or a fence.
+
+    That process needs not cooperate, and notices nothing. PermissionError unless this one may
+    trace it: the same user, and /proc/sys/kernel/yama/ptrace_scope 0, or CAP_SYS_PTRACE; where that
+    can't be had, use `send` and `receive`. ProcessLookupError if there is no such process; OSError
+    (EBADF) if it has no such descriptor; ValueError if it is something else. Needs Linux 5.6:
+    UnsupportedError. Follows pidfd_getfd(2).
+    """
+    numbers: list[int] = []  # of the process, then its descriptor
+    owners: list[Any] = []  # of the first of them
+    try:
+        # What a call returns is in a list before a signal handler can run.
+        numbers.extend(map(os.pidfd_open, (pid,)))
+        owners.extend(map(Descriptor, numbers))
+        _libc.pidfd_getfd(numbers[0], fd, numbers)
+        try:
+            owners.extend(map(Buffer, numbers[1:]))
+        except NotADmaBufError:
+            owners.extend(map(Fence, numbers[1:]))
+        owners[0].close()
+    except BaseException as error:
+        what = f"descriptor {fd} of process {pid}"
+        if isinstance(error, NotASyncFileError):
+            found = open_file(numbers[1])
+            error = ValueError(f"{what} is neither a dma-buf nor a sync_file: {found}")
+        elif isinstance(error, OSError):
+            error = _explained(error, what)
+        for owner in owners:
+            owner.close()
+        for number in numbers[len(owners) :]:
+            os.close(number)
+        raise error from None
+    result: Buffer | Fence = owners[1]
+    return result
+
+
+def _explained(error: OSError, what: str) -> OSError:
+    if error.errno == errno.ENOSYS:
+        return UnsupportedError(errno.ENOSYS, f"taking {what} needs Linux 5.6 (pidfd_getfd)")
+    if error.errno == errno.EPERM:
+        return os_error(
+            errno.EPERM,
+            f"{what}: this process may not trace that one; it needs the same user and"
+            " /proc/sys/kernel/yama/ptrace_scope 0, or CAP_SYS_PTRACE. Or have that process send it"
+            " over a socket: dmabuf.share.send",
+        )
+    return os_error(error.errno or 0, what)
+
+
+def same(a: Buffer | Image, b: Buffer | Image) -> bool:
+    """Return whether two buffers or images are on the same memory; also when closed.
+
+    Images are if they have the same buffers, whatever their layout. TypeError for fences: the
+    kernel gives them no identity.
+    """
+    return _memory(a) == _memory(b)
+
+
+def _memory(item: Buffer | Image) -> frozenset[Buffer]:
+    if isinstance(item, Image):
+        return frozenset(item.buffers)
+    if isinstance(item, Buffer):
+        return frozenset((item,))
+    raise TypeError(f"only buffers and images have a memory, not {type(item).__name__}")

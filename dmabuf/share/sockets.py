@@ -1,0 +1,222 @@
+"""Buffers, fences and images over Unix sockets: one message each, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import socket
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from dmabuf import _message
+from dmabuf._fd import Hold
+from dmabuf._message import LIMIT, Arrival
+from dmabuf._scm import MessageError, Sender
+from dmabuf._transfer import Steps, run
+from dmabuf.share._objects import KINDS, Shared, Table, objects_of
+
+__all__ = [
+    "MessageError",
+    "Received",
+    "Sender",
+    "receive",
+    "receive_async",
+    "send",
+    "send_async",
+]
+
+
+class Received:
+    """What came in one message.
+
+    `with received:` closes every buffer and fence at its end; without it they are yours to close::
+
+        with share.receive(sock) as received:
+            [buffer] = received.objects
+            with buffer.read() as memory:
+                ...
+
+    An object, or a buffer of several images, that was sent once is one object here too.
+    """
+
+    __slots__ = ("_owners", "message", "objects", "sender")
+
+    def __init__(
+        self, objects: list[Shared], message: bytes, sender: Sender | None, owners: list[Any]
+    ) -> None:
+        self.objects = objects
+        """The buffers, fences and images, in the order in which they were sent."""
+        self.message = message
+        """The sender's bytes."""
+        self.sender = sender
+        """Who sent it, (pid, uid, gid), if SO_PASSCRED was set on the socket; else None."""
+        self._owners = owners
+
+    def close(self) -> None:
+        """Close every buffer and fence that came. Does nothing the second time."""
+        for owner in self._owners:
+            owner.close()
+
+    def __enter__(self) -> Received:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        about = f"{len(self.objects)} objects, {len(self.message)} bytes"
+        return f"<dmabuf.share.Received {about} sender={self.sender}>"
+
+
+def send(
+    sock: socket.socket,
+    objects: Iterable[Shared],
+    message: bytes | bytearray | memoryview = b"",
+) -> None:
+    """Send buffers, fences and images, and bytes of yours, as one message.
+
+    They stay open here, and may be closed as soon as this returns. `sock` is a connected Unix
+    socket: stream, sequential packets or datagram. A stream or packet socket takes any number of
+    objects, a datagram at most 253 descriptors (ValueError). Memory that is sent twice, also as a
+    part of an image, goes once.
+
+    With a time-out of the socket TimeoutError; a non-blocking socket raises BlockingIOError if
+    nothing can be sent now, and else finishes the message, within seconds. Whatever stops a send in
+    the middle of a message shuts a stream or packet socket down. Several threads, or processes,
+    must not send over one stream socket at the same time.
+
+    BrokenPipeError or ConnectionResetError if the peer has gone. OSError with ETOOMANYREFS if too
+    many descriptors of this user are in sockets, not received yet; EPERM if the receiver takes no
+    descriptors (Linux 6.16); EMSGSIZE if a datagram is longer than the socket's send buffer.
+    """
+    with _sending(sock, objects, message) as steps:
+        run(sock, steps)
+
+
+def receive(sock: socket.socket, *, limit: int = LIMIT) -> Received:
+    """Wait for one message, and return its objects, its bytes and its sender.
+
+    `limit` is how many bytes of the sender's are accepted. Everything is checked: each descriptor
+    is a dma-buf or a sync_file, sizes are the kernel's, images lie inside of their buffers.
+
+    EOFError if the peer has closed, ConnectionResetError if it did so in the middle of a message.
+    MessageError (a ValueError) if it sent anything else than a message of this version within the
+    limit; OSError with EMFILE if this process can't have so many descriptors. A stream or packet
+    socket is shut down after either, and everything that came is closed. Time-outs, non-blocking
+    sockets and threads are as with `send`.
+
+    For `Received.sender` set SO_PASSCRED on the socket, or on the listening one, beforehand.
+    """
+    arrival = Arrival()
+    try:
+        _message.receive(sock, limit, KINDS, arrival)
+        return _received(arrival)
+    except BaseException:
+        arrival.close()
+        raise
+
+
+async def send_async(
+    sock: socket.socket,
+    objects: Iterable[Shared],
+    message: bytes | bytearray | memoryview = b"",
+) -> None:
+    """Send as `send` does, on the running asyncio loop and a non-blocking socket.
+
+    Tasks that send over the same socket take turns. One that is cancelled in the middle of a
+    message shuts a stream or packet socket down.
+    """
+    async with _turn(sock, "send"):
+        with _sending(sock, objects, message) as steps:
+            await _run(sock, steps)
+
+
+async def receive_async(sock: socket.socket, *, limit: int = LIMIT) -> Received:
+    """Receive as `receive` does, on the running asyncio loop and a non-blocking socket.
+
+    Tasks that receive from the same socket take turns. One that is cancelled in the middle of a
+    message shuts a stream or packet socket down.
+    """
+    async with _turn(sock, "receive"):
+        arrival = Arrival()
+        try:
+            await _run(sock, _message.receive_steps(sock, limit, KINDS, arrival))
+            return _received(arrival)
+        except BaseException:
+            arrival.close()
+            raise
+
+
+@contextlib.contextmanager
+def _sending(
+    sock: socket.socket, objects: Iterable[Shared], message: bytes | bytearray | memoryview
+) -> Iterator[Steps]:
+    """Hold what is to be sent, and give the steps of sending it."""
+    table = Table(list(objects))
+    with contextlib.ExitStack() as holds:
+        numbers = [holds.enter_context(Hold(owner)) for owner in table.owners]
+        descriptors = list(zip(table.kinds(), numbers, strict=True))
+        yield _message.send_steps(sock, descriptors, table.encoded, message)
+
+
+def _received(arrival: Arrival) -> Received:
+    objects = objects_of(arrival.table, arrival.owners)
+    return Received(objects, arrival.message, arrival.sender, arrival.owners)
+
+
+async def _run(sock: socket.socket, steps: Steps) -> None:
+    """Make a transfer on the running loop."""
+    loop = asyncio.get_running_loop()
+    try:
+        if sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking: sock.setblocking(False)")
+        for wait in steps:
+            reads = wait.events == select.POLLIN
+            await _ready(sock.fileno(), *_watchers(loop, reads), loop.create_future())
+    finally:
+        steps.close()
+
+
+def _watchers(
+    loop: asyncio.AbstractEventLoop, reads: bool
+) -> tuple[Callable[..., None], Callable[[int], bool]]:
+    if reads:
+        return loop.add_reader, loop.remove_reader
+    return loop.add_writer, loop.remove_writer
+
+
+async def _ready(
+    number: int,
+    add: Callable[..., None],
+    remove: Callable[[int], bool],
+    future: asyncio.Future[None],
+) -> None:
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    add(number, wake)
+    try:
+        await future
+    finally:
+        remove(number)
+
+
+_turns: weakref.WeakKeyDictionary[socket.socket, dict[object, asyncio.Lock]]
+_turns = weakref.WeakKeyDictionary()
+
+
+@contextlib.asynccontextmanager
+async def _turn(sock: socket.socket, direction: str) -> AsyncIterator[None]:
+    """Let one task of the running loop after the other send, or receive."""
+    locks = _turns.setdefault(sock, {})
+    async with locks.setdefault((asyncio.get_running_loop(), direction), asyncio.Lock()):
+        yield

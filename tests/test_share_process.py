@@ -1,0 +1,77 @@
+"""Descriptors of other processes, and identity."""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers import interrupt, sharing
+from helpers.process import NOBODY, in_child
+
+import dmabuf
+from dmabuf import share
+
+
+class TestFromProcess:
+    def test_gives_the_same_memory(self, buffer):
+        parent, number = os.getpid(), buffer.fileno()
+
+        def take():
+            buffer.close()
+            with share.from_process(parent, number) as theirs:
+                return sharing.mark_and_close(theirs)
+
+        assert in_child(take) == buffer.inode
+        assert sharing.marked(buffer)
+
+    def test_gives_a_fence_too(self, pending):
+        with share.from_process(os.getpid(), pending.fence.fileno()) as fence:
+            assert isinstance(fence, dmabuf.Fence)
+            assert not fence.signaled
+            pending.signal()
+            assert fence.signaled
+
+    def test_refuses_what_is_neither(self):
+        with open(os.devnull) as null, pytest.raises(ValueError, match=r"neither.*/dev/null"):
+            share.from_process(os.getpid(), null.fileno())
+
+    def test_says_that_a_process_or_a_descriptor_is_not_there(self, buffer):
+        child = subprocess.Popen([sys.executable, "-c", ""])
+        child.wait()
+        with pytest.raises(ProcessLookupError):
+            share.from_process(child.pid, buffer.fileno())
+        with pytest.raises(OSError, match="descriptor 9999 of process"):
+            share.from_process(os.getpid(), 9999)
+
+    def test_leaves_nothing_wherever_a_signal_handler_raises(self, buffer):
+        for moment in interrupt.every_point():
+            before, taken = len(os.listdir("/proc/self/fd")), None
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                taken = share.from_process(os.getpid(), buffer.fileno())
+            if taken is not None:
+                taken.close()
+            assert len(os.listdir("/proc/self/fd")) == before, moment.where
+
+    def test_says_which_permission_is_missing(self, buffer):
+        parent, number = os.getpid(), buffer.fileno()
+        with pytest.raises(PermissionError, match=r"ptrace_scope.*share\.send"):
+            in_child(lambda: share.from_process(parent, number), user=NOBODY)
+
+
+class TestSame:
+    def test_is_about_the_memory(self, buffer, allocate):
+        picture = dmabuf.Image(buffer, "R8", 64, 64)
+        with buffer.dup() as again, allocate(4096) as other:
+            assert share.same(buffer, again)
+            assert share.same(buffer, picture)
+            assert not share.same(buffer, other)
+            assert not share.same(picture, dmabuf.Image([buffer, other], "NV12", 32, 32))
+        assert share.same(buffer, again)
+
+    def test_refuses_fences(self, pending):
+        with pytest.raises(TypeError, match="Fence"):
+            share.same(pending.fence, pending.fence)
