@@ -19,6 +19,9 @@ _READ, _READ_WRITE = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE
 _OVER = mmap.MAP_SHARED | _MAP_FIXED
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
 
+_CLOCK_MONOTONIC = 1  # include/uapi/linux/time.h
+_TIMER_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
+
 _never_unmapped: list[mmap.mmap] = []
 
 
@@ -36,6 +39,24 @@ def ioctl(fd: int, request: int, argument: object) -> int:
     if result < 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
     return result
+
+
+def timerfd_create() -> int:
+    """Return the descriptor of a timer, of the clock of `time.monotonic()`; reads never block.
+
+    Python's own `os.timerfd_create` is of 3.13.
+    """
+    number = int(_libc.timerfd_create(_CLOCK_MONOTONIC, _TIMER_FLAGS))
+    if number < 0:
+        raise os_error(ffi.errno, "timerfd_create")
+    return number
+
+
+def timerfd_set(fd: int, seconds: float) -> None:
+    """Make a timer's descriptor readable in so many seconds, once; 0 stops it."""
+    whole, part = divmod(int(seconds * 1_000_000_000), 1_000_000_000)
+    if _libc.timerfd_settime(fd, 0, ffi.new("struct itimerspec *", (0, 0, whole, part)), ffi.NULL):
+        raise os_error(ffi.errno, f"timerfd_settime of descriptor {fd}")
 
 
 def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:
