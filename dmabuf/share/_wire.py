@@ -271,9 +271,12 @@ def unpack(data: bytes, descriptors: int) -> Message | None:
         if flags & OPTIONAL and not descriptors:
             return None
         raise MessageError(f"a message has the unknown type {kind}")
-    if descriptors and kind != Kind.FRAME:
-        raise MessageError(f"{Kind(kind).name} came with {descriptors} descriptors")
-    return parse(payload, minor > MINOR)
+    message = parse(payload, minor > MINOR)
+    wanted = message.new.bit_count() if isinstance(message, FrameMessage) else 0
+    if descriptors != wanted:
+        what = f"{type(message).__name__} came with {descriptors} descriptors"
+        raise MessageError(f"{what}, and its new memories are {wanted}")
+    return message
 
 
 def _fields(layout: Struct, payload: bytes, longer: bool, name: str) -> tuple[Any, ...]:
