@@ -68,7 +68,7 @@ int main(int count, char **words)
 	int children = size ? atoi(words[2]) : 0, rounds = size ? atoi(words[3]) : 0;
 	int socks[MOST], pair[2], buffer = allocate(size);
 	char message[16] = { 0 };
-	uint64_t start;
+	uint64_t start = 0;
 
 	require(children > 0 && children <= MOST && rounds > 0, "usage: sharing SIZE CHILDREN ROUNDS");
 	for (int i = 0; i < children; i++) {

@@ -125,7 +125,7 @@ def test_what_is_no_dma_buf_is_refused(server: Server, subscriber: Subscriber) -
     assert descriptors() == before - 1
 
 
-def test_frames_that_were_not_asked_for_end_the_connection(
+def test_frames_that_were_not_asked_for_are_never_more_than_the_depth(
     server: Server, subscriber: Subscriber, allocate: Allocate
 ) -> None:
     _scm.send(server.sock, (WELCOME,))
@@ -133,8 +133,11 @@ def test_frames_that_were_not_asked_for_end_the_connection(
         _scm.send(server.sock, (frame(),), [buffer.fileno()])
         _scm.send(server.sock, (frame(sequence=1, new=0),))
         _scm.send(server.sock, (frame(sequence=2, new=0),))
-        with subscriber.frame(60), pytest.raises(ConnectionError, match="not asked for"):
+        refusal = pytest.raises(dmabuf.RefusedError, match="holds 2 frames, its depth")
+        with subscriber.frame(60), subscriber.frame(60), refusal:
             subscriber.frame(60)
+        with subscriber.frame(60) as third:
+            assert third.sequence == 2
 
 
 def test_a_format_that_is_unknown_here_is_no_fault(

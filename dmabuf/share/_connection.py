@@ -101,6 +101,11 @@ class Connection:
         """Return the socket's number."""
         return self._sock.fileno()
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether a frame may come."""
+        return self._asked > 0
+
     def ask(self, wanted: int) -> None:
         """Ask for so many frames, less those that are asked for, or can't be held."""
         count = min(wanted, self._depth - len(self._held)) - self._asked
@@ -126,7 +131,7 @@ class Connection:
         """
         while True:
             try:
-                with _packets.receive(self._sock) as packet:
+                with _packets.receive(self._sock, _wire.MOST_BYTES) as packet:
                     if packet.ended:
                         raise ConnectionResetError(
                             errno.ECONNRESET, f"the publisher at {self._name} died"
@@ -169,8 +174,8 @@ class Connection:
 
     def _take(self, message: FrameMessage, packet: Packet) -> SharedFrame:
         """Make a frame of a message and its descriptors; nothing is kept if that fails."""
-        if self._expected is None or not self._asked:
-            raise MessageError("the publisher sent a frame that was not asked for")
+        if self._expected is None:
+            raise MessageError("the publisher sent a frame before WELCOME")
         if message.sequence in self._held:
             raise MessageError(f"the publisher sent item {message.sequence} twice")
         count = message.new.bit_count()
@@ -187,7 +192,7 @@ class Connection:
                 self._memories[memory.slot] = memory
                 memory.uses += 1
             self._held[message.sequence] = memories
-        self._asked -= 1
+        self._asked = max(self._asked - 1, 0)  # one that comes unasked is as good
         dropped = max(message.sequence - self._expected, 0)
         self._expected = message.sequence + 1
         contents = Contents(

@@ -9,12 +9,15 @@ import errno
 import select
 import time
 
-from dmabuf import _libc, _wait
+from dmabuf import _libc
 from dmabuf._fd import Descriptor, Hold, duplicate
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 _SOON = 1e-6  # a timer of 0 would be stopped
 _NEVER = float("inf")
+_LONGEST = 86400.0  # epoll_wait(2) takes 24 days at the most
+_CLOSED = select.epoll()
+_CLOSED.close()
 
 
 class Events:
@@ -79,8 +82,10 @@ class Events:
 
         Another thread's `close` ends it.
         """
+        seconds = -1.0 if timeout is None else min(max(timeout, 0.0), _LONGEST)
+        epoll = self._epoll
         with Hold(self._timer):  # it stays in the epoll, so that the close is seen
-            return _wait.wait(self.descriptor, _wait.READABLE, timeout)
+            return bool(epoll.poll(seconds, 1))
 
     def close(self) -> None:
         """End all waits, and close what it has. Idempotent."""
@@ -93,4 +98,5 @@ class Events:
         self._subjects.clear()
         self.descriptor.close()
         self._timer.close()
-        self._epoll.close()
+        if not self._epoll.closed:
+            self._epoll = _CLOSED  # closed with the last reference: that of a wait, maybe

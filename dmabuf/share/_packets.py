@@ -1,4 +1,4 @@
-"""Messages over one connection that never blocks, as both of its ends send and receive them."""
+"""Packets over a non-blocking connection, as both of its ends send and receive them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dmabuf import _scm
 from dmabuf._fd import Hold
 from dmabuf.buffer import Buffer
-from dmabuf.share import _wire
 
 
 def send(sock: socket.socket, packet: bytes, buffers: Sequence[Buffer] = ()) -> None:
@@ -18,19 +17,20 @@ def send(sock: socket.socket, packet: bytes, buffers: Sequence[Buffer] = ()) -> 
     OSError where it doesn't live.
     """
     if not buffers:
-        _scm.send(sock, (packet,), flags=socket.MSG_DONTWAIT)
+        _scm.send(sock, (packet,))
         return
     with contextlib.ExitStack() as holds:
         numbers = [holds.enter_context(Hold(buffer)) for buffer in buffers]
-        _scm.send(sock, (packet,), numbers, flags=socket.MSG_DONTWAIT)
+        _scm.send(sock, (packet,), numbers)
 
 
-def receive(sock: socket.socket) -> _scm.Packet:
-    """Receive one packet. BlockingIOError if there is none; MessageError or OSError if it is bad.
+def receive(sock: socket.socket, size: int) -> _scm.Packet:
+    """Receive one packet of at most `size` bytes.
 
-    A peer that closed with our messages unread says so before the last ones of its own come.
+    BlockingIOError if there is none, MessageError or OSError if it is bad. A peer that closed with
+    our messages unread says so before the last ones of its own come.
     """
     try:
-        return _scm.receive(sock, _wire.MOST_BYTES, flags=socket.MSG_DONTWAIT)
+        return _scm.receive(sock, size)
     except ConnectionResetError:
-        return _scm.receive(sock, _wire.MOST_BYTES, flags=socket.MSG_DONTWAIT)
+        return _scm.receive(sock, size)

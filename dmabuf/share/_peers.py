@@ -129,7 +129,7 @@ class Peer:
         """Return its next message; None if there is none now, or never again: BROKEN."""
         while self.state in (PeerState.NEW, PeerState.JOINED, PeerState.PARTING):
             try:
-                with _packets.receive(self._sock) as packet:
+                with _packets.receive(self._sock, _wire.MOST_ASKED) as packet:
                     if packet.ended:
                         break
                     if self.state is PeerState.NEW:
@@ -158,6 +158,7 @@ class Peer:
         if hello.depth > MOST_DEPTH:
             raise MessageError(f"HELLO says a depth of {hello.depth}, more than {MOST_DEPTH}")
         self.depth, self.policy = hello.depth, hello.policy
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)  # it is known now
         self._set_state(PeerState.JOINED)
         self._send(_wire.pack_welcome(sequence))
 

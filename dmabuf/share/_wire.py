@@ -55,6 +55,8 @@ MOST_BYTES = (
     + MOST_MESSAGE
 )
 """How long a packet may be."""
+MOST_ASKED = 256
+"""How long one of a subscriber's may be: far more than what any of them has."""
 
 
 class Kind(IntEnum):

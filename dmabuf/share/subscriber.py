@@ -123,15 +123,23 @@ class Subscriber:
             if connection is None:
                 return None
             try:
-                frame = connection.frame()
+                frame = connection.frame() if connection.has_asked else None
                 if frame is None:
-                    connection.ask(self._waiting)
+                    self._ask(connection)
             except (EOFError, OSError, MessageError) as error:
                 self._disconnect(error)
                 return None
             if frame is None:
                 connection.require_room()
             return frame
+
+    def _ask(self, connection: Connection) -> None:
+        """Ask for what is waited for. What the publisher said before it ended is raised first."""
+        try:
+            connection.ask(self._waiting)
+        except ConnectionError:
+            connection.frame()
+            raise
 
     def _disconnect(self, error: Exception) -> None:
         """Leave a publisher that has ended; raise the error unless the next is looked for."""
