@@ -223,6 +223,8 @@ class Packet:
         """Close what nobody took. Where a signal handler raises in it, collection does the rest."""
         if self.landed:
             self._sort()
+        if not self._numbers and not self._others:
+            return
         owned = self._numbers[: len(self._objects)]
         closing = map(os.close, self._numbers[len(owned) :] + self._others)
         # No signal handler runs before all of them are closed.

@@ -53,7 +53,8 @@ class Delivery:
 
     def joined(self) -> list[Peer]:
         """Return the peers that get items."""
-        return [peer for peer in self.peers if peer.state is PeerState.JOINED]
+        joined = PeerState.JOINED
+        return [peer for peer in self.peers if peer.state is joined]
 
     def every_would_lose(self) -> bool:
         """Whether one item more would cost a peer of policy "every" one."""
@@ -190,7 +191,8 @@ class Delivery:
     def tidy(self) -> None:
         """Take out who is broken, and tell the others of memories that won't come again."""
         self._tell_retired()
-        while broken := [peer for peer in self.peers if peer.state is PeerState.BROKEN]:
+        state = PeerState.BROKEN
+        while broken := [peer for peer in self.peers if peer.state is state]:
             for peer in broken:
                 self._take_out(peer)
             self._tell_retired()

@@ -127,14 +127,12 @@ class Peer:
 
     def receive(self) -> Message | None:
         """Return its next message; None if there is none now, or never again: BROKEN."""
-        while self.state in (PeerState.NEW, PeerState.JOINED, PeerState.PARTING):
+        while self.state not in (PeerState.BROKEN, PeerState.GONE):
             try:
-                with _packets.receive(self._sock, _wire.MOST_ASKED) as packet:
-                    if packet.ended:
-                        break
-                    if self.state is PeerState.NEW:
-                        self.sender = packet.sender
-                    message = _wire.unpack(packet.data, packet.count)
+                data = self._packet()
+                if not data:
+                    break
+                message = _wire.unpack(data, 0)
             except BlockingIOError:
                 return None
             except (OSError, MessageError) as error:
@@ -144,6 +142,20 @@ class Peer:
                 return message
         self._set_state(PeerState.BROKEN)
         return None
+
+    def _packet(self) -> bytes:
+        """Return the next packet's bytes, none at its end; descriptors that came are closed."""
+        if self.state is PeerState.NEW:
+            with _packets.receive(self._sock, _wire.MOST_ASKED) as packet:
+                if packet.count:
+                    raise MessageError(f"HELLO came with {packet.count} descriptors")
+                self.sender = packet.sender
+                return packet.data
+        # The kernel closes the descriptors of a recv(2), which has no room for them.
+        data = _packets.receive_bytes(self._sock, _wire.MOST_ASKED + 1)
+        if len(data) > _wire.MOST_ASKED:
+            raise MessageError(f"a packet has more than {_wire.MOST_ASKED} bytes")
+        return data
 
     def refuse(self, error: Exception) -> None:
         """End the connection, for what it sent or failed to take."""
