@@ -12,7 +12,7 @@ import pytest
 from conftest import descriptors
 from helpers import fences
 from helpers.process import in_child
-from helpers.sharing import serve_until
+from helpers.publishing import serve_until
 
 import dmabuf
 from dmabuf import Access, Image

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.process import NOBODY, in_child
-from helpers.sharing import Process, serve_until
+from helpers.publishing import Process, serve_until
 
 import dmabuf
 from dmabuf.share import Publisher, Subscriber

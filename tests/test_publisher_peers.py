@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import descriptors
-from helpers.sharing import Client, Process, bad_messages, serve_until
+from helpers.publishing import Client, Process, bad_messages, serve_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

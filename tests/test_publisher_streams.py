@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import cameras
-from helpers.sharing import Client, Process, serve_until
+from helpers.publishing import Client, Process, serve_until
 
 import dmabuf
 from dmabuf.share import Publisher, Subscriber

@@ -13,7 +13,7 @@ import pytest
 import trio
 from conftest import descriptors
 from helpers.process import NOBODY, in_child, without_nodes
-from helpers.sharing import Process
+from helpers.publishing import Process
 
 import dmabuf
 from dmabuf import RefusedError

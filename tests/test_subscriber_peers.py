@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import descriptors
 from helpers.process import descriptors_left
-from helpers.sharing import SECONDS
+from helpers.publishing import SECONDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
