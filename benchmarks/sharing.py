@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing import shared_memory
 from pathlib import Path
+from typing import Protocol
 
 from compare import Rows, compiled, keep_best, report, run_c
 
@@ -81,8 +82,18 @@ def published(size: int, count: int) -> Iterator[Turn]:
             yield turn
 
 
+class Channel(Protocol):
+    """A queue of names; None ends its reader."""
+
+    def put(self, name: str | None, /) -> None:
+        """Send a name."""
+
+    def get(self) -> str | None:
+        """Return the next."""
+
+
 @contextlib.contextmanager
-def named(size: int, count: int, make: Callable[[], object]) -> Iterator[Turn]:
+def named(size: int, count: int, make: Callable[[], Channel]) -> Iterator[Turn]:
     """Send the names of shared_memory blocks, and wait for them to come back."""
     there = [make() for _ in range(count)]
     back = [make() for _ in range(count)]

@@ -8,13 +8,12 @@ come again: its buffer is closed and gives nothing back to a pool.
 from __future__ import annotations
 
 import heapq
-import re
 import weakref
 
 from dmabuf._fd import Hold
+from dmabuf._procfs import fdinfo
 from dmabuf.buffer import Buffer
 
-_COUNT = re.compile(r"^count:\t(\d+)$", re.MULTILINE)
 _U32 = 0xFFFFFFFF
 _ROUNDS = 4  # so many times through all its memories, and a pool is taken to have dropped one
 
@@ -71,11 +70,10 @@ class Memory:
 def references(buffer: Buffer) -> int | None:
     """Return how many references to a buffer the kernel counts; None if /proc can't be read."""
     try:
-        with Hold(buffer) as number, open(f"/proc/self/fdinfo/{number}", errors="replace") as lines:
-            found = _COUNT.search(lines.read())
-    except OSError:
+        with Hold(buffer) as number:
+            return int(fdinfo(number)["count"])
+    except (OSError, KeyError):
         return None
-    return int(found[1]) if found else None
 
 
 class Memories:
