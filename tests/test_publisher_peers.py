@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import descriptors
-from helpers.publishing import Client, Process, bad_messages, serve_until
+from helpers.publishing import Client, Process, Ring, bad_messages, serve_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,33 +28,6 @@ ROUNDS = int(os.environ.get("DMABUF_ROUNDS", "60"))
 """How many subscribers are killed at random: about 10 s where the machine is emulated."""
 _CLONE_NEWPID = 0x20000000  # include/uapi/linux/sched.h
 PAYLOADS = {kind: bytes(8) for kind in _wire.Kind}
-
-
-class Ring:
-    """Buffers that go round, as a camera's do; `free` are those that nobody has."""
-
-    class Frame:
-        """One of them, on its way."""
-
-        def __init__(self, free: list[dmabuf.Buffer], buffer: dmabuf.Buffer) -> None:
-            self._free = free
-            self.buffers = (buffer,)
-
-        def queue(self) -> None:
-            self._free.append(self.buffers[0])
-
-    def __init__(self, allocate: Allocate, count: int) -> None:
-        self.count = count
-        self.free = [allocate(4096) for _ in range(count)]
-
-    def frame(self) -> Frame:
-        """Return the next; it fails if somebody has drained the ring."""
-        return self.Frame(self.free, self.free.pop(0))
-
-    def close(self) -> None:
-        assert len(self.free) == self.count, "the publisher has kept some"
-        for buffer in self.free:
-            buffer.close()
 
 
 @pytest.fixture
@@ -432,9 +405,9 @@ def test_a_subscriber_in_another_pid_namespace_is_named_as_it_is_seen(path: str)
                 subscriber.frame(60)
         os._exit(0)
 
-    with Process(consume) as process:
-        with Publisher(path) as publisher:
-            child = int(process.hear())
-            serve_until(publisher, lambda: bool(publisher.subscribers()))
-            assert publisher.subscribers()[0][:2] == (child, 0)
+    with Publisher(path) as publisher, Process(consume) as process:
+        child = int(process.hear())
+        serve_until(publisher, lambda: bool(publisher.subscribers()))
+        assert publisher.subscribers()[0][:2] == (child, 0)
+        publisher.close()
         assert process.wait() == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers import cameras
-from helpers.publishing import Client, Process, serve_until
+from helpers.publishing import NUMBERED, Client, Process, Ring, serve_until
 
 import dmabuf
 from dmabuf.share import Publisher, Subscriber
@@ -23,35 +22,6 @@ Tell = Callable[[bytes], None]
 FRAMES = int(os.environ.get("DMABUF_FRAMES", "1500"))
 """How many are checked for tearing: about 10 s where the machine is emulated."""
 GOOD = 9
-
-
-class Ring:
-    """Buffers that go round; whoever wants one while none is free fails."""
-
-    class Frame:
-        def __init__(self, free: list[dmabuf.Buffer], buffer: dmabuf.Buffer) -> None:
-            self._free = free
-            self.buffers = (buffer,)
-
-        def queue(self) -> None:
-            self._free.append(self.buffers[0])
-
-    def __init__(self, allocate: Allocate, count: int, size: int = 4096) -> None:
-        self.free = [allocate(size) for _ in range(count)]
-        self._all = list(self.free)
-
-    def frame(self, number: int) -> Frame:
-        """Return the next, with its number and a checksum of what follows."""
-        buffer = self.free.pop(0)
-        body = bytes([number % 251]) * (buffer.size - 12)
-        with buffer.write() as memory:
-            memory[:] = struct.pack("<QI", number, zlib.crc32(body)) + body
-        return self.Frame(self.free, buffer)
-
-    def close(self) -> None:
-        assert len(self.free) == len(self._all), "the publisher has kept some"
-        for buffer in self._all:
-            buffer.close()
 
 
 @pytest.fixture
@@ -74,9 +44,11 @@ def consumer(path: str, policy: str) -> Process:
             tell(b"ready")
             for frame in subscriber:
                 with frame, frame.buffers[0].read() as memory:
-                    number, checksum = struct.unpack_from("<QI", memory)
+                    number, checksum = NUMBERED.unpack_from(memory)
                     assert number == frame.sequence
-                    assert zlib.crc32(memory[12:]) == checksum, f"frame {number} is torn"
+                    assert zlib.crc32(memory[NUMBERED.size :]) == checksum, (
+                        f"frame {number} is torn"
+                    )
                     count += 1
         tell(str(count).encode())
 
@@ -89,7 +61,7 @@ def consumer(path: str, policy: str) -> Process:
 def test_no_frame_is_torn(path: str, ring: Ring, policy: str) -> None:
     with Publisher(path, block=60) as publisher, consumer(path, policy) as process:
         for number in range(FRAMES):
-            publisher.publish(ring.frame(number))
+            publisher.publish(ring.numbered(number))
         serve_until(publisher, lambda: publisher.subscribers()[0].held == 0)
         publisher.close()
         count = int(process.hear())
@@ -171,7 +143,7 @@ def test_a_bad_subscriber_costs_the_good_ones_no_frame(
         stack.enter_context(bad(path))
         serve_until(publisher, lambda: len(publisher.subscribers()) >= GOOD)
         for number in range(frames):
-            publisher.publish(ring.frame(number))
+            publisher.publish(ring.numbered(number))
         pids = {process.pid for process in good}
         serve_until(
             publisher,

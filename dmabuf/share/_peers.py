@@ -29,8 +29,6 @@ from dmabuf.share._memories import Memory
 from dmabuf.share._wire import Message, Policy, Reason
 
 _credentials = Struct("=iII")  # struct ucred of include/linux/socket.h
-MOST_DEPTH = 64
-"""How many frames one subscriber may hold."""
 
 
 class PeerState(Enum):
@@ -167,8 +165,8 @@ class Peer:
         """Take HELLO, and answer it with the number of the next item."""
         if self.state is not PeerState.NEW:
             raise MessageError("HELLO came twice")
-        if hello.depth > MOST_DEPTH:
-            raise MessageError(f"HELLO says a depth of {hello.depth}, more than {MOST_DEPTH}")
+        if hello.depth > _wire.MOST_DEPTH:
+            raise MessageError(f"HELLO says a depth of {hello.depth}, more than {_wire.MOST_DEPTH}")
         self.depth, self.policy = hello.depth, hello.policy
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)  # it is known now
         self._set_state(PeerState.JOINED)

@@ -37,6 +37,8 @@ OPTIONAL = 1
 MOST_MESSAGE = 4096
 """How many bytes of the user's a frame may carry."""
 MOST_PLANES = 4
+MOST_DEPTH = 64
+"""How many frames one subscriber may hold."""
 
 _header = Struct("<4sBBHIHH")
 _hello = Struct("<IBB2x")

@@ -16,8 +16,7 @@ from dmabuf.share import _forks
 from dmabuf.share._connection import Connection
 from dmabuf.share._events import READABLE, Events
 from dmabuf.share._listening import Where
-from dmabuf.share._peers import MOST_DEPTH
-from dmabuf.share._wire import Policy, Start
+from dmabuf.share._wire import MOST_DEPTH, Policy, Start
 from dmabuf.share.frame import SharedFrame
 
 _Self = TypeVar("_Self", bound="Subscriber")

@@ -8,12 +8,16 @@ import socket
 import struct
 import time
 import traceback
+import zlib
 from collections.abc import Callable
 
+import dmabuf
 from dmabuf import _scm
 from dmabuf.share import Publisher, _wire
 from dmabuf.share._wire import Policy, Start
 
+NUMBERED = struct.Struct("<QI")
+"""What stands at the beginning of a numbered frame: its number, and the checksum of the rest."""
 SECONDS = 60.0
 """How long a test waits for what must happen; only a failure takes it."""
 
@@ -96,6 +100,41 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.sock.close()
+
+
+class Ring:
+    """Buffers that go round, as a camera's do; `free` are those that nobody has."""
+
+    class Frame:
+        """One of them, on its way."""
+
+        def __init__(self, free: list[dmabuf.Buffer], buffer: dmabuf.Buffer) -> None:
+            self._free = free
+            self.buffers = (buffer,)
+
+        def queue(self) -> None:
+            self._free.append(self.buffers[0])
+
+    def __init__(self, allocate: Callable[[int], dmabuf.Buffer], count: int) -> None:
+        self.count = count
+        self.free = [allocate(4096) for _ in range(count)]
+
+    def frame(self) -> Frame:
+        """Return the next; it fails if somebody has drained the ring."""
+        return self.Frame(self.free, self.free.pop(0))
+
+    def numbered(self, number: int) -> Frame:
+        """Return the next, with its number and a checksum of what follows."""
+        frame = self.frame()
+        with frame.buffers[0].write() as memory:
+            body = bytes([number % 251]) * (len(memory) - NUMBERED.size)
+            memory[:] = NUMBERED.pack(number, zlib.crc32(body)) + body
+        return frame
+
+    def close(self) -> None:
+        assert len(self.free) == self.count, "the publisher has kept some"
+        for buffer in self.free:
+            buffer.close()
 
 
 def bad_messages(frame: _wire.FrameMessage) -> dict[str, bytes]:
