@@ -39,6 +39,8 @@ _KCMP = {
     ("ppc64le", True): 354,
     ("s390x", True): 343,
 }.get((os.uname().machine, _WIDE))
+_CLOCK_MONOTONIC = 1  # include/uapi/linux/time.h
+_TIMER_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
 
 _never_unmapped: list[mmap.mmap] = []
 
@@ -86,6 +88,24 @@ def pidfd_getfd(pidfd: int, fd: int, into: list[int]) -> None:
     if results[0] < 0:
         number = ffi.errno
         raise OSError(number, os.strerror(number))
+
+
+def timerfd_create() -> int:
+    """Return the descriptor of a timer, of the clock of `time.monotonic()`; reads never block.
+
+    Python's own `os.timerfd_create` is of 3.13.
+    """
+    number = int(_libc.timerfd_create(_CLOCK_MONOTONIC, _TIMER_FLAGS))
+    if number < 0:
+        raise os_error(ffi.errno, "timerfd_create")
+    return number
+
+
+def timerfd_set(fd: int, seconds: float) -> None:
+    """Make a timer's descriptor readable in so many seconds, once; 0 stops it."""
+    whole, part = divmod(int(seconds * 1_000_000_000), 1_000_000_000)
+    if _libc.timerfd_settime(fd, 0, ffi.new("struct itimerspec *", (0, 0, whole, part)), ffi.NULL):
+        raise os_error(ffi.errno, f"timerfd_settime of descriptor {fd}")
 
 
 def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:

@@ -48,6 +48,9 @@ MOST = 253
 """How many descriptors a packet holds: SCM_MAX_FD in include/net/scm.h."""
 SCM_PIDFD = 4  # include/linux/socket.h; from Linux 6.5, if the socket has SO_PASSPIDFD
 
+# Plain numbers: operators of enum's flags take longer than the system call.
+_CLOEXEC, _NOSIGNAL = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_NOSIGNAL)
+_CTRUNC, _TRUNC = int(socket.MSG_CTRUNC), int(socket.MSG_TRUNC)
 _credentials = Struct("=iII")
 _LABEL_BYTES = 256  # of SELinux or another, if the socket has SO_PASSSEC
 _ROOM = sum(
@@ -103,9 +106,12 @@ def send(
     count = len(descriptors)
     if count > MOST:
         raise ValueError(f"a packet holds at most {MOST} descriptors, not {count}")
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, Struct(f"={count}i").pack(*descriptors))]
     try:
-        return sock.sendmsg(data, rights if count else (), flags | socket.MSG_NOSIGNAL)
+        if not count:
+            return sock.sendmsg(data, (), flags | _NOSIGNAL)
+        rights = Struct(f"={count}i").pack(*descriptors)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+        return sock.sendmsg(data, ancillary, flags | _NOSIGNAL)
     except OSError as error:
         advice = _send_advice(error.errno, count)
         if advice is None:
@@ -142,9 +148,7 @@ def receive(sock: socket.socket, size: int, *, flags: int = 0) -> Packet:
     packet = Packet()
     try:
         # What recvmsg returns is in the list before a signal handler can run.
-        packet.landed.extend(
-            map(sock.recvmsg, (size,), (_ROOM,), (flags | socket.MSG_CMSG_CLOEXEC,))
-        )
+        packet.landed.extend(map(sock.recvmsg, (size,), (_ROOM,), (flags | _CLOEXEC,)))
         packet.unpack(size)
     except BaseException:
         packet.close()
@@ -178,14 +182,14 @@ class Packet:
     def unpack(self, size: int) -> None:
         """Sort out what recvmsg gave; raise if it isn't whole."""
         data, ancillary, flags, _ = self._sort()
-        if flags & socket.MSG_CTRUNC:
+        if flags & _CTRUNC:
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             raise os_error(
                 errno.EMFILE,
                 f"the descriptors of a message: {self.count} of them came, and this process may"
                 f" have {soft} in all (RLIMIT_NOFILE); raise ulimit -n",
             )
-        if flags & socket.MSG_TRUNC:
+        if flags & _TRUNC:
             raise MessageError(f"the peer sent a packet of more than {size} bytes")
         self.data = data
         for level, kind, value in ancillary:
@@ -232,6 +236,8 @@ class Packet:
         """Close what nobody took. Where a signal handler raises in it, collection does the rest."""
         if self.landed:
             self._sort()
+        if not self._numbers and not self._others:
+            return
         owned = self._numbers[: len(self._objects)]
         closing = map(os.close, self._numbers[len(owned) :] + self._others)
         # No signal handler runs before all of them are closed.

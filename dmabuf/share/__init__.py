@@ -1,4 +1,4 @@
-"""Buffers, fences and images between processes: over sockets, multiprocessing and pidfds.
+"""Buffers, fences and images between processes: sockets, multiprocessing, one camera for many.
 
 import dmabuf, socket
 
@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from dmabuf._lazy import attributes
 
 if TYPE_CHECKING:
+    from dmabuf.share._peers import SubscriberInfo
+    from dmabuf.share.frame import SharedFrame
     from dmabuf.share.process import from_process, same
+    from dmabuf.share.publisher import Publisher
     from dmabuf.share.sockets import (
         MessageError,
         Received,
@@ -22,12 +25,17 @@ if TYPE_CHECKING:
         send,
         send_async,
     )
+    from dmabuf.share.subscriber import Subscriber
     from dmabuf.share.ticket import Ticket
 
 __all__ = [
     "MessageError",
+    "Publisher",
     "Received",
     "Sender",
+    "SharedFrame",
+    "Subscriber",
+    "SubscriberInfo",
     "Ticket",
     "from_process",
     "receive",
@@ -42,8 +50,12 @@ __getattr__ = attributes(
     __name__,
     {
         "MessageError": "sockets",
+        "Publisher": "publisher",
         "Received": "sockets",
         "Sender": "sockets",
+        "SharedFrame": "frame",
+        "Subscriber": "subscriber",
+        "SubscriberInfo": "_peers",
         "Ticket": "ticket",
         "from_process": "process",
         "receive": "sockets",

@@ -62,3 +62,7 @@ int fstatfs(int fd, struct statfs *buf);
 intptr_t mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
 int ioctl(int fd, unsigned long request, void *argument);
 long syscall(long number, long a, long b, long c, long d, long e);
+/* Its own names are tv_sec and tv_nsec of it_interval and it_value. */
+struct itimerspec { long interval_s; long interval_ns; long value_s; long value_ns; };
+int timerfd_create(int clockid, int flags);
+int timerfd_settime(int fd, int flags, const struct itimerspec *time, struct itimerspec *old);

@@ -1,0 +1,208 @@
+"""Hand-over and back of one buffer to one and to ten processes; writes sharing.json.
+
+Every way ends with the producer knowing that all consumers have let go. They read one byte of it,
+dmabuf and C inside of an access. Copies are in the pickled queue alone.
+"""
+
+import contextlib
+import itertools
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Protocol
+
+from compare import Rows, compiled, keep_best, report, run_c
+
+import dmabuf
+from dmabuf.share import Publisher, Subscriber
+
+REPEATS = 3
+ROUNDS = 60
+COPIED = 3  # rounds of what copies
+SIZES = {"4 KiB": 4096, "3 MB": 3 << 20, "12 MB": 12 << 20}
+CONSUMERS = (1, 10)
+BUFFERS = 4
+context = multiprocessing.get_context("fork")
+Turn = Callable[[], None]
+Consumer = Callable[[int], None]
+
+
+@contextlib.contextmanager
+def processes(consumer: Consumer, count: int) -> Iterator[None]:
+    """Run so many consumers, which end by themselves."""
+    children = [context.Process(target=consumer, args=(number,)) for number in range(count)]
+    for child in children:
+        child.start()
+    yield
+    for child in children:
+        child.join()
+
+
+class Item:
+    """A buffer that comes back, as a camera's does."""
+
+    def __init__(self, buffer: dmabuf.Buffer) -> None:
+        self.buffers = (buffer,)
+        self.is_back = True
+
+    def queue(self) -> None:
+        """Come back."""
+        self.is_back = True
+
+
+@contextlib.contextmanager
+def published(size: int, count: int) -> Iterator[Turn]:
+    """Publish, and serve until it has come back."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        path = f"{folder}/socket"
+
+        def consume(_: int) -> None:
+            with Subscriber(path, policy="every") as subscriber:
+                for frame in subscriber:
+                    with frame, frame.buffers[0].read() as memory:
+                        memory[0]
+
+        buffers = [stack.enter_context(dmabuf.allocate(size)) for _ in range(BUFFERS)]
+        items = itertools.cycle([Item(buffer) for buffer in buffers])
+        publisher = Publisher(path, keep_last=False)
+
+        def turn() -> None:
+            item = next(items)
+            item.is_back = False
+            publisher.publish(item)
+            while not item.is_back:
+                publisher.service(None)
+
+        with processes(consume, count), publisher:
+            while len(publisher.subscribers()) < count:
+                publisher.service(None)
+            yield turn
+
+
+class Channel(Protocol):
+    """A queue of names; None ends its reader."""
+
+    def put(self, name: str | None, /) -> None:
+        """Send a name."""
+
+    def get(self) -> str | None:
+        """Return the next."""
+
+
+@contextlib.contextmanager
+def named(size: int, count: int, make: Callable[[], Channel]) -> Iterator[Turn]:
+    """Send the names of shared_memory blocks, and wait for them to come back."""
+    there = [make() for _ in range(count)]
+    back = [make() for _ in range(count)]
+    blocks = [shared_memory.SharedMemory(create=True, size=size) for _ in range(BUFFERS)]
+    names = itertools.cycle([block.name for block in blocks])
+
+    def consume(number: int) -> None:
+        known: dict[str, shared_memory.SharedMemory] = {}
+        while (name := there[number].get()) is not None:
+            if name not in known:
+                known[name] = shared_memory.SharedMemory(name)
+            known[name].buf[0]
+            back[number].put(name)
+        for block in known.values():
+            block.close()
+
+    def turn() -> None:
+        name = next(names)
+        for queue in there:
+            queue.put(name)
+        for queue in back:
+            queue.get()
+
+    with processes(consume, count):
+        yield turn
+        for queue in there:
+            queue.put(None)
+    for block in blocks:
+        block.close()
+        block.unlink()
+
+
+class Pipe:
+    """A pipe that is used as a queue is."""
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = context.Pipe(duplex=False)
+        self.get = self._receiver.recv
+        self.put = self._sender.send
+
+
+@contextlib.contextmanager
+def pickled(size: int, count: int) -> Iterator[Turn]:
+    """Send the bytes themselves."""
+    there = [context.Queue() for _ in range(count)]
+    back = context.Queue()
+    data = bytes(size)
+
+    def consume(number: int) -> None:
+        while (received := there[number].get()) is not None:
+            received[0]
+            back.put(number)
+
+    def turn() -> None:
+        for queue in there:
+            queue.put(data)
+        for _ in there:
+            back.get()
+
+    with processes(consume, count):
+        yield turn
+        for queue in there:
+            queue.put(None)
+
+
+Way = Callable[[int, int], contextlib.AbstractContextManager[Turn]]
+WAYS: dict[str, Way] = {
+    "dmabuf": published,
+    "shared_memory, Queue": lambda size, count: named(size, count, context.Queue),
+    "shared_memory, Pipe": lambda size, count: named(size, count, Pipe),
+    "pickled Queue": pickled,
+}
+
+
+def measure(program: Path, size: int, count: int) -> dict[str, float]:
+    """Return the best time of each way, in ns for one turn."""
+    best: dict[str, float] = {}
+    with contextlib.ExitStack() as stack:
+        turns = {name: stack.enter_context(way(size, count)) for name, way in WAYS.items()}
+        for turn in turns.values():
+            for _ in range(BUFFERS):
+                turn()
+        for _ in range(REPEATS):
+            keep_best(best, "C over seqpacket", run_c(program, size, count, ROUNDS))
+            for name, turn in turns.items():
+                rounds = COPIED if name == "pickled Queue" else ROUNDS
+                start = time.perf_counter_ns()
+                for _ in range(rounds):
+                    turn()
+                keep_best(best, name, (time.perf_counter_ns() - start) / rounds)
+    return best
+
+
+def main() -> None:
+    """Measure, and print the ratios."""
+    rows: Rows = {}
+    with compiled("sharing") as program:
+        for count in CONSUMERS:
+            for name, size in SIZES.items():
+                whom = "one process" if count == 1 else f"{count} processes"
+                rows[f"{name} to {whom} and back"] = measure(program, size, count)
+    ours = [best["dmabuf"] for best in rows.values()]
+    middle = len(SIZES)
+    flat = {
+        f"the largest against the smallest, {count}": max(part) / min(part)
+        for count, part in zip(CONSUMERS, (ours[:middle], ours[middle:]), strict=True)
+    }
+    report("sharing", rows, flat)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""A subscriber's connection to one publisher. Nothing that comes is trusted.
+
+One thread at a time, but for `give_back`, which any thread may call, and a finalizer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+
+from dmabuf._scm import MessageError, Packet
+from dmabuf.buffer import Buffer
+from dmabuf.errors import RefusedError, os_error
+from dmabuf.image import FORMATS, Image
+from dmabuf.share import _packets, _wire
+from dmabuf.share._listening import Where, address
+from dmabuf.share._wire import Bye, FrameMessage, Layout, Policy, Reason, Retire, Start, Welcome
+from dmabuf.share.frame import Contents, SharedFrame
+
+_MOST_MEMORIES = 1024
+_MOST_IMAGES = 64  # more than a camera has buffers
+
+_ADVICE = {
+    errno.ENOENT: "no publisher has made it; start one, or say reconnect=True to wait for it",
+    errno.ECONNREFUSED: "its publisher has ended; start one, or say reconnect=True to wait for it",
+    errno.EAGAIN: "its publisher doesn't accept: it must call publish() or service()",
+    errno.EACCES: "this user may not; the publisher's mode= says who may",
+    errno.EPROTOTYPE: "this is no publisher's socket (SOCK_SEQPACKET)",
+}
+
+
+class Memory:
+    """One memory of the publisher's, from the frame that brought it until it is retired."""
+
+    __slots__ = ("buffer", "generation", "retired", "slot", "uses")
+
+    def __init__(self, slot: int, generation: int, buffer: Buffer) -> None:
+        self.slot = slot
+        self.generation = generation
+        self.buffer = buffer
+        self.uses = 0
+        """How many frames on it are held."""
+        self.retired = False
+
+    def retire(self) -> None:
+        """Close it, now or with the last frame on it."""
+        self.retired = True
+        if not self.uses:
+            self.buffer.close()
+
+    def let_go(self) -> None:
+        """Forget one frame on it."""
+        self.uses -= 1
+        if self.retired and not self.uses:
+            self.buffer.close()
+
+
+class Connection:
+    """What was asked of a publisher, what it told, and what is held of it."""
+
+    __slots__ = (
+        "_asked",
+        "_depth",
+        "_expected",
+        "_held",
+        "_images",
+        "_lock",
+        "_memories",
+        "_name",
+        "_sock",
+    )
+
+    def __init__(self, where: Where, depth: int, policy: Policy, start: Start) -> None:
+        self._name = os.fspath(where)
+        self._depth = depth
+        self._asked = 0
+        self._lock = threading.RLock()  # of what is held; a finalizer may come in the middle
+        self._expected: int | None = None  # the sequence that would follow; None before WELCOME
+        self._held: dict[int, tuple[Memory, ...]] = {}
+        self._memories: dict[int, Memory] = {}  # by slot
+        self._images: dict[tuple[Layout, tuple[int, ...]], Image | None] = {}
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._sock.setblocking(False)
+            self._sock.connect(address(where))
+            _packets.send(self._sock, _wire.pack_hello(depth, policy, start))
+        except OSError as error:
+            self._sock.close()
+            advice = _ADVICE.get(error.errno or 0)
+            if advice is None:
+                raise
+            raise os_error(error.errno or 0, f"subscribing at {self._name}: {advice}") from None
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the socket's number."""
+        return self._sock.fileno()
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether a frame may come."""
+        return self._asked > 0
+
+    def ask(self, wanted: int) -> None:
+        """Ask for so many frames, less those that are asked for, or can't be held."""
+        count = min(wanted, self._depth - len(self._held)) - self._asked
+        if count > 0:
+            self._asked += count
+            _packets.send(self._sock, _wire.pack_want(count))
+
+    def require_room(self) -> None:
+        """Raise RefusedError if no frame can come before one is given back."""
+        count = len(self._held)
+        if count >= self._depth:
+            raise RefusedError(
+                errno.EBUSY,
+                f"the subscriber at {self._name} holds {count} frames, its depth; give one back"
+                " (`with frame`), or subscribe with a greater depth",
+            )
+
+    def frame(self) -> SharedFrame | None:
+        """Return a frame that has come, None if there is none.
+
+        EOFError after the publisher's close; ConnectionError if it died, or disconnected this one;
+        MessageError if it says what is no message.
+        """
+        while True:
+            try:
+                with _packets.receive(self._sock, _wire.MOST_BYTES) as packet:
+                    if packet.ended:
+                        raise ConnectionResetError(
+                            errno.ECONNRESET, f"the publisher at {self._name} died"
+                        )
+                    message = _wire.unpack(packet.data, packet.count)
+                    if isinstance(message, FrameMessage):
+                        return self._take(message, packet)
+            except BlockingIOError:
+                return None
+            if message is not None:
+                self._obey(message)
+
+    def _obey(self, message: _wire.Message) -> None:
+        if isinstance(message, Welcome) and self._expected is None:
+            self._expected = message.sequence
+        elif isinstance(message, Retire):
+            memory = self._memories.get(message.slot)
+            if memory is None or memory.generation != message.generation:
+                raise MessageError(f"the publisher retires slot {message.slot}, which it never had")
+            del self._memories[message.slot]
+            self._images.clear()
+            with self._lock:
+                memory.retire()
+        elif isinstance(message, Bye):
+            raise self._farewell(message.reason)
+        else:
+            raise MessageError(f"a publisher sends no {type(message).__name__} now")
+
+    def _farewell(self, reason: Reason) -> Exception:
+        if reason is Reason.CLOSED:
+            return EOFError(f"the publisher at {self._name} has closed")
+        if reason is Reason.HELD_TOO_LONG:
+            text = "disconnected this subscriber: it held a frame for longer than hold_timeout"
+            return ConnectionAbortedError(
+                errno.ECONNABORTED, f"the publisher at {self._name} {text}"
+            )
+        return ConnectionAbortedError(
+            errno.ECONNABORTED, f"the publisher at {self._name} refused what this subscriber sent"
+        )
+
+    def _take(self, message: FrameMessage, packet: Packet) -> SharedFrame:
+        """Make a frame of a message and its descriptors; nothing is kept if that fails."""
+        if self._expected is None:
+            raise MessageError("the publisher sent a frame before WELCOME")
+        if message.sequence in self._held:
+            raise MessageError(f"the publisher sent item {message.sequence} twice")
+        count = message.new.bit_count()
+        if len(self._memories) + count > _MOST_MEMORIES:
+            raise MessageError(f"the publisher has more than {_MOST_MEMORIES} memories")
+        packet.adopt([Buffer] * count)
+        with contextlib.ExitStack() as stack:
+            fresh = [Memory(0, 0, stack.enter_context(buffer)) for buffer in packet.take()]
+            memories = self._resolve(message, fresh)
+            image = self._image(message.layout, memories)
+            stack.pop_all()
+        with self._lock:
+            for memory in memories:
+                self._memories[memory.slot] = memory
+                memory.uses += 1
+            self._held[message.sequence] = memories
+        self._asked = max(self._asked - 1, 0)  # one that comes unasked is as good
+        dropped = max(message.sequence - self._expected, 0)
+        self._expected = message.sequence + 1
+        contents = Contents(
+            message.sequence,
+            message.timestamp_ns,
+            tuple(memory.buffer for memory in memories),
+            tuple(part.used for part in message.memories),
+            image,
+            message.message,
+            dropped,
+        )
+        return SharedFrame(contents, self)
+
+    def _resolve(self, message: FrameMessage, fresh: list[Memory]) -> tuple[Memory, ...]:
+        memories = []
+        for index, part in enumerate(message.memories):
+            known = self._memories.get(part.slot)
+            if message.new >> index & 1:
+                if known is not None:
+                    raise MessageError(f"the publisher told of slot {part.slot} twice")
+                memory = fresh.pop(0)
+                memory.slot, memory.generation = part.slot, part.generation
+            elif known is None or known.generation != part.generation:
+                raise MessageError(f"the publisher names slot {part.slot}, which it never told of")
+            else:
+                memory = known
+            if part.used > memory.buffer.size:
+                what = f"slot {part.slot} has {part.used} bytes used"
+                raise MessageError(f"{what}, and its buffer {memory.buffer.size}")
+            memories.append(memory)
+        return tuple(memories)
+
+    def _image(self, layout: Layout | None, memories: tuple[Memory, ...]) -> Image | None:
+        """Return the picture, made once for each layout on the same memory."""
+        if layout is None or layout.format not in FORMATS:
+            return None
+        key = layout, tuple(memory.slot for memory in memories)
+        if key not in self._images:
+            if len(self._images) >= _MOST_IMAGES:
+                self._images.clear()
+            try:
+                self._images[key] = Image(
+                    [memories[plane.memory].buffer for plane in layout.planes],
+                    FORMATS[layout.format],
+                    layout.width,
+                    layout.height,
+                    strides=[plane.stride for plane in layout.planes],
+                    offsets=[plane.offset for plane in layout.planes],
+                    modifier=layout.modifier,
+                )
+            except ValueError as error:
+                raise MessageError(f"the publisher's layout is wrong: {error}") from error
+        return self._images[key]
+
+    def give_back(self, sequence: int) -> None:
+        """Give a frame back; nothing is sent if the publisher has gone."""
+        memories = self._held[sequence]
+        try:
+            if self._sock.fileno() >= 0:
+                first = memories[0]
+                packet = _wire.pack_release(first.slot, first.generation, sequence)
+                _packets.send(self._sock, packet)
+        except BlockingIOError:
+            self._sock.shutdown(socket.SHUT_RDWR)  # it doesn't read: the next frame() says so
+        except OSError:
+            pass  # it has gone: the next frame() says so
+        finally:
+            with self._lock:  # from here on there is room for one that is asked for
+                del self._held[sequence]
+                for memory in memories:
+                    memory.let_go()
+
+    def close(self) -> None:
+        """Close the connection, and the memories that no frame is held on. Nothing is said."""
+        self._sock.close()
+        self._images.clear()
+        with self._lock:
+            while self._memories:
+                self._memories.popitem()[1].retire()
+
+    def leave(self) -> None:
+        """Close this child's copies, whatever another thread was doing at the fork."""
+        self._lock = threading.RLock()
+        self.close()

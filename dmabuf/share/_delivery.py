@@ -1,0 +1,233 @@
+"""Who gets what: subscribers and items, and the messages and times that move them."""
+
+from __future__ import annotations
+
+import time
+
+from dmabuf._scm import MessageError
+from dmabuf.share import _wire
+from dmabuf.share._events import READABLE, Events
+from dmabuf.share._items import Item, Items
+from dmabuf.share._offers import Offer
+from dmabuf.share._peers import Peer, PeerState
+from dmabuf.share._wire import Policy, Start
+
+_AT_ONCE = 32  # messages that are taken of one peer before the others have their turn
+
+
+class Delivery:
+    """All subscribers of a publisher, and what they have. One thread at a time.
+
+    `in_flight` items may be out, `hold_timeout` is how long a subscriber may keep one (None: for
+    ever), and `patience` how long anything else takes at the most; both in seconds.
+    """
+
+    __slots__ = (
+        "_events",
+        "_hold_timeout",
+        "_in_flight",
+        "_keep_last",
+        "_patience",
+        "_sequence",
+        "items",
+        "peers",
+    )
+
+    def __init__(
+        self,
+        events: Events,
+        *,
+        in_flight: int,
+        keep_last: bool,
+        hold_timeout: float | None,
+        patience: float,
+    ) -> None:
+        self._events = events
+        self._in_flight = in_flight
+        self._keep_last = keep_last
+        self._hold_timeout = hold_timeout
+        self._patience = patience
+        self._sequence = 0
+        self.items = Items(events, max(in_flight // 2, 1), patience)
+        self.peers: list[Peer] = []
+
+    def joined(self) -> list[Peer]:
+        """Return the peers that get items."""
+        joined = PeerState.JOINED
+        return [peer for peer in self.peers if peer.state is joined]
+
+    def every_would_lose(self) -> bool:
+        """Whether one item more would cost a peer of policy "every" one."""
+        every = [peer for peer in self.joined() if peer.policy is Policy.EVERY]
+        if any(peer.loses() for peer in every):
+            return True
+        return bool(every) and self._out_after() > self._in_flight
+
+    def _out_after(self) -> int:
+        """Return how many items would be out if one more was delivered."""
+        losers: dict[Item, int] = {}
+        for peer in self.joined():
+            lost = peer.loses()
+            if lost is not None:
+                losers[lost] = losers.get(lost, 0) + 1
+        freed = sum(item.holders == count for item, count in losers.items())
+        return self.items.out - freed + 1
+
+    def deliver(self, offer: Offer) -> int:
+        """Take an item over, send it or queue it, and return to how many."""
+        item = self.items.add(self._sequence, offer)
+        self._sequence += 1
+        try:
+            return self._hand_out(item)
+        finally:
+            self.items.settle(item)
+            self.tidy()
+
+    def _hand_out(self, item: Item) -> int:
+        peers = self.joined()
+        if peers and self._out_after() > self._in_flight:
+            for peer in peers:
+                peer.dropped += 1
+            return 0
+        now = time.monotonic()
+        for peer in peers:
+            self.items.hold(item)
+            if peer.credits:
+                self._send(peer, item, now)
+                continue
+            lost = peer.loses()
+            peer.queued.append(item)
+            if lost is not None:
+                peer.queued.remove(lost)
+                peer.dropped += 1
+                self.items.let_go(lost)
+        if self._keep_last:
+            self.items.keep(item)
+        return len(peers)
+
+    def _send(self, peer: Peer, item: Item, now: float) -> None:
+        peer.send(item, now)
+        if self._hold_timeout is not None:
+            self._events.wake_at(now + self._hold_timeout)
+
+    def add(self, peer: Peer) -> None:
+        """Take a new connection, which has to say HELLO in time, and may have."""
+        peer.deadline = time.monotonic() + self._patience
+        self.peers.append(peer)
+        self._events.watch(peer.fileno(), READABLE, peer)
+        self._events.wake_at(peer.deadline)
+        self.hear(peer)
+
+    def hear(self, peer: Peer) -> None:
+        """Take a peer's messages; a bad one ends it."""
+        try:
+            for _ in range(_AT_ONCE):
+                message = peer.receive()
+                if message is None:
+                    return
+                self._obey(peer, message)
+        except MessageError as error:
+            peer.refuse(error)
+        except BaseException:
+            peer.break_off()  # a signal handler raised, and the message may be lost
+            raise
+
+    def _obey(self, peer: Peer, message: _wire.Message) -> None:
+        if isinstance(message, _wire.Release):
+            item = peer.release(message)
+            if peer.parted:
+                self.items.end_hanging(item)
+            else:
+                self.items.let_go(item)
+        elif isinstance(message, _wire.Want):
+            peer.want(message.frames)
+            self._send_queued(peer)
+        elif isinstance(message, _wire.Hello):
+            peer.join(message, self._sequence)
+            last = self.items.last
+            if message.start is Start.LAST and last is not None:
+                self.items.hold(last)
+                peer.queued.append(last)
+        else:
+            raise MessageError(f"a subscriber sends no {type(message).__name__}")
+
+    def _send_queued(self, peer: Peer) -> None:
+        now = time.monotonic()
+        while peer.credits and peer.queued and peer.state is PeerState.JOINED:
+            item = peer.queued.popleft()
+            if item.can_be_sent:
+                self._send(peer, item, now)
+            else:
+                peer.dropped += 1
+                self.items.let_go(item)
+
+    def look_at_times(self) -> None:
+        """End what has taken too long."""
+        now = time.monotonic()
+        self.items.look_at_times(now)
+        for peer in self.peers:
+            deadline = peer.deadline
+            if peer.state is PeerState.JOINED:
+                if self._hold_timeout is None or not peer.held:
+                    continue
+                deadline = peer.held_since + self._hold_timeout
+            if now < deadline:
+                self._events.wake_at(deadline)
+            elif peer.state is PeerState.JOINED:
+                self._part(peer, now + self._patience)
+            else:
+                peer.break_off()
+
+    def _part(self, peer: Peer, deadline: float) -> None:
+        """Disconnect a peer that has kept a frame for too long; its end is still looked for."""
+        peer.deadline = deadline
+        self._events.wake_at(deadline)
+        peer.part()
+        while peer.queued:
+            self.items.let_go(peer.queued.popleft())
+        for item, _ in list(peer.held.values()):
+            self.items.leave_hanging(item)
+
+    def tidy(self) -> None:
+        """Take out who is broken, and tell the others of memories that won't come again."""
+        self._tell_retired()
+        state = PeerState.BROKEN
+        while broken := [peer for peer in self.peers if peer.state is state]:
+            for peer in broken:
+                self._take_out(peer)
+            self._tell_retired()
+
+    def _tell_retired(self) -> None:
+        retired = self.items.memories.retired
+        while retired:
+            memory = retired.pop()
+            for peer in self.peers:
+                peer.retire(memory)
+
+    def _take_out(self, peer: Peer) -> None:
+        self.peers.remove(peer)
+        self._events.unwatch(peer.fileno())
+        peer.close()
+        while peer.queued:
+            self.items.let_go(peer.queued.popleft())
+        while peer.held:
+            _, (item, _) = peer.held.popitem()
+            if peer.parted:
+                self.items.end_hanging(item, dead=True)
+            else:
+                self.items.let_go(item, dead=True)
+
+    def close(self) -> None:
+        """Say goodbye, and give every item back."""
+        peers, self.peers = self.peers, []
+        for peer in peers:
+            peer.say_bye()
+            self._events.unwatch(peer.fileno())
+            peer.close()
+        self.items.close()
+
+    def leave(self) -> None:
+        """Close this child's copies, and say nothing."""
+        for peer in self.peers:
+            peer.close()
+        self.items.leave()

@@ -1,0 +1,205 @@
+"""A publisher's listening socket: its path, its mode, and the lock by which a stale one is told.
+
+Beside a path stands PATH.lock while it is served: who has the lock owns the path. A socket that
+nobody has the lock of, and that refuses connections, was left by a publisher that died.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import time
+
+from dmabuf._fd import Descriptor
+from dmabuf.errors import os_error
+
+_BACKLOG = 4096  # the kernel takes less: /proc/sys/net/core/somaxconn
+_LOCK_SECONDS = 1.0  # a dying process's lock outlives the end that its peers see
+_LOCK_STEP = 0.02
+_LONGEST_PATH = 107  # sun_path of sockaddr_un(7), less the NUL
+
+Where = str | os.PathLike[str]
+
+
+def address(where: Where) -> str | bytes:
+    """Return a path, or an abstract name given as "@name", as bind(2) and connect(2) take it."""
+    path = os.fspath(where)
+    if not isinstance(path, str):
+        raise TypeError(f"where must be a path or '@name', not {type(where).__name__}")
+    if not path or path == "@" or "\0" in path:
+        raise ValueError(f"where must be a path or '@name', not {path!r}")
+    encoded = os.fsencode(path)
+    if len(encoded) > _LONGEST_PATH:
+        raise ValueError(f"{path!r} has {len(encoded)} bytes; a socket's path {_LONGEST_PATH}")
+    return b"\0" + encoded[1:] if path.startswith("@") else path
+
+
+class Listener:
+    """A listening socket, and what stands in the file system for it."""
+
+    __slots__ = ("_lock", "_made", "_path", "name", "sock")
+
+    def __init__(self, where: Where | socket.socket, mode: int) -> None:
+        self._lock: Descriptor | None = None
+        self._path: str | None = None
+        self._made: tuple[int, int] = -1, -1  # device and inode of the path
+        if isinstance(where, socket.socket):
+            _check_listening(where)
+            self.name = str(where.getsockname())
+            self.sock = where.dup()
+        else:
+            self.name = os.fspath(where)
+            target = address(where)
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                if isinstance(target, str):
+                    self._bind_path(target, mode)
+                else:
+                    self._bind_abstract(target)
+                self.sock.listen(_BACKLOG)
+            except BaseException:
+                self.close()
+                raise
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+    def _bind_abstract(self, target: bytes) -> None:
+        try:
+            self.sock.bind(target)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise _in_use(self.name) from None
+
+    def _bind_path(self, path: str, mode: int) -> None:
+        if not 0 <= mode <= 0o777:
+            raise ValueError(f"mode must be 0 to 0o777, not {mode:#o}")
+        self._lock = _locked(f"{path}.lock", path)
+        self._path = path
+        _remove_stale(path)
+        # The path gets the socket's own mode, less the umask; nobody connects before listen().
+        os.fchmod(self.sock.fileno(), mode)
+        self.sock.bind(path)
+        made = os.lstat(path)
+        self._made = made.st_dev, made.st_ino
+        if stat.S_IMODE(made.st_mode) != mode:
+            os.chmod(path, mode)
+
+    def accept(self) -> socket.socket | None:
+        """Return the next connection, None if there is none now. OSError (EMFILE) if it can't be.
+
+        Which connection it was, of those that have gone already, isn't told.
+        """
+        while True:
+            try:
+                sock, _ = self.sock.accept()
+            except BlockingIOError:
+                return None
+            except ConnectionAbortedError:
+                continue
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            return sock
+
+    def close(self) -> None:
+        """Remove the path, close the socket, and give the lock away."""
+        try:
+            if self._path is not None and self._made == _file(self._path):
+                os.unlink(self._path)
+        finally:
+            self.sock.close()
+            if self._lock is not None:
+                try:
+                    if not self._lock.closed:
+                        os.unlink(f"{self._path}.lock")
+                except FileNotFoundError:
+                    pass
+                finally:
+                    self._lock.close()
+
+    def leave(self) -> None:
+        """Close this child's copies; path and lock are the parent's."""
+        self.sock.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _check_listening(sock: socket.socket) -> None:
+    kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+    if sock.family != socket.AF_UNIX or kind != socket.SOCK_SEQPACKET:
+        raise ValueError(f"a publisher listens on a Unix socket of SOCK_SEQPACKET, not {sock!r}")
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError(f"the socket doesn't listen: call listen() first: {sock!r}")
+
+
+def _locked(path: str, served: str) -> Descriptor:
+    """Return the lock, tried for a moment; OSError (EADDRINUSE) if somebody keeps it."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        lock = _opened_lock(path)
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(lock.fileno())
+            if (status.st_dev, status.st_ino) == _file(path):
+                return lock
+            lock.close()  # its owner removed it just now
+            continue
+        except BlockingIOError:
+            lock.close()
+        except BaseException:
+            lock.close()
+            raise
+        if time.monotonic() >= deadline:
+            raise _in_use(served)
+        time.sleep(_LOCK_STEP)
+
+
+def _opened_lock(path: str) -> Descriptor:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    lock = Descriptor(os.open(path, flags, 0o600))
+    status = os.fstat(lock.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        lock.close()
+        what = f"{path} is no file of this user's (uid {os.geteuid()}); use another path"
+        raise os_error(errno.EPERM, what)
+    return lock
+
+
+def _file(path: str) -> tuple[int, int] | None:
+    """Return what stands at a path now."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a dead socket of ours. The lock is held."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise os_error(errno.EEXIST, f"{path} is no socket, and is left alone; use another path")
+    if status.st_uid != os.geteuid():
+        what = f"{path} is a socket of uid {status.st_uid}, and is left alone; use another path"
+        raise os_error(errno.EPERM, what)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError:
+            pass  # it lives: its queue is full, or it is of another type
+    raise _in_use(path)
+
+
+def _in_use(name: str) -> OSError:
+    what = f"another process serves {name}; end it, or use another path"
+    return os_error(errno.EADDRINUSE, what)

@@ -1,0 +1,257 @@
+"""A subscriber, as its publisher has it: all changes of a connection's state.
+
+=========  ==========================================  =======================================
+state      what it may do                              what ends it
+=========  ==========================================  =======================================
+NEW        say HELLO                                   HELLO: JOINED; its time: BROKEN
+JOINED     WANT and RELEASE; it gets items             a hold's time: PARTING; all else: BROKEN
+PARTING    RELEASE, and go: nothing is sent any more   its end, or a bad message: BROKEN
+BROKEN     nothing: the publisher takes it out, and    `close()`: GONE
+           everything out of its hands
+GONE       nothing                                     -
+=========  ==========================================  =======================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import deque
+from enum import Enum
+from struct import Struct
+from typing import NamedTuple
+
+from dmabuf._record import record
+from dmabuf._scm import MessageError, Sender
+from dmabuf.share import _packets, _wire
+from dmabuf.share._items import Item
+from dmabuf.share._memories import Memory
+from dmabuf.share._wire import Message, Policy, Reason
+
+_credentials = Struct("=iII")  # struct ucred of include/linux/socket.h
+
+
+class PeerState(Enum):
+    """Where a connection is: the table at the head of this file."""
+
+    NEW = "new"
+    JOINED = "joined"
+    PARTING = "parting"
+    BROKEN = "broken"
+    GONE = "gone"
+
+
+@record
+class SubscriberInfo(NamedTuple):
+    """What a publisher knows of one subscriber.
+
+        for one in publisher.subscribers():
+            print(one.pid, one.delivered, one.dropped)
+
+    A snapshot, which does not change any more.
+    """
+
+    pid: int
+    """Its process; 0 if that is in a PID namespace that can't be seen from here."""
+    uid: int
+    """Its user."""
+    held: int
+    """How many frames it has and hasn't given back."""
+    delivered: int
+    """How many it got."""
+    dropped: int
+    """How many items it missed."""
+
+
+class Peer:
+    """One connection to a subscriber."""
+
+    __slots__ = (
+        "_sock",
+        "credits",
+        "deadline",
+        "delivered",
+        "depth",
+        "dropped",
+        "held",
+        "known",
+        "parted",
+        "policy",
+        "queued",
+        "sender",
+        "state",
+    )
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.state = PeerState.NEW
+        self.sender: Sender | None = None
+        self.deadline = 0.0
+        """Until when HELLO must be there; and its end, once it is PARTING."""
+        self.parted = False
+        """Whether it is or was PARTING, so that what it holds hangs."""
+        self.depth = 0
+        self.policy = Policy.LATEST
+        self.credits = 0
+        self.held: dict[int, tuple[Item, float]] = {}
+        """What was sent and not released, by sequence, with when it was sent: the oldest first."""
+        self.queued: deque[Item] = deque()
+        """What will be sent."""
+        self.known: dict[int, Memory] = {}
+        """The memories that it was told of, by generation."""
+        self.delivered = 0
+        self.dropped = 0
+
+    def fileno(self) -> int:
+        """Return the socket's number."""
+        return self._sock.fileno()
+
+    def info(self) -> SubscriberInfo:
+        """Return what is known of it."""
+        pid, uid, _ = (0, self._connected_uid(), 0) if self.sender is None else self.sender
+        return SubscriberInfo(pid, uid, len(self.held), self.delivered, self.dropped)
+
+    def _connected_uid(self) -> int:
+        """Return the user who connected, where the kernel can't name the sender's process."""
+        size = _credentials.size
+        found = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        return int(_credentials.unpack(found)[1])
+
+    @property
+    def held_since(self) -> float:
+        """When the oldest of what it holds was sent."""
+        return next(iter(self.held.values()))[1]
+
+    def loses(self) -> Item | None:
+        """Return what it would lose by one more item, which it can't take at once."""
+        if self.credits:
+            return None
+        most = 1 if self.policy is Policy.LATEST else self.depth
+        return self.queued[0] if len(self.queued) >= most else None
+
+    def receive(self) -> Message | None:
+        """Return its next message; None if there is none now, or never again: BROKEN."""
+        while self.state not in (PeerState.BROKEN, PeerState.GONE):
+            try:
+                data = self._packet()
+                if not data:
+                    break
+                message = _wire.unpack(data, 0)
+            except BlockingIOError:
+                return None
+            except (OSError, MessageError) as error:
+                self.refuse(error)
+                return None
+            if message is not None:
+                return message
+        self._set_state(PeerState.BROKEN)
+        return None
+
+    def _packet(self) -> bytes:
+        """Return the next packet's bytes, none at its end; descriptors that came are closed."""
+        if self.state is PeerState.NEW:
+            with _packets.receive(self._sock, _wire.MOST_ASKED) as packet:
+                if packet.count:
+                    raise MessageError(f"HELLO came with {packet.count} descriptors")
+                self.sender = packet.sender
+                return packet.data
+        # The kernel closes the descriptors of a recv(2), which has no room for them.
+        data = _packets.receive_bytes(self._sock, _wire.MOST_ASKED + 1)
+        if len(data) > _wire.MOST_ASKED:
+            raise MessageError(f"a packet has more than {_wire.MOST_ASKED} bytes")
+        return data
+
+    def refuse(self, error: Exception) -> None:
+        """End the connection, for what it sent or failed to take."""
+        if isinstance(error, MessageError):
+            self._send(_wire.pack_bye(Reason.REFUSED))
+        self._set_state(PeerState.BROKEN)
+
+    def join(self, hello: _wire.Hello, sequence: int) -> None:
+        """Take HELLO, and answer it with the number of the next item."""
+        if self.state is not PeerState.NEW:
+            raise MessageError("HELLO came twice")
+        if hello.depth > _wire.MOST_DEPTH:
+            raise MessageError(f"HELLO says a depth of {hello.depth}, more than {_wire.MOST_DEPTH}")
+        self.depth, self.policy = hello.depth, hello.policy
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)  # it is known now
+        self._set_state(PeerState.JOINED)
+        self._send(_wire.pack_welcome(sequence))
+
+    def want(self, frames: int) -> None:
+        """Take WANT."""
+        if self.state is PeerState.NEW:
+            raise MessageError("WANT came before HELLO")
+        if frames + self.credits + len(self.held) > self.depth:
+            raise MessageError(f"WANT asks for {frames} frames more than it may hold")
+        self.credits += frames
+
+    def release(self, release: _wire.Release) -> Item:
+        """Take RELEASE, and return the item that it has no more."""
+        item, _ = self.held.get(release.sequence, (None, 0))
+        first = None if item is None else item.memories[0]
+        if item is None or first is None:
+            raise MessageError(f"RELEASE of item {release.sequence}, which it doesn't hold")
+        if (release.slot, release.generation) != (first.slot, first.generation):
+            raise MessageError(f"RELEASE of item {release.sequence} names another memory")
+        del self.held[release.sequence]
+        return item
+
+    def send(self, item: Item, now: float) -> None:
+        """Send it an item, against a credit; BROKEN if it doesn't take it."""
+        new = [memory for memory in item.memories if memory.generation not in self.known]
+        bits = sum(1 << item.memories.index(memory) for memory in new)
+        owners = [item.offer.buffers[item.memories.index(memory)] for memory in new]
+        self.credits -= 1
+        self.held[item.sequence] = item, now
+        for memory in new:
+            self.known[memory.generation] = memory
+            memory.knowers += 1
+        self.delivered += 1
+        try:
+            _packets.send(self._sock, item.packer.pack(bits), owners)
+        except (OSError, ValueError):
+            self._set_state(PeerState.BROKEN)
+
+    def retire(self, memory: Memory) -> None:
+        """Tell it that a memory won't come again."""
+        if self.known.pop(memory.generation, None) is not None:
+            memory.knowers -= 1
+            self._send(_wire.pack_retire(memory.slot, memory.generation))
+
+    def part(self) -> None:
+        """Disconnect it, so that its end can still be seen."""
+        self.parted = True
+        self._set_state(PeerState.PARTING)
+        self._send(_wire.pack_bye(Reason.HELD_TOO_LONG))
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def break_off(self) -> None:
+        """Have it taken out."""
+        self._set_state(PeerState.BROKEN)
+
+    def say_bye(self) -> None:
+        """Tell it that the publisher has closed."""
+        self._send(_wire.pack_bye(Reason.CLOSED))
+
+    def close(self) -> None:
+        """Close the connection. Nothing is said: a child leaves its copy like this too."""
+        self.state = PeerState.GONE
+        self._sock.close()
+        while self.known:
+            _, memory = self.known.popitem()
+            memory.knowers -= 1
+
+    def _send(self, packet: bytes) -> None:
+        """Send a message that takes no credit: one who lets them pile up is taken out."""
+        if self.state in (PeerState.BROKEN, PeerState.GONE):
+            return
+        try:
+            _packets.send(self._sock, packet)
+        except OSError:
+            self._set_state(PeerState.BROKEN)
+
+    def _set_state(self, state: PeerState) -> None:
+        if self.state not in (PeerState.BROKEN, PeerState.GONE):
+            self.state = state

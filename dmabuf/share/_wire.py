@@ -1,0 +1,369 @@
+"""The messages between a publisher and its subscribers, version 1: packed, and strictly parsed.
+
+Each is one packet of a SOCK_SEQPACKET connection. All numbers are little-endian:
+
+    header    magic "DMAR", major u8, minor u8, type u16, length u32, n_fds u16, flags u16
+    HELLO     depth u32, policy u8, start u8, 2 bytes of padding
+    WELCOME   sequence u64 of the item that comes next
+    WANT      frames u32: so many more may be sent
+    FRAME     sequence u64, timestamp_ns u64, memories u8, new u8, planes u8, padding u8,
+              message's length u32
+              each memory: slot u32, generation u32, bytes used u64
+              with planes: format char[16], width u32, height u32, modifier u64
+              each plane: memory u32, stride u32, offset u64
+              the message's bytes
+    RELEASE   slot u32, generation u32 of the first memory, sequence u64
+    RETIRE    slot u32, generation u32
+    BYE       reason u32
+
+`length` counts the bytes after the header. Bit N of `new` says that memory N is told for the first
+time: its descriptor comes with the message, and the n_fds descriptors are in the order of the bits.
+A message of an unknown type is skipped if its flags say OPTIONAL. A later minor version may add to
+a message's end; another major version is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum, IntEnum
+from struct import Struct
+from typing import Any, NamedTuple, TypeAlias
+
+from dmabuf._scm import MessageError
+
+MAGIC = b"DMAR"
+MAJOR, MINOR = 1, 0
+OPTIONAL = 1
+MOST_MESSAGE = 4096
+"""How many bytes of the user's a frame may carry."""
+MOST_PLANES = 4
+MOST_DEPTH = 64
+"""How many frames one subscriber may hold."""
+
+_header = Struct("<4sBBHIHH")
+_hello = Struct("<IBB2x")
+_u32 = Struct("<I")
+_u64 = Struct("<Q")
+_frame = Struct("<QQBBBxI")
+_memory = Struct("<IIQ")
+_layout = Struct("<16sIIQ")
+_plane = Struct("<IIQ")
+_release = Struct("<IIQ")
+_retire = Struct("<II")
+
+MOST_BYTES = (
+    sum(part.size for part in (_header, _frame, _layout))
+    + MOST_PLANES * (_memory.size + _plane.size)
+    + MOST_MESSAGE
+)
+"""How long a packet may be."""
+MOST_ASKED = 256
+"""How long one of a subscriber's may be: far more than what any of them has."""
+
+
+class Kind(IntEnum):
+    """The type of a message."""
+
+    HELLO = 1
+    WELCOME = 2
+    WANT = 3
+    FRAME = 4
+    RELEASE = 5
+    RETIRE = 6
+    BYE = 7
+
+
+class Policy(Enum):
+    """Which items a subscriber gets if it takes them more slowly than they are published."""
+
+    LATEST = "latest"
+    QUEUE = "queue"
+    EVERY = "every"
+
+
+class Start(Enum):
+    """With which item a subscriber starts."""
+
+    NEXT = "next"
+    LAST = "last"
+
+
+class Reason(IntEnum):
+    """Why a publisher ends a connection."""
+
+    CLOSED = 0
+    HELD_TOO_LONG = 1
+    REFUSED = 2
+
+
+_POLICIES, _STARTS = tuple(Policy), tuple(Start)
+
+
+class Hello(NamedTuple):
+    """A subscriber's first message."""
+
+    depth: int
+    policy: Policy
+    start: Start
+
+
+class Welcome(NamedTuple):
+    """The publisher's answer."""
+
+    sequence: int
+
+
+class Want(NamedTuple):
+    """So many more frames may be sent."""
+
+    frames: int
+
+
+class SharedMemory(NamedTuple):
+    """One memory of a frame."""
+
+    slot: int
+    generation: int
+    used: int
+
+
+class SharedPlane(NamedTuple):
+    """Where one plane of a frame's image is; `memory` counts the frame's memories."""
+
+    memory: int
+    stride: int
+    offset: int
+
+
+class Layout(NamedTuple):
+    """What a frame's bytes are as pixels."""
+
+    format: str
+    width: int
+    height: int
+    modifier: int
+    planes: tuple[SharedPlane, ...]
+
+
+class FrameMessage(NamedTuple):
+    """One item for one subscriber."""
+
+    sequence: int
+    timestamp_ns: int
+    new: int
+    memories: tuple[SharedMemory, ...]
+    layout: Layout | None
+    message: bytes
+
+
+class Release(NamedTuple):
+    """The subscriber has let go of a frame."""
+
+    slot: int
+    generation: int
+    sequence: int
+
+
+class Retire(NamedTuple):
+    """A memory will not come again."""
+
+    slot: int
+    generation: int
+
+
+class Bye(NamedTuple):
+    """The publisher ends the connection."""
+
+    reason: Reason
+
+
+Message: TypeAlias = Hello | Welcome | Want | FrameMessage | Release | Retire | Bye
+
+
+def pack_hello(depth: int, policy: Policy, start: Start) -> bytes:
+    """Pack a HELLO."""
+    return _packed(Kind.HELLO, _hello.pack(depth, _POLICIES.index(policy), _STARTS.index(start)))
+
+
+def pack_welcome(sequence: int) -> bytes:
+    """Pack a WELCOME."""
+    return _packed(Kind.WELCOME, _u64.pack(sequence))
+
+
+def pack_want(frames: int) -> bytes:
+    """Pack a WANT."""
+    return _packed(Kind.WANT, _u32.pack(frames))
+
+
+def pack_release(slot: int, generation: int, sequence: int) -> bytes:
+    """Pack a RELEASE."""
+    return _packed(Kind.RELEASE, _release.pack(slot, generation, sequence))
+
+
+def pack_retire(slot: int, generation: int) -> bytes:
+    """Pack a RETIRE."""
+    return _packed(Kind.RETIRE, _retire.pack(slot, generation))
+
+
+def pack_bye(reason: Reason) -> bytes:
+    """Pack a BYE."""
+    return _packed(Kind.BYE, _u32.pack(reason))
+
+
+def _packed(kind: Kind, payload: bytes) -> bytes:
+    return _header.pack(MAGIC, MAJOR, MINOR, kind, len(payload), 0, 0) + payload
+
+
+class FramePacker:
+    """Packs an item's FRAME for each subscriber: they differ in what memories are new to them."""
+
+    __slots__ = ("_body", "_head", "_length", "_old")
+
+    def __init__(
+        self,
+        sequence: int,
+        timestamp_ns: int,
+        memories: Sequence[SharedMemory],
+        layout: Layout | None,
+        message: bytes,
+    ) -> None:
+        parts = [_memory.pack(*memory) for memory in memories]
+        planes: tuple[SharedPlane, ...] = ()
+        if layout is not None:
+            planes = layout.planes
+            name = layout.format.encode("ascii")
+            parts.append(_layout.pack(name, layout.width, layout.height, layout.modifier))
+            parts.extend(_plane.pack(*plane) for plane in planes)
+        self._body = b"".join(parts) + message
+        self._head = (sequence, timestamp_ns, len(memories)), (len(planes), len(message))
+        self._length = _frame.size + len(self._body)
+        self._old = self._with(0)
+
+    def pack(self, new: int) -> bytes:
+        """Pack a FRAME in which the memories of the bits in `new` are told for the first time."""
+        return self._with(new) if new else self._old
+
+    def _with(self, new: int) -> bytes:
+        before, after = self._head
+        header = _header.pack(MAGIC, MAJOR, MINOR, Kind.FRAME, self._length, new.bit_count(), 0)
+        return header + _frame.pack(*before, new, *after) + self._body
+
+
+def unpack(data: bytes, descriptors: int) -> Message | None:
+    """Parse one packet, which came with so many descriptors; None for what may be skipped.
+
+    MessageError if it is no message, torn, too long, of another version, or says something that it
+    can't mean.
+    """
+    if len(data) < _header.size:
+        raise MessageError(f"a message of {len(data)} bytes is shorter than its header")
+    magic, major, minor, kind, length, n_fds, flags = _header.unpack_from(data)
+    if magic != MAGIC:
+        raise MessageError(f"a message begins with {magic!r}, not {MAGIC!r}")
+    if major != MAJOR:
+        raise MessageError(
+            f"the peer speaks version {major}.{minor} of the protocol, and this is version"
+            f" {MAJOR}.{MINOR}; use the same dmabuf on both sides"
+        )
+    payload = data[_header.size :]
+    if length != len(payload):
+        raise MessageError(f"a message says {length} bytes and has {len(payload)}")
+    if n_fds != descriptors:
+        raise MessageError(f"a message says {n_fds} descriptors and came with {descriptors}")
+    parse = _PARSERS.get(kind)
+    if parse is None:
+        if flags & OPTIONAL and not descriptors:
+            return None
+        raise MessageError(f"a message has the unknown type {kind}")
+    message = parse(payload, minor > MINOR)
+    wanted = message.new.bit_count() if isinstance(message, FrameMessage) else 0
+    if descriptors != wanted:
+        what = f"{type(message).__name__} came with {descriptors} descriptors"
+        raise MessageError(f"{what}, and its new memories are {wanted}")
+    return message
+
+
+def _fields(layout: Struct, payload: bytes, longer: bool, name: str) -> tuple[Any, ...]:
+    """Return the numbers of a message, which has more bytes only if its version is later."""
+    if len(payload) < layout.size or (len(payload) > layout.size and not longer):
+        raise MessageError(f"{name} has {layout.size} bytes, not {len(payload)}")
+    return layout.unpack_from(payload)
+
+
+def _unpack_hello(payload: bytes, longer: bool) -> Hello:
+    depth, policy, start = _fields(_hello, payload, longer, "HELLO")
+    if not depth:
+        raise MessageError("HELLO says a depth of 0")
+    if policy >= len(_POLICIES) or start >= len(_STARTS):
+        raise MessageError(f"HELLO says policy {policy} and start {start}, which are unknown")
+    return Hello(depth, _POLICIES[policy], _STARTS[start])
+
+
+def _unpack_welcome(payload: bytes, longer: bool) -> Welcome:
+    return Welcome(*_fields(_u64, payload, longer, "WELCOME"))
+
+
+def _unpack_want(payload: bytes, longer: bool) -> Want:
+    want = Want(*_fields(_u32, payload, longer, "WANT"))
+    if not want.frames:
+        raise MessageError("WANT asks for no frames")
+    return want
+
+
+def _unpack_release(payload: bytes, longer: bool) -> Release:
+    return Release(*_fields(_release, payload, longer, "RELEASE"))
+
+
+def _unpack_retire(payload: bytes, longer: bool) -> Retire:
+    return Retire(*_fields(_retire, payload, longer, "RETIRE"))
+
+
+def _unpack_bye(payload: bytes, longer: bool) -> Bye:
+    (reason,) = _fields(_u32, payload, longer, "BYE")
+    return Bye(Reason(reason) if reason in _REASONS else Reason.CLOSED)
+
+
+def _unpack_frame(payload: bytes, longer: bool) -> FrameMessage:
+    if len(payload) < _frame.size:
+        raise MessageError(f"FRAME has at least {_frame.size} bytes, not {len(payload)}")
+    sequence, timestamp_ns, count, new, planes, bytes_ = _frame.unpack_from(payload)
+    if not 1 <= count <= MOST_PLANES or planes > MOST_PLANES or new >> count:
+        raise MessageError(f"FRAME says {count} memories, {planes} planes and {new:#x} as new")
+    if bytes_ > MOST_MESSAGE:
+        raise MessageError(f"FRAME says {bytes_} bytes of its user's, more than {MOST_MESSAGE}")
+    at_layout = _frame.size + count * _memory.size
+    at_message = at_layout + (_layout.size + planes * _plane.size if planes else 0)
+    end = at_message + bytes_
+    if len(payload) < end or (len(payload) > end and not longer):
+        raise MessageError(f"FRAME has {end} bytes by what it says, not {len(payload)}")
+    memories = tuple(
+        SharedMemory(*fields) for fields in _memory.iter_unpack(payload[_frame.size : at_layout])
+    )
+    if len({memory.slot for memory in memories}) != count:
+        raise MessageError("FRAME has a slot twice")
+    layout = _unpack_layout(payload[at_layout:at_message], count) if planes else None
+    return FrameMessage(sequence, timestamp_ns, new, memories, layout, payload[at_message:end])
+
+
+def _unpack_layout(part: bytes, memories: int) -> Layout:
+    name, width, height, modifier = _layout.unpack_from(part)
+    try:
+        format = name.rstrip(b"\0").decode("ascii")
+    except UnicodeDecodeError:
+        raise MessageError(f"FRAME has a format that is no text: {name!r}") from None
+    planes = tuple(SharedPlane(*fields) for fields in _plane.iter_unpack(part[_layout.size :]))
+    if any(plane.memory >= memories for plane in planes):
+        raise MessageError(f"FRAME has planes in memories that it hasn't: {planes}")
+    return Layout(format, width, height, modifier, planes)
+
+
+_REASONS = frozenset(Reason)
+_PARSERS: dict[int, Callable[[bytes, bool], Message]] = {
+    Kind.HELLO: _unpack_hello,
+    Kind.WELCOME: _unpack_welcome,
+    Kind.WANT: _unpack_want,
+    Kind.FRAME: _unpack_frame,
+    Kind.RELEASE: _unpack_release,
+    Kind.RETIRE: _unpack_retire,
+    Kind.BYE: _unpack_bye,
+}

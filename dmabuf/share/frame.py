@@ -1,0 +1,141 @@
+"""One frame of a publisher's, for as long as the subscriber has it."""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from dmabuf.buffer import Buffer
+    from dmabuf.image import Image
+
+    class Origin(Protocol):
+        """Whom a frame is given back to."""
+
+        def give_back(self, sequence: int) -> None:
+            """Give the frame of this number back."""
+
+
+_Self = TypeVar("_Self", bound="SharedFrame")
+
+
+class Contents(NamedTuple):
+    """What came."""
+
+    sequence: int
+    timestamp_ns: int
+    buffers: tuple[Buffer, ...]
+    used: tuple[int, ...]
+    image: Image | None
+    message: bytes
+    dropped: int
+
+
+class SharedFrame:
+    """A frame of a subscriber, which is given back once: by `with frame`, or `close()`.
+
+    ::
+
+        for frame in subscriber:
+            with frame, frame.image.read() as planes:
+                print(frame.sequence, planes[0].mean())
+
+    Its memory is the publisher's: it writes there again once the frame is given back. Arrays that
+    outlive it stay valid memory with other contents. A device of yours that still reads when the
+    frame is given back must have told so: import its fence first
+    (`frame.buffers[0].import_fence(fence, Access.READ)`, Linux 6.0).
+
+    The buffers are kept from frame to frame with their mappings: don't close them. Thread-safe.
+    """
+
+    __slots__ = ("__weakref__", "_contents", "_origins")
+
+    def __init__(self, contents: Contents, origin: Origin) -> None:
+        self._contents = contents
+        self._origins = [origin]  # until given back: the thread that pops it gives it back
+
+    @property
+    def image(self) -> Image:
+        """The picture. ValueError if it has none, or one of a format that is not known here."""
+        picture = self._open().image
+        if picture is None:
+            raise ValueError(
+                f"frame {self._contents.sequence} has no image: it was published without one, or"
+                " with a format that this version of dmabuf doesn't know; see its buffers"
+            )
+        return picture
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Its buffer, or one for each plane."""
+        return self._open().buffers
+
+    @property
+    def sequence(self) -> int:
+        """The number of the publisher's item, from 0. Also when given back."""
+        return self._contents.sequence
+
+    @property
+    def timestamp(self) -> float:
+        """When it was captured or published, in `time.monotonic()` seconds."""
+        return self._contents.timestamp_ns / 1_000_000_000
+
+    @property
+    def message(self) -> bytes:
+        """What the publisher has sent with it."""
+        return self._contents.message
+
+    @property
+    def bytes_used(self) -> tuple[int, ...]:
+        """The bytes of each buffer that hold data, those before it included."""
+        return self._contents.used
+
+    @property
+    def dropped(self) -> int:
+        """How many items were missed since the frame before."""
+        return self._contents.dropped
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was given back."""
+        return not self._origins
+
+    def close(self) -> None:
+        """Give it back. Does nothing the second time, or if the publisher has gone."""
+        try:
+            origin = self._origins.pop()
+        except IndexError:
+            return
+        origin.give_back(self._contents.sequence)
+
+    def _open(self) -> Contents:
+        if not self._origins:
+            raise ValueError("operation on a frame that was given back")
+        return self._contents
+
+    def __enter__(self: _Self) -> _Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_origins", None):
+            try:
+                message = f"frame {self.sequence} was not given back; use `with frame`"
+                warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self.close()
+
+    def __repr__(self) -> str:
+        state = f"buffers={self._contents.buffers}" if self._origins else "[given back]"
+        return f"<dmabuf.share.SharedFrame {self.sequence} {state}>"

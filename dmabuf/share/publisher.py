@@ -1,0 +1,296 @@
+"""One producer, many consumers: the side that publishes, and keeps account of who has what."""
+
+from __future__ import annotations
+
+import math
+import resource
+import socket
+import threading
+import time
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from dmabuf.access import Access
+from dmabuf.fence import Fence
+from dmabuf.share import _forks
+from dmabuf.share._delivery import Delivery
+from dmabuf.share._events import READABLE, Events
+from dmabuf.share._items import Item, ItemState
+from dmabuf.share._listening import Listener, Where
+from dmabuf.share._offers import offered
+from dmabuf.share._peers import Peer, SubscriberInfo
+
+if TYPE_CHECKING:
+    from dmabuf.image import Image
+    from dmabuf.share._offers import Publishable
+
+_Self = TypeVar("_Self", bound="Publisher")
+_PATIENCE = 10.0  # seconds for what has no time of its own
+_AT_ONCE = 32  # connections that are taken before the subscribers have their turn
+_FEW = 64  # connections that are let in, however few descriptors this process may have
+_LATER = 0.5  # seconds until a connection is taken again after EMFILE
+
+
+class Publisher:
+    """Publishes items to whoever subscribes: one buffer for all of them, and no copy.
+
+    ::
+
+        with v4l2.Capture("/dev/video0") as camera, share.Publisher("/run/cam.sock") as publisher:
+            with camera.stream(count=6) as frames:
+                for frame in frames:
+                    publisher.publish(frame)
+
+    `where` is a path, "@name" for an abstract one, or a listening socket of SOCK_SEQPACKET, such as
+    systemd's, which stays the caller's. The path is made with `mode`, whatever the umask; what a
+    dead publisher left there is replaced. OSError with EADDRINUSE if another one serves it, EEXIST
+    or EPERM if what stands there is no socket, or another user's.
+
+    At most `in_flight` items are out with subscribers, sent or queued, and with `keep_last` one
+    more, the newest, for those who start with the last. A further one is delivered to nobody. So
+    `in_flight` must exceed the number of subscribers that may stall at once. What a subscriber may
+    still use after it was disconnected is kept back for `hold_timeout` seconds, of at most
+    `in_flight / 2` items (and at least one): a camera wants so many buffers more than it needs.
+
+    `block` is how many seconds `publish` waits for subscribers of policy "every"; without it they
+    lose items as those of "queue" do. A subscriber that keeps a frame for more than `hold_timeout`
+    seconds is disconnected (None: never).
+
+    There is no thread behind it: `publish` and `service` do all the work, and `fileno()` is
+    readable when there is some. Thread-safe. A forked child has a closed one.
+
+    All holders share one open file, so that what is sent is as writable as it was allocated: for
+    subscribers that may only read, allocate with `Heap.allocate(access=Access.READ)`.
+    """
+
+    def __init__(
+        self,
+        where: Where | socket.socket,
+        *,
+        in_flight: int = 2,
+        mode: int = 0o600,
+        block: float | None = None,
+        hold_timeout: float | None = 10.0,
+        keep_last: bool = True,
+    ) -> None:
+        if in_flight < 1:
+            raise ValueError(f"in_flight must be at least 1, not {in_flight}")
+        block = 0.0 if block is None else block
+        patience = _PATIENCE if hold_timeout is None else hold_timeout
+        for name, seconds in (("block", block), ("hold_timeout", patience)):
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{name} must be a number of seconds, not {seconds}")
+        self._block = block
+        self._lock = threading.RLock()
+        self._closed = True
+        self._events = Events()
+        try:
+            self._listener = Listener(where, mode)
+        except BaseException:
+            self._events.close()
+            raise
+        self._delivery = Delivery(
+            self._events,
+            in_flight=in_flight,
+            keep_last=keep_last,
+            hold_timeout=hold_timeout,
+            patience=patience,
+        )
+        self._closed = False
+        self._listening = False
+        self._listen()
+        _forks.leave_in_child(self)
+
+    def publish(
+        self,
+        item: Publishable,
+        *,
+        image: Image | None = None,
+        message: bytes = b"",
+        fence: Fence | None = None,
+    ) -> int:
+        """Publish an item, and return to how many subscribers it goes, now or queued.
+
+        Args:
+            item: what is taken over: a `Buffer` or what else has `buffers` and `close()` (an
+                owning image, a pool's buffer), or a V4L2 frame, which is given back by `queue()`.
+                It is given back once nobody uses its memory: don't use it afterwards.
+            image: how the item's bytes are to be seen as pixels; an item's own `image` otherwise.
+            message: up to 4,096 bytes that go with it.
+            fence: of who still writes the item; imported into its buffers, so that subscribers'
+                accesses wait for it. Needs Linux 6.0: UnsupportedError.
+
+        If it raises TypeError or ValueError, the item stays the caller's. An error of giving items
+        back (OSError of a device) comes out of here and of `service()`; the item is published then.
+
+        """
+        offer = offered(item, image, message)
+        if fence is not None and not isinstance(fence, Fence):
+            raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
+        with self._lock:
+            self._require_open()
+            if item in self._delivery.items:
+                raise ValueError(f"{item!r} is published already, and not given back yet")
+            if fence is not None:
+                for buffer in offer.buffers:
+                    buffer.import_fence(fence, Access.WRITE)
+            self._serve()
+        self._wait_for_room()
+        with self._lock:
+            self._require_open()
+            count = self._delivery.deliver(offer)
+            self._raise_failure()
+            return count
+
+    def service(self, timeout: float | None = 0.0) -> None:
+        """Accept subscribers, take their requests and releases, and notice the dead.
+
+        Waits up to `timeout` seconds for something to do, None for ever. `publish` does it too: it
+        is for the time between.
+        """
+        self._require_open()
+        if timeout is None or timeout > 0:
+            self._events.wait(timeout)
+        with self._lock:
+            self._require_open()
+            self._serve()
+            self._raise_failure()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while `service()` has something to do."""
+        self._require_open()
+        return self._events.descriptor.fileno()
+
+    def subscribers(self) -> list[SubscriberInfo]:
+        """Return who is connected, as of the last `publish` or `service`."""
+        with self._lock:
+            self._require_open()
+            return [peer.info() for peer in self._delivery.joined()]
+
+    @property
+    def quarantined(self) -> int:
+        """How many items are held back, because somebody may still use them."""
+        with self._lock:
+            return 0 if self._closed else len(self._delivery.items.in_state(ItemState.QUARANTINED))
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """Tell the subscribers, remove the path, and give every item back. Idempotent.
+
+        A subscriber may be reading a frame that goes back to its camera now: it sees what is
+        written next. Iterations of subscribers end.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                self._delivery.close()
+            finally:
+                try:
+                    self._listener.close()
+                finally:
+                    self._events.close()
+            self._raise_failure()
+
+    def leave_to_parent(self) -> None:
+        """Close what a forked child has of it; called in the child."""
+        self._lock = threading.RLock()
+        if not self._closed:
+            self._closed = True
+            self._events.leave()
+            self._listener.leave()
+            self._delivery.leave()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"operation on a closed Publisher: {self!r}")
+
+    def _wait_for_room(self) -> None:
+        """Wait until those of policy "every" need lose nothing."""
+        if not self._block:
+            return
+        deadline = time.monotonic() + self._block
+        while True:
+            with self._lock:
+                self._require_open()
+                self._serve()
+                if not self._delivery.every_would_lose():
+                    return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            self._events.wait(left)
+
+    def _serve(self) -> None:
+        """Do what is to be done now."""
+        for subject in self._events.ready():
+            if isinstance(subject, Peer):
+                self._delivery.hear(subject)
+            elif isinstance(subject, Item):
+                self._delivery.items.settle(subject)
+            elif subject is self._listener:
+                self._accept()
+            elif subject is self._events:
+                self._listen()
+                self._delivery.look_at_times()
+        self._delivery.tidy()
+
+    def _listen(self) -> None:
+        if not self._listening:
+            self._listening = True
+            self._events.watch(self._listener.sock.fileno(), READABLE, self._listener)
+
+    def _accept(self) -> None:
+        most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2, _FEW)
+        for _ in range(_AT_ONCE):
+            try:
+                sock = self._listener.accept()
+            except OSError:  # no descriptor is left, or no memory: those who wait go on waiting
+                self._events.unwatch(self._listener.sock.fileno())
+                self._listening = False
+                self._events.wake_at(time.monotonic() + _LATER)
+                return
+            if sock is None:
+                return
+            if len(self._delivery.peers) >= most:
+                sock.close()
+            else:
+                self._delivery.add(Peer(sock))
+
+    def _raise_failure(self) -> None:
+        """Raise what giving an item back raised; the first, where there are several."""
+        failures = self._delivery.items.failures
+        if failures:
+            first = failures[0]
+            failures.clear()
+            raise first
+
+    def __enter__(self: _Self) -> _Self:
+        self._require_open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self.close()
+
+    def __repr__(self) -> str:
+        state = " [closed]" if self._closed else ""
+        name = self._listener.name if hasattr(self, "_listener") else "?"
+        return f"<dmabuf.share.Publisher {name}{state}>"
