@@ -22,6 +22,13 @@ def typed(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
     return typed
 
 
+def parse_heap(text: str) -> str:
+    """Return a heap's name or path; ValueError if it is empty."""
+    if not text:
+        raise ValueError("a heap's name can't be empty")
+    return text
+
+
 def parse_count(text: str) -> int:
     """Return a number from 1; ValueError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
