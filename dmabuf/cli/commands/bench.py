@@ -53,7 +53,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"the buffers' sizes ({_SIZES})",
     )
     add(
-        "--rounds", metavar="N", type=typed(parse_count), default=5, help="the best of N counts (5)"
+        "--rounds",
+        metavar="N",
+        type=typed(parse_count),
+        default=5,
+        help="the best of N (5)",
     )
     add("--plot", metavar="FILE", type=typed(_picture), help="write a picture too, FILE.png")
 

@@ -37,6 +37,11 @@ class Output:
         if not self._json:
             self._write(_shown(text, sys.stdout))
 
+    def lines(self, text: str) -> None:
+        """Print several lines of the command's own text."""
+        if not self._json:
+            self.text(text)
+
     def text(self, text: str) -> None:
         """Print several lines of the command's own text, with --json too."""
         self._write(text.removesuffix("\n"))

@@ -36,6 +36,13 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_number(text: str) -> int:
+    """Return a number from 0; ValueError if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(f"{text!r} is no number; write one from 0")
+    return int(text)
+
+
 def parse_seconds(text: str) -> float:
     """Return a time that can be waited for; ValueError if it is none."""
     try:
