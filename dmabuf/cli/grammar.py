@@ -22,6 +22,8 @@ class Word(NamedTuple):
     """Its help."""
     repeats: bool
     """Whether it may come several times."""
+    required: bool
+    """Whether it may not be left out."""
 
 
 class Grammar(NamedTuple):
@@ -34,7 +36,6 @@ class Grammar(NamedTuple):
     arguments: tuple[Word, ...]
     notes: str
     """What its help has below the options, the examples among them."""
-    usage: str
 
 
 def common() -> Grammar:
@@ -49,14 +50,12 @@ def subcommands() -> list[Grammar]:
 
 def _grammar(name: str, parser: Parser) -> Grammar:
     words = [_word(parser, action) for action in parser.declared()]
-    usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
     return Grammar(
         name,
         parser.description or "",
         tuple(word for word in words if word.names),
         tuple(word for word in words if not word.names),
         parser.epilog or "",
-        usage,
     )
 
 
@@ -71,4 +70,5 @@ def _word(parser: Parser, action: argparse.Action) -> Word:
         tuple(map(str, action.choices or ())),
         (action.help or "").replace("%%", "%"),
         isinstance(action, argparse._AppendAction) or action.nargs in ("*", "+"),
+        action.required,
     )

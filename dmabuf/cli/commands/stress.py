@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "Allocate, share, map, fork and free at random, and prove that nothing is lost."
 EXAMPLES = (
-    ("stress", "ten seconds, two processes; exit status 1 if anything is lost"),
+    ("stress", "ten seconds; exit status 1 if anything is lost"),
     ("stress --rounds 500 --seed 7", "the same steps each time"),
     ("stress --seconds 3600 --processes 8", "an hour; Ctrl-C ends it with its report"),
 )

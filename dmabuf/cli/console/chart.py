@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-# Okabe and Ito's colours, which the colour-blind can tell apart as well.
-COLOURS = ("#555555", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Okabe and Ito's colours, which the colour-blind can tell apart as well, behind a slate.
+COLOURS = ("#5b6770", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """The lines' colours, in their order; they come again if there are more lines."""
 
 WIDTH, HEIGHT = 1200, 900
