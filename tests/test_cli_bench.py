@@ -127,8 +127,6 @@ class TestMisuse:
         assert "twice 900 TiB" in err
 
     def test_without_pillow_a_picture_is_refused_at_once(self, run, monkeypatch):
-        for name in ("dmabuf.cli.checks.plot", "dmabuf.cli.console.chart"):
-            monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setitem(sys.modules, "PIL", None)
         status, out, err = run("bench", "--plot", "bench.png")
         assert (status, out) == (1, "")

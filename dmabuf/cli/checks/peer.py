@@ -20,7 +20,12 @@ class Peer:
     def __init__(self) -> None:
         """Fork it: what this process has open the child has too."""
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except OSError:
+            self._socket.close()
+            other.close()
+            raise
         if not self._pid:
             status = 1
             try:

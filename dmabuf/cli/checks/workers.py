@@ -60,20 +60,33 @@ class Workers:
 
     def __init__(self, plan: Plan, count: int) -> None:
         """Fork them."""
-        self._stop_read, self._stop_write = os.pipe()
+        stop, self._stop = os.pipe()
         self._pids: dict[int, int] = {}  # by the pipe that each writes to
         self._words: dict[int, bytes] = {}
-        for number in range(count):
-            read, write = os.pipe()
+        try:
+            for number in range(count):
+                self._start(plan, number, stop)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(stop)
+        self._open = set(self._pids)
+
+    def _start(self, plan: Plan, number: int, stop: int) -> None:
+        read, write = os.pipe()
+        try:
             pid = os.fork()
             if not pid:
-                os.close(self._stop_write)
-                _work(plan, number, self._stop_read, write)
+                os.close(self._stop)
+                _work(plan, number, stop, write)
+        except OSError:
+            os.close(read)
+            raise
+        finally:
             os.close(write)
-            self._pids[read] = pid
-            self._words[read] = b""
-        os.close(self._stop_read)
-        self._open = set(self._pids)
+        self._pids[read] = pid
+        self._words[read] = b""
 
     def listen(self, timeout: float) -> int | None:
         """Return how many steps were told within this time; None when all have ended."""
@@ -94,14 +107,23 @@ class Workers:
 
     def stop(self) -> None:
         """Tell them to end after their present step."""
-        if self._stop_write >= 0:
-            os.close(self._stop_write)
-            self._stop_write = -1
+        if self._stop >= 0:
+            os.close(self._stop)
+            self._stop = -1
 
     def kill(self) -> None:
         """End them at once."""
         for pid in self._pids.values():
             os.kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End at once those that are left, and wait for them."""
+        self.stop()
+        self.kill()
+        for pipe, pid in self._pids.items():
+            os.close(pipe)
+            os.waitpid(pid, 0)
+        self._pids = {}
 
     def outcome(self) -> Outcome:
         """Wait for them, and return what came of all; only once."""
@@ -141,7 +163,10 @@ def _work(plan: Plan, number: int, stop: int, tell: int) -> None:
 
 def _stressed(plan: Plan, number: int, stop: int, tell: int) -> Outcome:
     random = Random(f"{plan.seed} {number}")
-    stress = Stress(plan.allocate, random, plan.memory, f"{plan.prefix}{number}-")
+    try:
+        stress = Stress(plan.allocate, random, plan.memory, f"{plan.prefix}{number}-")
+    except OSError as error:
+        return Outcome(errors=[f"process {number}: {one_line(error)}"])
     errors = []
     step = 0
     try:

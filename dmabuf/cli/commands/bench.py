@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -83,10 +83,9 @@ class Measured(NamedTuple):
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
     """Measure, print, draw; Failure if no exporter could be measured."""
-    draw = None
     if arguments.plot is not None:
         _require_folder(arguments.plot)
-        draw = _chart()
+        _require_pillow()
     largest = arguments.sizes[-1]
     # Beside the memory itself there is what is copied to it. Nobody's process is to die for it.
     _memory.require(2 * largest, f"twice {exact(largest)}, the largest size")
@@ -116,9 +115,13 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
         raise Failure(
             "no exporter could be measured; dmabuf-alloc check says why", document=document
         )
-    if draw is not None:
+    if arguments.plot is not None:
+        from dmabuf.cli.checks import plot
+
         with _writing(arguments.plot, document):
-            draw(arguments.plot, [(one.name, one.figures) for one in measured if not one.error])
+            plot.draw(
+                arguments.plot, [(one.name, one.figures) for one in measured if not one.error]
+            )
         output.line(f"picture: {arguments.plot}")
     output.document(**document)
 
@@ -194,12 +197,13 @@ def _document(measured: Measured, ordinary: list[Figures]) -> dict[str, object]:
     }
 
 
-def _chart() -> Callable[[str, Sequence[tuple[str, Sequence[Figures]]]], None]:
+def _require_pillow() -> None:
+    from dmabuf.cli.console.chart import require_pillow
+
     try:
-        from dmabuf.cli.checks.plot import draw
+        require_pillow()
     except ImportError:
         raise Failure("--plot needs Pillow 10.1; run pip install 'dmabuf[plot]'") from None
-    return draw
 
 
 def _require_folder(path: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from dmabuf import _memory
@@ -113,8 +114,7 @@ def _carried_out(plan: Plan, count: int) -> Outcome:
     from dmabuf.cli.checks.workers import Workers
 
     asked = 0
-    with stop_signals_blocked():
-        workers = Workers(plan, count)
+    with stop_signals_blocked(), closing(Workers(plan, count)) as workers:
         whole = round((plan.seconds or 0) / _TICK) if plan.rounds is None else plan.rounds * count
         with progress("stress", whole) as advance:
             shown, began = 0, time.monotonic()

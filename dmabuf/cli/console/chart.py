@@ -1,15 +1,13 @@
 """A picture of measurements: panels with a line for each thing, both axes logarithmic.
 
-Needs Pillow 10.1, whose own font is used: ImportError without it.
+Needs Pillow 10.1, whose own font is used; it is imported when something is drawn.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
-
-from PIL import Image, ImageDraw, ImageFont
+from typing import IO, NamedTuple
 
 # Okabe and Ito's colours, which the colour-blind can tell apart as well, behind a slate.
 COLOURS = ("#5b6770", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -48,10 +46,19 @@ class _Box(NamedTuple):
     bottom: float
 
 
+def require_pillow() -> None:
+    """Raise ImportError where nothing can be drawn."""
+    from PIL import ImageFont
+
+    try:
+        ImageFont.load_default(12)
+    except TypeError:  # it took no size before
+        raise ImportError("Pillow is older than 10.1") from None
+
+
 def save(path: str, title: str, names: Sequence[str], panels: Sequence[Panel]) -> None:
     """Write a PNG of up to four panels, with a legend of the lines' names; OSError if it can't."""
-    image = Image.new("RGB", (WIDTH * _FINE, HEIGHT * _FINE), _PAPER)
-    pen = _Pen(ImageDraw.Draw(image))
+    pen = _Pen()
     pen.text((_MARGIN, 18), title, size=22)
     left = float(_MARGIN)
     for number, name in enumerate(names):
@@ -67,14 +74,21 @@ def save(path: str, title: str, names: Sequence[str], panels: Sequence[Panel]) -
         pen.text((x, y + 6), panel.title, size=16)
         _draw(pen, box, panel, names)
     with open(path, "wb") as file:
-        image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(file, "PNG")
+        pen.save(file)
 
 
 class _Pen:
     """Draws in the picture's own pixels on the larger one."""
 
-    def __init__(self, draw: ImageDraw.ImageDraw) -> None:
-        self._draw = draw
+    def __init__(self) -> None:
+        from PIL import Image, ImageDraw, ImageFont
+
+        self._image = Image.new("RGB", (WIDTH * _FINE, HEIGHT * _FINE), _PAPER)
+        self._draw = ImageDraw.Draw(self._image)
+        self._font = ImageFont.load_default
+
+    def save(self, file: IO[bytes]) -> None:
+        self._image.reduce(_FINE).save(file, "PNG")
 
     def line(self, points: Sequence[Point], colour: str, width: float = 2) -> None:
         scaled = [(x * _FINE, y * _FINE) for x, y in points]
@@ -87,10 +101,10 @@ class _Pen:
 
     def text(self, at: Point, text: str, *, size: int, anchor: str = "la") -> None:
         place = (at[0] * _FINE, at[1] * _FINE)
-        self._draw.text(place, text, _INK, ImageFont.load_default(size * _FINE), anchor)
+        self._draw.text(place, text, _INK, self._font(size * _FINE), anchor)
 
     def width(self, text: str, size: int) -> float:
-        return self._draw.textlength(text, ImageFont.load_default(size * _FINE)) / _FINE
+        return self._draw.textlength(text, self._font(size * _FINE)) / _FINE
 
 
 def _draw(pen: _Pen, box: _Box, panel: Panel, names: Sequence[str]) -> None:
