@@ -8,24 +8,12 @@ import sys
 import pytest
 from PIL import Image
 
-from dmabuf.cli import main
 from dmabuf.cli.checks import measure
 from dmabuf.cli.console import chart
 from dmabuf.cli.console.size import short
 from dmabuf.errors import AllocationError
 
 QUICK = ("--sizes", "4K,64K", "--rounds", "1")
-
-
-@pytest.fixture
-def run(capfd):
-    """Return a function that runs the command, and gives its status, output and errors."""
-
-    def run(*arguments):
-        status = main([*arguments])
-        return status, *capfd.readouterr()
-
-    return run
 
 
 def rgb(colour):

@@ -8,23 +8,11 @@ import pytest
 from helpers.process import NOBODY, in_child
 
 import dmabuf
-from dmabuf.cli import main
 from dmabuf.cli.checks.permission import find_user
 
 HEAP = "/dev/dma_heap/system"
 USER = pwd.getpwuid(NOBODY).pw_name
 VIDEO = 44  # any group that the user is not in
-
-
-@pytest.fixture
-def run(capfd):
-    """Return a function that runs the command, and gives its status, output and errors."""
-
-    def run(*arguments):
-        status = main([*arguments])
-        return status, *capfd.readouterr()
-
-    return run
 
 
 def can_open(path):

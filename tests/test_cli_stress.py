@@ -22,17 +22,6 @@ ONE = ("stress", "--processes", "1", "--seed", "1")
 
 
 @pytest.fixture
-def run(capfd):
-    """Return a function that runs the command, and gives its status, output and errors."""
-
-    def run(*arguments):
-        status = main([*arguments])
-        return status, *capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(accounts, "_PATIENCE", 0.05)
 

@@ -62,13 +62,9 @@ def _serve(own: socket.socket) -> None:
         try:
             with Buffer(numbers[0]) as buffer:
                 found, written = _MESSAGE.unpack(message)
-                difference = contents.difference(buffer, found, contents.pattern, _ignore)
-                contents.fill(buffer, written, contents.pattern, _ignore)
+                difference = contents.difference(buffer, found, contents.pattern, contents.unheard)
+                contents.fill(buffer, written, contents.pattern, contents.unheard)
             answer = _DONE if difference is None else str(difference).encode()
         except OSError as error:
             answer = str(error).encode("utf-8", "backslashreplace")
         own.send(answer)
-
-
-def _ignore(step: int) -> None:
-    """Tell nobody of progress."""

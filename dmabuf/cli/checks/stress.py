@@ -96,12 +96,12 @@ class Stress:
         buffer = self._allocate(min(size, self._memory - used), name=self._name())
         self.allocated += 1
         self._held.append(_Held(buffer, index))
-        contents.fill(buffer, index, contents.pattern, _ignore)
+        contents.fill(buffer, index, contents.pattern, contents.unheard)
 
     def _write_one(self) -> None:
         at, index = self._any(), self._index()
         buffer = self._held[at].buffer
-        contents.fill(buffer, index, contents.pattern, _ignore)
+        contents.fill(buffer, index, contents.pattern, contents.unheard)
         self._held[at] = _Held(buffer, index)
 
     def _verify_one(self) -> None:
@@ -162,11 +162,7 @@ class Stress:
 
 
 def _verify(buffer: Buffer, index: int) -> None:
-    found = contents.difference(buffer, index, contents.pattern, _ignore)
+    found = contents.difference(buffer, index, contents.pattern, contents.unheard)
     if found is not None:
         where = f"offset {found.offset}: expected {found.expected:#04x}, found {found.found:#04x}"
         raise Failure(f"{buffer!r} differs at {where}")
-
-
-def _ignore(step: int) -> None:
-    """Tell nobody of progress."""
