@@ -166,7 +166,7 @@ def _remedy(
         if opens and number not in user.groups and number != 0:
             name = group_name(number)
             return f"run usermod -aG {name} {user.name}, and have {user.name} log in again"
-    kind = heap._KIND if exporter.kind == "heap" else udmabuf._KIND
+    kind = heap.KIND if exporter.kind == "heap" else udmabuf.KIND
     remedy = _node.give_to_group(exporter.path, kind)
     try:
         number = grp.getgrnam(kind.group).gr_gid
