@@ -22,7 +22,7 @@ TORCH := torch==2.13.0+cpu
 # two vivid cameras: one with the single-planar interface of V4L2, one with the multi-planar.
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1"
 
-.PHONY: run demo test layouts test-native test-outside test-kernels test-lab lint types format uapi wheel bench clean
+.PHONY: run demo test manual layouts test-native test-outside test-kernels test-lab lint types format uapi wheel bench clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -81,6 +81,9 @@ format: $(CHECKED)
 
 uapi: $(INSTALLED)
 	$(BIN)/python scripts/gen_uapi
+
+manual: $(INSTALLED)
+	$(BIN)/python scripts/gen_manual
 
 # One pure wheel, or the package has grown something that must be compiled; in an environment of its
 # own, where nothing but the wheel has the package, all of it can be imported.

@@ -108,11 +108,13 @@ def _permission(path: str, kind: Kind) -> str:
         mode = f"is {permissions(path)}"
     except OSError:
         mode = "is in a directory that you may not search"
+    return f"{mode}; run as root, or {give_to_group(path, kind)}, and join the group {kind.group}"
+
+
+def give_to_group(path: str, kind: Kind) -> str:
+    """Return what to do so that the group of its kind may open a node."""
     match = f'SUBSYSTEM=="{kind.subsystem}"'
     if kind.subsystem == "misc":
         match = f'KERNEL=="{os.path.basename(path)}"'
     rule = f'{match}, GROUP="{kind.group}", MODE="0660"'
-    return (
-        f"{mode}; run as root, or put {rule} into /etc/udev/rules.d/60-dmabuf.rules, run"
-        f" udevadm trigger, and join the group {kind.group}"
-    )
+    return f"put {rule} into /etc/udev/rules.d/60-dmabuf.rules, run udevadm trigger"

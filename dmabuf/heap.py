@@ -14,7 +14,7 @@ from dmabuf.buffer import Buffer, checked_name, own_buffer
 from dmabuf.errors import AllocationError
 
 DIRECTORY = "/dev/dma_heap"
-_KIND = _node.Kind(
+KIND = _node.Kind(
     what="dma-heap",
     subsystem="dma_heap",
     group="video",
@@ -102,7 +102,7 @@ class Heap(Descriptor):
         if "/" not in path:
             path = os.path.join(DIRECTORY, path)
         info = _info(path)
-        super().__init__(_node.open_node(path, os.O_RDONLY, _KIND))
+        super().__init__(_node.open_node(path, os.O_RDONLY, KIND))
         self._info = info
 
     @property

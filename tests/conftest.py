@@ -12,6 +12,7 @@ from helpers.features import ABSENT, FEATURES, IN_OUR_MACHINE, KERNEL, needs
 from helpers.leaks import descriptors, kernel_buffers
 
 import dmabuf
+from dmabuf.cli import main
 from dmabuf.devices.drm import GemBuffer, Vgem
 from dmabuf.devices.kms import Display
 
@@ -128,3 +129,13 @@ def display() -> Iterator[Display]:
     """Give the display that imports buffers; the screen is restored at the end."""
     with Display(screen.path()) as display:
         yield display
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs dmabuf-alloc in this process: its status, output and errors."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        return main(words), *capfd.readouterr()
+
+    return run

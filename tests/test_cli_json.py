@@ -96,8 +96,8 @@ def run(capfd):
 
 class TestManual:
     def test_the_examples_are_valid(self):
-        assert len(EXAMPLES) == 6
-        assert [faults(example, SCHEMA) for example in EXAMPLES] == [[]] * 6
+        assert len(EXAMPLES) == 10
+        assert [faults(example, SCHEMA) for example in EXAMPLES] == [[]] * 10
 
     @pytest.mark.parametrize(
         "change",
@@ -111,7 +111,7 @@ class TestManual:
         ids=str,
     )
     def test_the_schema_refuses_what_it_should(self, change):
-        assert faults(EXAMPLES[1] | change, SCHEMA) != []
+        assert faults(EXAMPLES[2] | change, SCHEMA) != []
 
 
 class TestDocuments:
@@ -176,6 +176,45 @@ class TestDocuments:
         assert document["verified"] is True
         assert None not in document["seconds"].values()
 
+    @pytest.mark.needs("heap", "udmabuf", "root")
+    def test_bench(self, run, tmp_path):
+        picture = str(tmp_path / "bench.png")
+        _, document = run("bench", "--sizes", "4K,8K", "--rounds", "1", "--plot", picture)
+        assert document["plot"] == picture
+        names = [memory["name"] for memory in document["memories"]]
+        assert names[0] == "ordinary"
+        assert {"system", "udmabuf"} <= set(names)
+        for memory in document["memories"]:
+            assert [one["size"] for one in memory["sizes"]] == [4096, 8192]
+            for one in memory["sizes"]:
+                assert None not in one["times_ordinary"].values()
+                assert (None in one["seconds"].values()) == (memory["name"] == "ordinary")
+
+    @pytest.mark.needs("no heap", "no udmabuf")
+    def test_bench_where_nothing_can_be_measured(self, run):
+        status, document = run("bench", "--sizes", "4K", "--rounds", "1")
+        assert status == 1
+        assert [memory["name"] for memory in document["memories"]] == ["ordinary"]
+
+    @pytest.mark.needs("heap", "bufinfo", "root")
+    def test_stress(self, run):
+        status, document = run("stress", "--rounds", "20", "--seed", "7", "--processes", "2")
+        assert status == 0
+        assert (document["seed"], document["processes"], document["lost"]) == (7, 2, [])
+        assert document["allocated"] == document["released"] > 0
+        assert document["counted"] == "bufinfo"
+
+    def test_completion(self, run):
+        status, document = run("completion", "bash")
+        assert status == 0
+        assert document["script"].endswith("complete -F _dmabuf_alloc dmabuf-alloc\n")
+
+    def test_a_user(self, run):
+        status, document = run("check", "--user", "root")
+        assert status == (0 if WORKING else 1)
+        assert document["user"]["uid"] == 0
+        assert all(exporter["allowed"] for exporter in document["exporters"])
+
     @pytest.mark.needs("heap", "root")
     def test_hold(self, run):
         _, document = run("8K", "--hold-for", "0")
@@ -201,7 +240,7 @@ class TestErrors:
             ("64MB", "alloc"),
             ("list 64M", "list"),
             ("check --fill 1", "check"),
-            ("--bogus", "check"),
+            ("--bogus", None),
             ("4K --hold --hold-for 1", "alloc"),
         ],
     )

@@ -11,7 +11,7 @@ from dmabuf import __version__
 from dmabuf.cli.commands import NAMES, WITHOUT_NAME, WITHOUT_WORDS, Command, load
 from dmabuf.cli.console.failure import Asked, UsageError
 
-_PROGRAM = "dmabuf-alloc"
+PROGRAM = "dmabuf-alloc"
 _USAGE = "%(prog)s [COMMAND] [option...]\n       %(prog)s SIZE [option...]"
 _EPILOG = """\
 environment: DMABUF_LOG=debug does what --debug does
@@ -40,10 +40,14 @@ class Parser(argparse.ArgumentParser):
         """Return whether the word behind this option belongs to it."""
         return self.has(option) and self._option_string_actions[option].nargs != 0
 
+    def declared(self) -> list[argparse.Action]:
+        """Return its options and arguments, those without a help of their own left out."""
+        return [action for action in self._actions if action.help != argparse.SUPPRESS]
+
 
 def parse(name: str, command: Command, words: Sequence[str]) -> argparse.Namespace:
     """Return a subcommand's arguments; UsageError if they make no sense."""
-    return _parser(name, command).parse_args(words)
+    return parser_of(name, command).parse_args(words)
 
 
 def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -54,7 +58,7 @@ def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     """
     if words and words[0] in NAMES:
         return words[0], words[1:]
-    unnamed = _parser(WITHOUT_NAME, load(WITHOUT_NAME))
+    unnamed = parser_of(WITHOUT_NAME, load(WITHOUT_NAME))
     position = _first_positional(words, unnamed)
     if position is not None:
         word = words[position]
@@ -68,9 +72,12 @@ def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     if any(unnamed.has(option) and not shared.has(option) for option in options):
         return WITHOUT_NAME, words
     if options & {"-h", "--help"}:
-        raise Asked(_help())
+        raise Asked(common_parser().format_help())
     if "--version" in options:
         raise Asked(f"dmabuf {__version__}\n")
+    unknown = [word for word in words if not shared.has(word.split("=")[0])]
+    if unknown:
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}; see {PROGRAM} --help")
     return WITHOUT_WORDS, words
 
 
@@ -109,16 +116,17 @@ def _shared(**options: Any) -> Parser:
     return parser
 
 
-def _parser(name: str, command: Command) -> Parser:
-    parser = _shared(prog=f"{_PROGRAM} {name}", description=command.SUMMARY)
+def parser_of(name: str, command: Command) -> Parser:
+    """Return a subcommand's parser."""
+    parser = _shared(prog=f"{PROGRAM} {name}", description=command.SUMMARY)
     command.add(parser)
     examples = _examples(command.EXAMPLES)
     parser.epilog = examples if parser.epilog is None else f"{parser.epilog}\n{examples}"
     return parser
 
 
-def _help() -> str:
-    """Return the help of the whole command, with each subcommand in its module's own words."""
+def common_parser() -> Parser:
+    """Return the parser of the whole command's help, each subcommand in its module's own words."""
     modules = {name: load(name) for name in NAMES}
     width = max(map(len, NAMES))
     summaries = [f"  {name.ljust(width)}  {module.SUMMARY}" for name, module in modules.items()]
@@ -130,18 +138,18 @@ def _help() -> str:
             f"commands ({WITHOUT_WORDS} if there is none, {WITHOUT_NAME} for a size alone):",
             *summaries,
             "",
-            f"{_PROGRAM} COMMAND --help tells more.",
+            f"{PROGRAM} COMMAND --help tells more.",
         ]
     )
     epilog = f"{_examples(first)}\n{_EPILOG}"
-    parser = _shared(prog=_PROGRAM, usage=_USAGE, description=description, epilog=epilog)
+    parser = _shared(prog=PROGRAM, usage=_USAGE, description=description, epilog=epilog)
     parser.add_argument("--version", action="store_true", help="show this package's version")
-    return parser.format_help()
+    return parser
 
 
 def _examples(examples: Sequence[tuple[str, str]]) -> str:
     """Return command lines with what each does behind it."""
-    lines = [f"{_PROGRAM} {words}".rstrip() for words, _ in examples]
+    lines = [f"{PROGRAM} {words}".rstrip() for words, _ in examples]
     width = max(map(len, lines))
     told = [
         f"  {line.ljust(width)}  {what}\n" for line, (_, what) in zip(lines, examples, strict=True)

@@ -109,6 +109,9 @@ FEATURES = {
         lambda: find_spec("torch") is not None and (not IN_OUR_MACHINE or KERNEL == "6.12"),
         "PyTorch; in our own machine on Linux 6.12 alone, since its import takes a minute there",
     ),
+    "zsh": Feature(lambda: shutil.which("zsh") is not None, "zsh"),
+    "fish": Feature(lambda: shutil.which("fish") is not None, "fish"),
+    "groff": Feature(lambda: shutil.which("groff") is not None, "groff"),
     "v4l2-ctl": Feature(lambda: shutil.which("v4l2-ctl") is not None, "v4l2-ctl (v4l-utils)"),
     "CMA heap": Feature(
         lambda: any(info.contiguous for info in dmabuf.heaps()),
@@ -148,6 +151,10 @@ ABSENT = {
 }
 if KERNEL != "6.12" or find_spec("torch") is None:  # not every Python has a build of it
     ABSENT.setdefault(KERNEL, set()).add("torch")
+# The virtual machine has the machine's own programs.
+for program in ("zsh", "fish", "groff"):
+    if shutil.which(program) is None:
+        ABSENT.setdefault(KERNEL, set()).add(program)
 
 
 def needs(*features: str) -> Callable[[_Function], _Function]:

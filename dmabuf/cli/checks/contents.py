@@ -117,6 +117,10 @@ class FileContent:
         self._source.close()
 
 
+def unheard(step: int) -> None:
+    """Be told of progress that nobody wants to see."""
+
+
 def fill(buffer: Buffer, index: int, content: Content, advance: Callable[[int], None]) -> None:
     """Overwrite a buffer."""
     with buffer.write() as memory:

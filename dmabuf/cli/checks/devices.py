@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from dmabuf.devices import FoundDevice
 if TYPE_CHECKING:
     from dmabuf.devices.v4l2 import V4l2Info
 
-_SHARED = ("kind", "path", "permissions", "usable", "error")
+_CLASSES = {"drm": "drm", "v4l2": "video4linux"}
+_BUSES = ("platform", "pci")
 _HEAP = ("contiguous", "protected")
 _DRM = ("imports", "exports", "display", "dumb", "syncobj", "timeline")
 _V4L2 = ("capture", "output", "m2m", "multi_planar")
@@ -57,6 +59,41 @@ def _memory(info: V4l2Info) -> list[str] | None:
     return [kind.name or "" for kind in type(info.memory) if kind in info.memory]
 
 
+def iommu(device: FoundDevice) -> bool | None:
+    """Return whether an IOMMU stands before a device; None if that is unknown, or it has no DMA.
+
+    Behind one a device reads scattered pages as one piece. Without one many, on the platform bus
+    above all, need contiguous memory, which only their drivers know.
+    """
+    if device.kind not in _CLASSES:
+        return None
+    folder = f"/sys/class/{_CLASSES[device.kind]}/{os.path.basename(device.path)}/device"
+    parent = os.path.realpath(folder)
+    while parent.startswith("/sys/devices/"):
+        bus = os.path.basename(os.path.realpath(f"{parent}/subsystem"))
+        if os.path.exists(f"{parent}/iommu_group"):
+            return True
+        if bus in _BUSES:
+            return False
+        if bus == "usb":
+            return None  # its controller has the DMA, and drivers copy
+        parent = os.path.dirname(parent)
+    return None
+
+
+def contiguous(devices: Sequence[FoundDevice]) -> Iterator[str]:
+    """Say which heaps give contiguous memory, and which devices may need it."""
+    heaps = [device for device in devices if device.kind == "heap"]
+    names = [device.name or device.path for device in heaps if device.info.contiguous]
+    if names:
+        yield f"contiguous, by its name: {', '.join(names)}"
+    elif heaps:
+        yield "no heap here is contiguous; one needs CONFIG_DMABUF_HEAPS_CMA, and cma= at boot"
+    without = [device.path for device in devices if iommu(device) is False]
+    if without:
+        yield f"without an IOMMU, so they may need contiguous memory: {', '.join(without)}"
+
+
 def refusals(devices: Sequence[FoundDevice]) -> Iterator[str]:
     """Say once a kind why its devices can't be opened: mostly all for the same reason."""
     for kind, alike in groupby(devices, lambda device: device.kind):
@@ -87,4 +124,6 @@ def document(device: FoundDevice) -> dict[str, Any]:
         document |= {"driver": device.driver, "card": device.name}
         document |= {field: getattr(device.info, field, None) for field in ("bus", *_V4L2)}
         document["memory"] = device.info and _memory(device.info)
+    if device.kind in _CLASSES:
+        document["iommu"] = iommu(device)
     return document

@@ -73,9 +73,9 @@ def probe(exporter: Exporter) -> Result:
 
 def _require_kept_data(buffer: Buffer) -> None:
     """Write through one mapping, read through another."""
-    contents.fill(buffer, 0, contents.pattern, lambda step: None)
+    contents.fill(buffer, 0, contents.pattern, contents.unheard)
     with buffer.dup() as other:
-        found = contents.difference(other, 0, contents.pattern, lambda step: None)
+        found = contents.difference(other, 0, contents.pattern, contents.unheard)
     if found is not None:
         raise os_error(errno.EIO, f"{found}; look for its driver's message in dmesg")
 

@@ -18,7 +18,7 @@ from dmabuf.cli.console.hold import stop_signals_blocked, wait_for_stop
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.progress import progress
 from dmabuf.cli.console.size import duration, exact, parse_size, rough
-from dmabuf.cli.console.values import parse_count, parse_seconds, typed
+from dmabuf.cli.console.values import parse_count, parse_heap, parse_seconds, typed
 
 SUMMARY = "Allocate buffers, fill, verify and hold them."
 EXAMPLES = (
@@ -39,7 +39,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add = parser.add_argument
     add("size", metavar="SIZE", type=typed(parse_size), help="bytes of each buffer, such as 64M")
-    add("--heap", type=typed(_heap), help="a heap's name or path, or udmabuf; else the best")
+    add(
+        "--heap",
+        metavar="HEAP",
+        type=typed(parse_heap),
+        help="a heap's name or path, or udmabuf; else the best",
+    )
     add("--count", metavar="N", type=typed(parse_count), default=1, help="how many buffers (1)")
     add(
         "--name",
@@ -64,12 +69,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     hold.add_argument(
         "--hold-for", metavar="SECONDS", type=typed(parse_seconds), help="the same, with a time"
     )
-
-
-def _heap(text: str) -> str:
-    if not text:
-        raise ValueError("a heap's name can't be empty")
-    return text
 
 
 def _name(text: str) -> str:

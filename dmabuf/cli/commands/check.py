@@ -9,10 +9,11 @@ import sys
 
 from dmabuf import __version__, _memory
 from dmabuf.cli.checks import ioctls
-from dmabuf.cli.checks.exporters import candidates
+from dmabuf.cli.checks.exporters import candidates, exporters
 from dmabuf.cli.checks.kernel import Configuration, advise, configuration
+from dmabuf.cli.checks.permission import User, ask, find_user, group_name
 from dmabuf.cli.checks.probe import MEASURED, Result, probe
-from dmabuf.cli.console.failure import Failure
+from dmabuf.cli.console.failure import Failure, UsageError
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.progress import progress
 from dmabuf.cli.console.size import duration, exact, rough
@@ -22,16 +23,68 @@ _NO_EXPORTER = (
     " some"
 )
 
+_NO_NODE = "no exporter has a node here, for any user; dmabuf-alloc check says why"
+
 SUMMARY = "Try each exporter and each ioctl of this machine, and say how to fix those that fail."
-EXAMPLES = (("", "what works here? exit status 1 if no exporter does"),)
+EXAMPLES = (
+    ("", "what works here? exit status 1 if no exporter does"),
+    ("check --user camera", "why can't this user allocate?"),
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare its arguments: none but those that all share."""
+    """Declare its arguments."""
+    parser.add_argument(
+        "--user",
+        metavar="USER",
+        help="say instead which exporters a user may open, by a name or number, and what helps",
+    )
 
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
-    """Try everything and report; Failure if no exporter works."""
+    """Try everything and report, or judge a user; Failure if no exporter works, or is open."""
+    if arguments.user is not None:
+        try:
+            user = find_user(arguments.user)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        _judge(user, output)
+    else:
+        _try(output)
+
+
+def _judge(user: User, output: Output) -> None:
+    answers = [ask(exporter, user) for exporter in exporters()]
+    groups = ", ".join(sorted(map(group_name, user.groups))) or "none"
+    output.line(f"user {user.name} ({user.uid}), groups: {groups}")
+    output.line("")
+    rows = [
+        (
+            answer.exporter.name,
+            answer.exporter.path,
+            answer.exporter.permissions or "-",
+            _yes(answer.allowed),
+        )
+        for answer in answers
+    ]
+    if rows:
+        output.table("Exporters", ("exporter", "node", "permissions", "may open"), rows)
+    for answer in answers:
+        output.line(f"{answer.exporter.name}: {answer.reason}")
+        if answer.remedy is not None:
+            output.line(f"  what to do: {answer.remedy}")
+    document: dict[str, object] = {
+        "user": {"name": user.name, "uid": user.uid, "groups": sorted(user.groups)},
+        "exporters": [answer.document() for answer in answers],
+    }
+    if not answers:
+        raise Failure(_NO_NODE, document=document)
+    if not any(answer.allowed for answer in answers):
+        raise Failure(f"{user.name} may open no exporter here", document=document)
+    output.document(**document)
+
+
+def _try(output: Output) -> None:
     found = candidates()
     results = []
     with progress("trying exporters", len(found)) as advance:

@@ -10,7 +10,8 @@ from dmabuf.cli.console.output import Output
 SUMMARY = "List the heaps and udmabuf, without opening them, or all devices."
 EXAMPLES = (
     ("list", "the exporters, and who may use them"),
-    ("list --devices --json", "all devices, for a program"),
+    ("list --devices", "which heap is contiguous, and who may need it?"),
+    ("list --devices --json", "the same for a program"),
 )
 
 
@@ -63,6 +64,8 @@ def _list_devices(output: Output) -> None:
         output.table("Nodes", ("node", "permissions", "usable"), nodes)
     else:
         output.line("No device here.")
+    for line in devices.contiguous(found):
+        output.line(line)
     for refusal in devices.refusals(found):
         output.line(refusal)
     output.document(devices=[devices.document(device) for device in found])

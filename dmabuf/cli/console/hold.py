@@ -24,6 +24,11 @@ def stop_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def is_stop_asked() -> bool:
+    """Return whether SIGINT or SIGTERM has come, once for each, while they are blocked."""
+    return signal.sigtimedwait(_STOP, 0) is not None
+
+
 def wait_for_stop(seconds: float | None) -> None:
     """Wait for SIGINT, SIGTERM or the time; None is for ever."""
     if seconds is None:

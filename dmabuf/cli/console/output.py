@@ -37,6 +37,11 @@ class Output:
         if not self._json:
             self._write(_shown(text, sys.stdout))
 
+    def lines(self, text: str) -> None:
+        """Print several lines of the command's own text."""
+        if not self._json:
+            self.text(text)
+
     def text(self, text: str) -> None:
         """Print several lines of the command's own text, with --json too."""
         self._write(text.removesuffix("\n"))
@@ -65,12 +70,16 @@ class Output:
 
     def error(self, message: str, errno: str | None = None, **fields: object) -> None:
         """Print why the command failed: one line on standard error, and the document."""
+        self.note(message)
+        self.document(**fields, error=message, errno=errno)
+
+    def note(self, message: str) -> None:
+        """Print one line on standard error, such as what could not be seen; with --json too."""
         if sys.stderr is not None:
             try:
                 print(_shown(f"dmabuf-alloc: {message}", sys.stderr), file=sys.stderr, flush=True)
             except OSError:
                 pass  # nobody is left to be told
-        self.document(**fields, error=message, errno=errno)
 
     def flush(self) -> None:
         """Hand everything to the reader; OutputError if it can't be."""
@@ -109,6 +118,15 @@ class Output:
             Console(highlight=False, markup=False, emoji=False).print(table, "")
         except OSError as error:
             raise OutputError(error) from None
+
+
+def to_the_right(cells: Sequence[Sequence[str]], *columns: int) -> list[list[str]]:
+    """Return rows, the heads among them, whose cells in these columns end below each other."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        [cell.rjust(widths[n]) if n in columns and cell else cell for n, cell in enumerate(row)]
+        for row in cells
+    ]
 
 
 def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -56,7 +56,19 @@ def rough(size: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time with its unit: "35 us", "1.2 ms", "3.4 s"."""
+    """Return a time with its unit: "800 ns", "35 us", "1.2 ms", "3.4 s"."""
     if seconds >= 1:
         return f"{seconds:.1f} s"
-    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
+    if seconds >= 1e-3:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e6:.0f} us" if seconds >= 1e-6 else f"{seconds * 1e9:.0f} ns"
+
+
+def short(size: float) -> str:
+    """Return a size for a narrow column: "4K", "64M", "1.5G"; three digits at the most."""
+    power = 0
+    while size >= 1000 and power + 1 < len(_UNITS):
+        size /= 1024
+        power += 1
+    digits = f"{size:.{1 if power and size < 100 else 0}f}".removesuffix(".0")
+    return f"{digits}{' KMGT'[power].strip()}"

@@ -22,10 +22,24 @@ def typed(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
     return typed
 
 
+def parse_heap(text: str) -> str:
+    """Return a heap's name or path; ValueError if it is empty."""
+    if not text:
+        raise ValueError("a heap's name can't be empty")
+    return text
+
+
 def parse_count(text: str) -> int:
     """Return a number from 1; ValueError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
         raise ValueError(f"{text!r} is no count; write a number from 1")
+    return int(text)
+
+
+def parse_number(text: str) -> int:
+    """Return a number from 0; ValueError if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(f"{text!r} is no number; write one from 0")
     return int(text)
 
 
