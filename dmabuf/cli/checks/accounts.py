@@ -55,7 +55,7 @@ def release(buffer: Buffer) -> bool:
     with buffer.dup() as last:
         buffer.close()
         deadline = time.monotonic() + _PATIENCE
-        while _procfs.fdinfo(last.fileno()).get("count") != "1":
+        while _procfs.about_own(last.fileno()).references != 1:
             if time.monotonic() > deadline:
                 return False
             time.sleep(_PAUSE)
