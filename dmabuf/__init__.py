@@ -20,8 +20,9 @@ from dmabuf.heap import Heap, HeapInfo, heaps
 from dmabuf.waiting import wait_any
 
 if TYPE_CHECKING:
-    from dmabuf import devices, image, share
+    from dmabuf import devices, image, pool, share
     from dmabuf.image import Image
+    from dmabuf.pool import Pool
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ __all__ = [
     "Image",
     "NotADmaBufError",
     "NotASyncFileError",
+    "Pool",
     "RefusedError",
     "UnsupportedError",
     "allocate",
@@ -46,6 +48,7 @@ __all__ = [
     "heaps",
     "image",
     "log_ioctls",
+    "pool",
     "share",
     "sw_sync",
     "udmabuf",
@@ -54,7 +57,15 @@ __all__ = [
 
 # Imported when they are first used: they would slow every start.
 __getattr__ = attributes(
-    __name__, {"Image": "image", "devices": "devices", "image": "image", "share": "share"}
+    __name__,
+    {
+        "Image": "image",
+        "Pool": "pool",
+        "devices": "devices",
+        "image": "image",
+        "pool": "pool",
+        "share": "share",
+    },
 )
 
 

@@ -8,6 +8,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any
 
 from dmabuf._fd import Hold
+from dmabuf._mapping import note_shared
 from dmabuf._parcel import Parcel
 from dmabuf.buffer import Buffer
 from dmabuf.fence import Fence
@@ -22,6 +23,8 @@ def ship(parcel: Parcel) -> tuple[Any, ...]:
     # An argument of Process: the child inherits the number itself.
     kind = Buffer if isinstance(owner, Buffer) else Fence
     with Hold(owner) as number:
+        if isinstance(owner, Buffer):
+            note_shared(owner)
         return _inherit, (kind, DupFd(number))
 
 
