@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from helpers import fences, sharing
-from helpers.process import NOBODY, descriptors_left, in_child
+from helpers.process import NOBODY, descriptors_left, in_child, in_pid_namespace, without_nodes
 from helpers.sockets import CONNECTED, DATAGRAMS, HEADER, socketpair
 
 import dmabuf
@@ -107,6 +107,38 @@ class TestAMessage:
 
         share.send(pair[0], [buffer])
         assert in_child(receive, user=NOBODY) == buffer.inode
+        assert sharing.marked(buffer)
+
+    @pytest.mark.needs("root")
+    def test_needs_neither_nodes_nor_rights_at_its_receiver(self, pair, buffer):
+        def receive():
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            assert not os.listdir("/dev")
+            with share.receive(pair[1]) as received:
+                return sharing.mark_and_close(received.objects[0])
+
+        share.send(pair[0], [buffer])
+        assert without_nodes("/dev", receive) == buffer.inode
+        assert sharing.marked(buffer)
+
+    @pytest.mark.needs("root")
+    def test_goes_into_another_pid_name_space_and_back(self, pair, buffer):
+        def answer():
+            with share.receive(pair[1]) as received:
+                sharing.mark(received.objects[0])
+                share.send(pair[1], received.objects)
+                return received.sender
+
+        pair[1].setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        pair[0].settimeout(30)
+        share.send(pair[0], [buffer])
+        assert in_pid_namespace(answer) is None  # it has no number for this process
+        with share.receive(pair[0]) as received:
+            assert received.objects == [buffer]
+            assert received.sender.pid > 1
         assert sharing.marked(buffer)
 
     def test_closes_what_came_at_the_end_of_its_block(self, pair, buffer):
