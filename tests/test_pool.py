@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import itertools
 import os
 import random
 import socket
@@ -11,7 +12,7 @@ import threading
 
 import numpy
 import pytest
-from helpers import fences, interrupt
+from helpers import cameras, fences, interrupt
 from helpers.leaks import descriptors
 from helpers.process import descriptors_left, in_child
 
@@ -448,6 +449,22 @@ class TestAsAnAllocator:
         with pytest.raises(ValueError, match="at most 31"):
             pool.allocate(100, name="n" * 32)
         assert is_back(pool)
+
+
+@pytest.mark.needs("vivid")
+def test_a_camera_streams_into_its_buffers(allocate):
+    with contextlib.ExitStack() as stack:
+        camera = stack.enter_context(cameras.camera())
+        size = camera.format.sizeimage[0]
+        pool = stack.enter_context(dmabuf.Pool(3, size, allocate=allocate))
+        for _ in range(2):
+            with contextlib.ExitStack() as lent:
+                buffers = [lent.enter_context(pool.acquire(timeout=0)) for _ in range(3)]
+                with camera.stream(buffers) as frames:
+                    for frame in itertools.islice(frames, 5):
+                        assert frame.buffers[0] in buffers
+            gc.collect()
+            assert pool.free == 3
 
 
 class TestMisuse:

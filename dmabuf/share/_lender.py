@@ -25,6 +25,7 @@ import weakref
 from struct import Struct
 from typing import NamedTuple
 
+from dmabuf import _idle
 from dmabuf._fd import Descriptor
 from dmabuf._scm import MessageError
 from dmabuf._scm import receive as receive_packet
@@ -91,6 +92,12 @@ class _Lender:
         self.listener: socket.socket | None = None
         self.wake = -1
         self.clients: dict[int, tuple[socket.socket, float]] = {}
+        _idle.register(self)
+
+    def idle(self) -> list[Buffer | Fence]:
+        """Return what waits, for whoever looks for leaks."""
+        items = [item.item for item in tuple(self.items.values())]
+        return [owner for item in items if item is not None for owner in owners_of(item)]
 
     def lend(self, item: Shared, original: Buffer | Fence | None) -> Claim:
         token = os.urandom(16)
