@@ -12,7 +12,7 @@ from dmabuf._mapping import note_shared
 from dmabuf._parcel import Parcel
 from dmabuf.buffer import Buffer
 from dmabuf.fence import Fence
-from dmabuf.share import _lender
+from dmabuf.share import _claim, _lender
 
 
 def ship(parcel: Parcel) -> tuple[Any, ...]:
@@ -36,7 +36,7 @@ def _inherit(kind: type[Buffer] | type[Fence], inherited: Any) -> Buffer | Fence
 
 def _take(claim: tuple[bytes, bytes, int]) -> Any:
     try:
-        return _lender.take(_lender.Claim(*claim))
+        return _claim.take(_claim.Claim(*claim))
     except LookupError:
         raise LookupError(
             f"process {claim[2]} closed this buffer or fence more than {_lender.GRACE:.0f} s ago,"
