@@ -462,7 +462,8 @@ def test_a_camera_streams_into_its_buffers(allocate):
                 buffers = [lent.enter_context(pool.acquire(timeout=0)) for _ in range(3)]
                 with camera.stream(buffers) as frames:
                     for frame in itertools.islice(frames, 5):
-                        assert frame.buffers[0] in buffers
+                        with frame:
+                            assert frame.buffers[0] in buffers
             gc.collect()
             assert pool.free == 3
 
