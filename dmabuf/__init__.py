@@ -19,8 +19,9 @@ from dmabuf.heap import Heap, HeapInfo, heaps
 from dmabuf.waiting import wait_any
 
 if TYPE_CHECKING:
-    from dmabuf import devices, image, share, sw_sync, udmabuf, usage
+    from dmabuf import devices, image, pool, share, sw_sync, udmabuf, usage
     from dmabuf.image import Image
+    from dmabuf.pool import Pool
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "Image",
     "NotADmaBufError",
     "NotASyncFileError",
+    "Pool",
     "RefusedError",
     "UnsupportedError",
     "allocate",
@@ -45,6 +47,7 @@ __all__ = [
     "heaps",
     "image",
     "log_ioctls",
+    "pool",
     "share",
     "sw_sync",
     "udmabuf",
@@ -53,8 +56,10 @@ __all__ = [
 ]
 
 # Imported when they are first used: they would slow every start.
-_LATER = {name: name for name in ("devices", "image", "share", "sw_sync", "udmabuf", "usage")}
-__getattr__ = attributes(__name__, {**_LATER, "Image": "image"})
+_LATER = ("devices", "image", "pool", "share", "sw_sync", "udmabuf", "usage")
+__getattr__ = attributes(
+    __name__, {**{name: name for name in _LATER}, "Image": "image", "Pool": "pool"}
+)
 
 
 def log_ioctls() -> None:

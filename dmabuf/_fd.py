@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
 
 _Self = TypeVar("_Self", bound="Owner")
+_Owned = TypeVar("_Owned", bound="Owner")
 
 _UNUSED, _USED = -1, -2
 """What stands for the number of a hold that is not taken yet, or not any more."""
@@ -123,10 +124,13 @@ class Owner(Closing):
                     number, self._number = self._number, -1
         finally:
             if number >= 0:
-                self._give_back(number)
+                try:
+                    self._give_back(number)
+                finally:
+                    self._let_go()
 
     def _let_go(self) -> None:
-        """Drop what the object keeps beside the number; called once closed."""
+        """Drop what is kept beside the number: when closed, and when that is given back."""
 
     def _require_open(self) -> None:
         """Raise ValueError if closed; called when the mark is seen, and waits for its decision."""
@@ -292,6 +296,32 @@ def _fileno(owner: HasFileno) -> int:
 def duplicate(number: int) -> int:
     """Return a new descriptor of the same open file, closed on exec."""
     return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 0)
+
+
+def own_duplicate(source: Descriptor | int, own: Callable[[int], _Owned]) -> _Owned:
+    """Return the owner of a new descriptor of the same open file, closed on exec.
+
+    `own` makes it of the number, and leaves that open where it fails.
+    """
+    hold = Hold(source) if isinstance(source, Descriptor) else None
+    numbers: list[int] = []
+    owners: list[_Owned] = []
+    try:
+        number = hold.take() if hold is not None else source
+        # What a call returns is in a list before a signal handler can run.
+        numbers.extend(map(fcntl.fcntl, (number,), (fcntl.F_DUPFD_CLOEXEC,), (0,)))
+        owners.extend(map(own, numbers))
+        if hold is not None:
+            hold.drop()
+        return owners[0]
+    except BaseException:
+        if hold is not None:
+            hold.drop()
+        for owner in owners:
+            owner.close()
+        for made in numbers[len(owners) :]:
+            os.close(made)
+        raise
 
 
 def check_dma_buf(number: int) -> None:

@@ -12,20 +12,34 @@ from dmabuf._fd import Descriptor, Hold, lock
 from dmabuf.errors import os_error
 
 if TYPE_CHECKING:
-    import mmap
+    from typing import Any, Protocol
+
+    class Loan(Protocol):
+        """Memory that its owner wants back: whoever has the loan, or a view of it, keeps it out."""
+
+        def map(self, number: int, *, writable: bool) -> Any:
+            """Return what exports the memory; its views keep the loan."""
+
+        def keep(self) -> None:
+            """Never give the memory back: somebody has it whom nobody can ask."""
+
+        def note_shared(self) -> None:
+            """Remember that another process gets the memory."""
 
 
 class Mapped(Descriptor):
     """A descriptor whose memory is mapped once, when it is first asked for.
 
-    A view of the mapping keeps it, whatever is closed: the last one unmaps.
+    A view of the mapping keeps it, whatever is closed: the last one unmaps. A loan, of memory that
+    is lent, stays until the number is given back, and for as long as there is a view.
     """
 
-    __slots__ = ("_mapping", "_size")
+    __slots__ = ("_loan", "_mapping", "_size")
 
-    def __init__(self, number: int, size: int) -> None:
+    def __init__(self, number: int, size: int, loan: Loan | None = None) -> None:
         self._size = size
-        self._mapping: mmap.mmap | None = None
+        self._loan = loan
+        self._mapping: Any = None  # what exports the memory
         super().__init__(number)
 
     @property
@@ -33,11 +47,24 @@ class Mapped(Descriptor):
         """The size in bytes, whole pages, as the kernel has it. Also when closed."""
         return self._size
 
+    def detach(self) -> int:
+        """Return the number and leave it to the caller; the object is closed.
+
+        OSError with EBUSY while an access or a system call holds the descriptor; ValueError when
+        closed. Memory of a pool does not come back to it.
+        """
+        loan = self._loan
+        number = super().detach()
+        if loan is not None:
+            loan.keep()
+        return number
+
     def _let_go(self) -> None:
-        self._mapping = None
+        if self._number < 0:
+            self._mapping = self._loan = None
 
 
-def mapping(owner: Mapped) -> mmap.mmap:
+def mapping(owner: Mapped) -> Any:
     """Return the mapping of a buffer; ValueError if it is closed, OSError if it can't be mapped."""
     if owner._closed:
         owner._require_open()
@@ -49,11 +76,32 @@ def mapping(owner: Mapped) -> mmap.mmap:
         if mode == os.O_WRONLY:
             what = f"{owner!r} can't be mapped: its descriptor is write-only"
             raise os_error(errno.EACCES, f"{what}; allocate it with access=Access.READ_WRITE")
-        made = _libc.map_shared(number, owner.size, writable=mode == os.O_RDWR)
+        writable, loan = mode == os.O_RDWR, owner._loan
+        if loan is not None:
+            made = loan.map(number, writable=writable)
+        else:
+            made = _libc.map_shared(number, owner.size, writable=writable)
         with lock:  # the first of several threads wins; a buffer closed meanwhile keeps none
             if owner._mapping is None and not owner._closed:
                 owner._mapping = made
             return owner._mapping or made
+
+
+def is_mapped(owner: Mapped) -> bool:
+    """Return whether the memory is mapped here."""
+    return owner._mapping is not None
+
+
+def loan_of(owner: Mapped) -> Loan | None:
+    """Return the loan of memory that is lent; None for any other, and once it is given back."""
+    return owner._loan
+
+
+def note_shared(owner: Mapped) -> None:
+    """Tell whoever lends the memory that another process gets it."""
+    loan = owner._loan
+    if loan is not None:
+        loan.note_shared()
 
 
 def read_only(owner: Mapped) -> OSError:

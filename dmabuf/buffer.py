@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dmabuf import _ioctl, _parcel, _procfs, _wait
@@ -12,11 +13,11 @@ from dmabuf._fd import (
     Hold,
     check_dma_buf,
     descriptor_number,
-    duplicate,
     lock,
+    own_duplicate,
     owned_number,
 )
-from dmabuf._mapping import Mapped, mapping, read_only
+from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, read_only
 from dmabuf.access import EVENTS, Access, AccessScope, access_bits, end_left
 from dmabuf.fence import Fence, own_fence
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from dmabuf._fd import HasFileno
     from dmabuf._holders import Holder
+    from dmabuf._mapping import Loan
 
 _NAME_BYTES = 31  # DMA_BUF_NAME_LEN in include/uapi/linux/dma-buf.h, less the NUL
 
@@ -62,19 +64,20 @@ class Buffer(Mapped):
         check_dma_buf(number)
         self._adopt(number)
 
-    def _adopt(self, number: int) -> None:
+    def _adopt(self, number: int, loan: Loan | None = None) -> None:
         status = os.fstat(number)
         self._inode = status.st_ino
         self._device = status.st_dev
         self._begun: dict[int, list[Hold]] | None = None
-        Mapped.__init__(self, number, status.st_size)
+        Mapped.__init__(self, number, status.st_size, loan)
 
     @classmethod
     def from_fd(cls: type[_Buffer], fd: int | HasFileno) -> _Buffer:
         """Return a buffer with a descriptor of its own, a duplicate of `fd`, which stays open."""
         number = descriptor_number(fd)
         check_dma_buf(number)
-        return _own(cls, duplicate(number), None)
+        loan = loan_of(fd) if isinstance(fd, Buffer) else None
+        return own_duplicate(number, partial(_adopted, cls, loan))
 
     @property
     def inode(self) -> int:
@@ -108,8 +111,7 @@ class Buffer(Mapped):
 
     def dup(self: _Buffer) -> _Buffer:
         """Return another owner of the same memory, with a descriptor and a mapping of its own."""
-        with Hold(self) as number:
-            return _own(type(self), duplicate(number), None)
+        return own_duplicate(self, partial(_adopted, type(self), self._loan))
 
     def read(self) -> AccessScope:
         """Return a scope in which the processor reads: `with buffer.read() as memory`.
@@ -280,6 +282,7 @@ class Buffer(Mapped):
         from dmabuf import _message
 
         with Hold(self) as number:
+            note_shared(self)
             _message.send(sock, [(_message.BUFFER, number)], _message.ONE_BUFFER)
 
     @classmethod
@@ -331,6 +334,17 @@ class Buffer(Mapped):
 def own_buffer(number: int, name: str | None = None) -> Buffer:
     """Own a descriptor that the kernel has just made, and name it; closed if that fails."""
     return _own(Buffer, number, name)
+
+
+def lent_buffer(owner: Buffer, loan: Loan) -> Buffer:
+    """Return a buffer with a descriptor of its own, whose memory is lent."""
+    return own_duplicate(owner, partial(_adopted, Buffer, loan))
+
+
+def _adopted(kind: type[_Buffer], loan: Loan | None, number: int) -> _Buffer:
+    buffer = kind.__new__(kind)
+    buffer._adopt(number, loan)
+    return buffer
 
 
 def _own(kind: type[_Buffer], number: int, name: str | None) -> _Buffer:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator, Sequence
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dmabuf import _ioctl, _parcel, _wait
-from dmabuf._fd import Descriptor, Hold, descriptor_number, duplicate, owned_number
+from dmabuf._fd import Descriptor, Hold, descriptor_number, own_duplicate, owned_number
 from dmabuf._procfs import open_file
 from dmabuf._record import record
 from dmabuf.errors import NotASyncFileError
@@ -105,12 +106,11 @@ class Fence(Descriptor):
         """Return a fence with a descriptor of its own, a duplicate of `fd`, which stays open."""
         number = descriptor_number(fd)
         _check_sync_file(number)
-        return own_fence_as(cls, duplicate(number))
+        return own_duplicate(number, partial(own_fence_as, cls))
 
     def dup(self: _Fence) -> _Fence:
         """Return another owner of the same fence, with a descriptor of its own."""
-        with Hold(self) as number:
-            return own_fence_as(type(self), duplicate(number))
+        return own_duplicate(self, partial(own_fence_as, type(self)))
 
     @property
     def status(self) -> FenceStatus:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import socket
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
-from helpers import buffers, fences, screen
+from helpers import buffers, fences, screen, sockets
 from helpers.features import ABSENT, FEATURES, IN_OUR_MACHINE, KERNEL, needs
 from helpers.leaks import descriptors, kernel_buffers
 
@@ -89,6 +90,27 @@ def buffer(allocate: Callable[..., dmabuf.Buffer]) -> Iterator[dmabuf.Buffer]:
     """Give a buffer of two pages, closed at the end."""
     with allocate(8192) as buffer:
         yield buffer
+
+
+@pytest.fixture
+def other(allocate: Callable[..., dmabuf.Buffer]) -> Iterator[dmabuf.Buffer]:
+    """Give a second buffer of two pages."""
+    with allocate(8192) as buffer:
+        yield buffer
+
+
+@pytest.fixture(params=list(sockets.KINDS.values()), ids=list(sockets.KINDS))
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Give the two ends of a Unix socket of each kind."""
+    with sockets.socketpair(request.param) as pair:
+        yield pair
+
+
+@pytest.fixture(params=list(sockets.CONNECTED.values()), ids=list(sockets.CONNECTED))
+def connected(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Give the two ends of a Unix socket of each kind that has an end: no datagrams."""
+    with sockets.socketpair(request.param) as pair:
+        yield pair
 
 
 @pytest.fixture(params=fences.SOURCES)

@@ -12,6 +12,7 @@ import weakref
 
 import pytest
 from helpers import interrupt, strace
+from helpers.leaks import descriptors
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 import dmabuf
-from dmabuf._fd import Descriptor, Hold, HoldUsedError, descriptor_number
+from dmabuf._fd import Descriptor, Hold, HoldUsedError, descriptor_number, own_duplicate
 
 forks_with_threads = pytest.mark.filterwarnings(
     r"ignore:This process \(pid=\d+\) is multi-threaded:DeprecationWarning"  # Python 3.12
@@ -512,6 +513,39 @@ class TestSignals:
                     file.close()
             file.close()
             assert file.given_back, moment.where
+
+    def test_a_handler_that_raises_amid_a_duplication_loses_no_descriptor(self):
+        file = File()
+        before = descriptors()
+        for moment in interrupt.every_point():
+            made = None
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                made = own_duplicate(file, Descriptor)
+            if made is not None:
+                assert refers(made.fileno(), file.inode), moment.where
+                made.close()
+            del made
+            assert descriptors() == before, moment.where
+        file.close()
+        assert file.given_back
+
+    @pytest.mark.parametrize("duplicate", [dmabuf.Buffer.dup, dmabuf.Buffer.from_fd])
+    def test_a_handler_that_raises_amid_a_buffers_duplication_loses_none(self, buffer, duplicate):
+        before = descriptors()
+        for moment in interrupt.every_point():
+            made = None
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                made = duplicate(buffer)
+            if made is not None:
+                made.close()
+            assert descriptors() == before, moment.where
+        os.close(buffer.dup().detach())  # no hold is left
 
     def test_a_handler_that_raises_amid_a_close_can_be_followed_by_another(self):
         for moment in interrupt.every_point():

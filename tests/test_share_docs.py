@@ -12,12 +12,12 @@ PROGRAMS = re.findall(r"```python\n(.*?)```\n\nIt prints `(.*?)`\.", GUIDE, re.D
 
 
 def test_each_program_says_what_it_prints():
-    assert len(PROGRAMS) == GUIDE.count("```python") == 3
+    assert len(PROGRAMS) == GUIDE.count("```python") == 4
 
 
 @pytest.mark.needs("heap")
 @pytest.mark.parametrize(
-    ("program", "prints"), PROGRAMS, ids=["socket", "multiprocessing", "ticket"]
+    ("program", "prints"), PROGRAMS, ids=["socket", "multiprocessing", "ticket", "pool"]
 )
 def test_a_program_of_the_guide_prints_what_it_says(program, prints, tmp_path):
     path = tmp_path / "program.py"

@@ -14,7 +14,7 @@ import pytest
 from helpers import sharing
 
 import dmabuf
-from dmabuf import share
+from dmabuf import _idle, share
 from dmabuf.share import _lender
 
 METHODS = ["fork", "spawn", "forkserver"]
@@ -190,6 +190,13 @@ class TestATicket:
         assert len(os.listdir("/proc/self/fd")) == before + 1
         first.cancel()
         second.cancel()
+
+    def test_is_known_to_whoever_looks_for_leaks(self, buffer):
+        before = _idle.descriptors()
+        ticket = share.Ticket(buffer)
+        assert len(_idle.descriptors() - before) == 1
+        ticket.cancel()
+        assert _idle.descriptors() == before
 
     def test_says_that_its_sender_has_ended(self, context, buffer):
         ours, theirs = context.Pipe()

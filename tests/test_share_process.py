@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from helpers import interrupt, sharing
-from helpers.process import NOBODY, in_child
+from helpers.process import NOBODY, in_child, in_pid_namespace
 
 import dmabuf
 from dmabuf import share
@@ -55,6 +55,20 @@ class TestFromProcess:
             if taken is not None:
                 taken.close()
             assert len(os.listdir("/proc/self/fd")) == before, moment.where
+
+    @pytest.mark.needs("root")
+    def test_goes_by_the_numbers_of_this_process_name_space(self, buffer):
+        parent, number = os.getpid(), buffer.fileno()
+
+        def take():
+            with pytest.raises(ProcessLookupError):
+                share.from_process(parent, number)
+            with share.from_process(os.getpid(), number) as theirs:
+                return os.getpid(), sharing.mark_and_close(theirs)
+
+        assert parent != 1
+        assert in_pid_namespace(take) == (1, buffer.inode)
+        assert sharing.marked(buffer)
 
     def test_says_which_permission_is_missing(self, buffer):
         parent, number = os.getpid(), buffer.fileno()

@@ -15,39 +15,25 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import os
 import select
 import socket
 import threading
 import time
 import weakref
-from struct import Struct
-from typing import NamedTuple
 
-from dmabuf._fd import Descriptor
+from dmabuf import _idle
 from dmabuf._scm import MessageError
 from dmabuf._scm import receive as receive_packet
-from dmabuf._scm import send as send_packet
-from dmabuf._wait import READABLE, is_ready
 from dmabuf.buffer import Buffer
 from dmabuf.fence import Fence
+from dmabuf.share._claim import REQUEST, TAKE, Claim, cancel
 from dmabuf.share._objects import Shared, duplicate, owners_of
-from dmabuf.share.sockets import receive, send
+from dmabuf.share.sockets import send
 
 GRACE = 30.0
 """Seconds for which what was pickled can be taken after its original was closed."""
 _CLIENT_SECONDS = 5.0
-_request = Struct("<B16s")
-_TAKE, _CANCEL = 1, 2
-
-
-class Claim(NamedTuple):
-    """What a process needs to take an object; bytes and numbers only."""
-
-    address: bytes
-    token: bytes
-    pid: int
 
 
 class _Item:
@@ -91,6 +77,12 @@ class _Lender:
         self.listener: socket.socket | None = None
         self.wake = -1
         self.clients: dict[int, tuple[socket.socket, float]] = {}
+        _idle.register(self)
+
+    def idle(self) -> list[Buffer | Fence]:
+        """Return what waits, for whoever looks for leaks."""
+        items = [item.item for item in tuple(self.items.values())]
+        return [owner for item in items if item is not None for owner in owners_of(item)]
 
     def lend(self, item: Shared, original: Buffer | Fence | None) -> Claim:
         token = os.urandom(16)
@@ -179,11 +171,11 @@ class _Lender:
         client, _ = self.clients.pop(number)
         # Whatever a client does ends its connection alone.
         with client, contextlib.suppress(OSError, MessageError, EOFError):
-            with receive_packet(client, _request.size) as packet:
+            with receive_packet(client, REQUEST.size) as packet:
                 packet.adopt(())
-                if len(packet.data) != _request.size:
+                if len(packet.data) != REQUEST.size:
                     return
-                what, token = _request.unpack(packet.data)
+                what, token = REQUEST.unpack(packet.data)
             self._give(client, what, token)
 
     def _give(self, client: socket.socket, what: int, token: bytes) -> None:
@@ -192,7 +184,7 @@ class _Lender:
             if item is None:
                 return
             try:
-                current = item.current() if what == _TAKE else None
+                current = item.current() if what == TAKE else None
                 if current is not None:
                     send(client, [current])
             finally:
@@ -240,62 +232,12 @@ def waiting() -> int:
     return len(_lender.items) + (_lender.listener is not None)
 
 
-def take(claim: Claim) -> Shared:
-    """Take an object, once.
-
-    ConnectionRefusedError if the sender has ended; LookupError if it doesn't have it any more.
-    """
-    received = None
-    try:
-        with _connected(claim, _TAKE) as sock:
-            received = receive(sock)
-        [item] = received.objects
-        return item
-    except (EOFError, ConnectionResetError):
-        raise LookupError(f"process {claim.pid} has nothing for this any more") from None
-    except BaseException:
-        if received is not None:
-            received.close()
-        raise
-
-
 def drop(claim: Claim) -> None:
     """Drop what waits, unless it was taken; also from another process."""
     if claim.pid == os.getpid():
         _lender.drop(claim.token)
     else:
-        with (
-            contextlib.suppress(ConnectionRefusedError, LookupError),
-            _connected(claim, _CANCEL) as sock,
-        ):
-            sock.recv(1)  # the end, once it is done
-
-
-def _connected(claim: Claim, what: int) -> socket.socket:
-    """Return a connection on which a request was sent."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        sock.connect(claim.address)
-        send_packet(sock, [_request.pack(what, claim.token)])
-    except BaseException as error:
-        sock.close()
-        if not isinstance(error, (ConnectionRefusedError, BrokenPipeError, ConnectionResetError)):
-            raise
-        if _lives(claim.pid):
-            raise LookupError(f"process {claim.pid} has nothing for this any more") from None
-        what_failed = f"process {claim.pid}, which has what is to be received, has ended"
-        raise ConnectionRefusedError(errno.ECONNREFUSED, what_failed) from None
-    return sock
-
-
-def _lives(pid: int) -> bool:
-    """Whether a process goes on."""
-    try:
-        process = Descriptor(os.pidfd_open(pid))
-    except ProcessLookupError:
-        return False
-    with process:
-        return not is_ready(process, READABLE)
+        cancel(claim)
 
 
 def _after_fork_in_child() -> None:

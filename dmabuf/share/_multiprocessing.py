@@ -8,10 +8,11 @@ from multiprocessing.reduction import DupFd
 from typing import Any
 
 from dmabuf._fd import Hold
+from dmabuf._mapping import note_shared
 from dmabuf._parcel import Parcel
 from dmabuf.buffer import Buffer
 from dmabuf.fence import Fence
-from dmabuf.share import _lender
+from dmabuf.share import _claim, _lender
 
 
 def ship(parcel: Parcel) -> tuple[Any, ...]:
@@ -22,6 +23,8 @@ def ship(parcel: Parcel) -> tuple[Any, ...]:
     # An argument of Process: the child inherits the number itself.
     kind = Buffer if isinstance(owner, Buffer) else Fence
     with Hold(owner) as number:
+        if isinstance(owner, Buffer):
+            note_shared(owner)
         return _inherit, (kind, DupFd(number))
 
 
@@ -33,7 +36,7 @@ def _inherit(kind: type[Buffer] | type[Fence], inherited: Any) -> Buffer | Fence
 
 def _take(claim: tuple[bytes, bytes, int]) -> Any:
     try:
-        return _lender.take(_lender.Claim(*claim))
+        return _claim.take(_claim.Claim(*claim))
     except LookupError:
         raise LookupError(
             f"process {claim[2]} closed this buffer or fence more than {_lender.GRACE:.0f} s ago,"

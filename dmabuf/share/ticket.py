@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmabuf.share import _lender
+from dmabuf.share import _claim, _lender
 from dmabuf.share._objects import Shared
 
 
@@ -33,7 +33,7 @@ class Ticket:
         that made the ticket has ended.
         """
         try:
-            return _lender.take(self._claim)
+            return _claim.take(self._claim)
         except LookupError:
             raise LookupError(f"{self!r} was redeemed or cancelled before") from None
 
@@ -41,11 +41,11 @@ class Ticket:
         """Give up the object, in any process; nothing happens if it was redeemed already."""
         _lender.drop(self._claim)
 
-    def __getstate__(self) -> _lender.Claim:
+    def __getstate__(self) -> _claim.Claim:
         return self._claim
 
     def __setstate__(self, claim: tuple[bytes, bytes, int]) -> None:
-        self._claim = _lender.Claim(*claim)
+        self._claim = _claim.Claim(*claim)
 
     def __repr__(self) -> str:
         return f"<dmabuf.share.Ticket of process {self._claim.pid}>"

@@ -88,6 +88,9 @@ FEATURES = {
     "no export": Feature(lambda: RELEASE < (6, 0), "a kernel before Linux 6.0"),
     "deadline": Feature(lambda: RELEASE >= (6, 6), "Linux 6.6, whose fences take deadlines"),
     "no deadline": Feature(lambda: RELEASE < (6, 6), "a kernel before Linux 6.6"),
+    "passrights": Feature(
+        lambda: RELEASE >= (6, 16), "Linux 6.16, where a socket can refuse descriptors"
+    ),
     "huge pages": Feature(
         lambda: os.path.isdir("/sys/kernel/mm/hugepages"), "huge pages (CONFIG_HUGETLBFS)"
     ),
@@ -149,6 +152,8 @@ ABSENT = {
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
     "lab": {*_NEW, "outside", "no export", "no deadline", "no sw_sync", "device rules"},
 }
+if RELEASE < (6, 16):
+    ABSENT.setdefault(KERNEL, set()).add("passrights")
 if KERNEL != "6.12" or find_spec("torch") is None:  # not every Python has a build of it
     ABSENT.setdefault(KERNEL, set()).add("torch")
 # The virtual machine has the machine's own programs.

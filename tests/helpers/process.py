@@ -18,7 +18,8 @@ from typing import Generic, TypeVar
 ABSURD = (1 << 40, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 4096)
 NOBODY = 65534
 # include/uapi/linux/sched.h and mount.h
-_CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 1 << 14, 1 << 18
+_CLONE_NEWNS, _CLONE_NEWPID = 0x20000, 0x20000000
+_MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
 
 _Result = TypeVar("_Result")
 
@@ -87,6 +88,17 @@ def without_nodes(folder: str, function: Callable[[], _Result]) -> _Result:
         return function()
 
     return in_child(hidden)
+
+
+def in_pid_namespace(function: Callable[[], _Result]) -> _Result:
+    """Return what a function returns in a process which is the first of its PID name space."""
+
+    def apart() -> _Result:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(_CLONE_NEWPID) == 0
+        return in_child(function)
+
+    return in_child(apart)
 
 
 def opened_paths(function: Callable[[], object]) -> list[str]:

@@ -1,0 +1,384 @@
+"""Buffers that are used again: allocated once, lent out, and back when the last view is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from operator import index, methodcaller
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+from dmabuf import _idle, _libc, _procfs, _wait, exporters
+from dmabuf._fd import Descriptor, Hold, lock
+from dmabuf._mapping import is_mapped, mapping
+from dmabuf._uapi import ffi
+from dmabuf.buffer import Buffer, lent_buffer
+from dmabuf.errors import AllocationError
+
+if TYPE_CHECKING:
+    from dmabuf._fd import HasFileno
+
+
+class _Loan:
+    """What keeps a memory out: an acquired buffer and its duplicates have it, and every view."""
+
+    __slots__ = ("__weakref__", "_slot")
+
+    def __init__(self, slot: _Slot) -> None:
+        self._slot = slot
+
+    def map(self, number: int, *, writable: bool) -> Any:
+        """Return an exporter of its own, so that its last view can be known.
+
+        It is on the pool's mapping, but read-only memory, which that kind of exporter would make
+        writable, and memory of a closed pool are mapped anew.
+        """
+        slot = self._slot
+        exporter: Any = None
+        if writable:
+            with contextlib.suppress(ValueError):  # the pool is closed
+                exporter = ffi.buffer(ffi.from_buffer(mapping(slot.home)))
+        if exporter is None:
+            exporter = _libc.map_shared(number, slot.home.size, writable=writable)
+        # All that happens when the exporter is gone is C: no signal handler can get between.
+        view = _LastView(exporter, slot.views.remove)
+        view.loan = self
+        slot.views.append(view)
+        return exporter
+
+    def keep(self) -> None:
+        """Replace this memory: a descriptor was detached, and nobody knows where it is."""
+        self._slot.spent = True
+
+    def note_shared(self) -> None:
+        """Remember that another process gets this memory."""
+        self._slot.shared = True
+
+
+class _LastView(weakref.ref[Any]):
+    """An exporter of a lent memory; it has the loan for as long as there is a view."""
+
+    __slots__ = ("loan",)
+    loan: _Loan
+
+
+class _Return(weakref.ref[_Loan]):
+    """A loan; its end wakes who waits for one, by C alone: no signal handler can get between."""
+
+    wake: Callable[[], object] = object  # which does nothing, until it is set
+
+
+def _never() -> None:
+    """Return nothing: the loan of a memory that was not lent yet."""
+
+
+class _Slot:
+    """One memory of a pool."""
+
+    __slots__ = ("home", "loan", "shared", "spent", "views")
+
+    def __init__(self, home: Buffer) -> None:
+        self.home = home
+        self.loan: Callable[[], _Loan | None] = _never
+        self.views: list[_LastView] = []
+        self.shared = self.spent = False
+
+
+class Pool:
+    """So many buffers of one size that are allocated once, and lent out again and again.
+
+        with dmabuf.Pool(4, 1920 * 1080 * 4) as pool:
+            with pool.acquire() as buffer:
+                with buffer.write() as memory:
+                    memory[:5] = b"frame"
+
+    What `acquire` gives is a `Buffer`. Closing it, by a scope, `close()` or collection, gives the
+    memory back, and the next one gets it once the last view of it is gone, a memoryview or an
+    array, its duplicates and accesses too, and its fences have signalled. `detach()` takes it out
+    for good: the pool allocates another.
+
+    Memory that comes again has in it what was there before, and whoever else got a descriptor or a
+    mapping of it, another process or a device, goes on seeing it. `zero` wipes it before it is
+    lent, which isolates nobody. `retire_after_share` never lends again what was sent to another
+    process, or what anybody else still has, by the kernel's count; the pool allocates another.
+
+    `size` is in bytes. `allocate` is any callable that takes the size and returns a `Buffer`. All
+    is allocated at once: AllocationError. Thread-safe. Use it as a context manager, or call
+    `close()`. A forked child can't acquire from its parent's pool.
+    """
+
+    def __init__(
+        self,
+        count: SupportsIndex,
+        size: SupportsIndex,
+        *,
+        allocate: Callable[[int], Buffer] = exporters.allocate,
+        zero: bool = False,
+        retire_after_share: bool = False,
+    ) -> None:
+        self._closed = True  # until it is complete
+        self._count = index(count)
+        self._size = index(size)
+        if self._count < 1:
+            raise ValueError(f"count must be at least 1, not {self._count}")
+        if self._size < 1:
+            raise ValueError(f"size must be at least 1 byte, not {self._size}")
+        if not callable(allocate):
+            raise TypeError(f"allocate must be callable, not {type(allocate).__name__}")
+        self._allocate = allocate
+        self._zero = zero
+        self._retire_after_share = retire_after_share
+        self._process = os.getpid()
+        self._slots: list[_Slot] = []
+        self._wakes: list[Descriptor] = []
+        numbers: list[int] = []
+        try:
+            # What a call returns is in a list before a signal handler can run.
+            numbers.extend(map(os.eventfd, (0,), (_NONBLOCKING,)))
+            self._wakes.extend(map(Descriptor, numbers))
+            while len(self._slots) < self._count:
+                self._slots.extend(map(_Slot, self._allocated()))
+            self._closed = False
+            _idle.register(self)
+        except BaseException:
+            self.close()
+            for number in numbers[len(self._wakes) :]:
+                os.close(number)
+            raise
+
+    @property
+    def count(self) -> int:
+        """How many buffers it has."""
+        return self._count
+
+    @property
+    def size(self) -> int:
+        """The size that was asked for, in bytes; a buffer has whole pages."""
+        return self._size
+
+    @property
+    def free(self) -> int:
+        """How many are not lent. One whose fences are pending counts, and can't be acquired yet."""
+        return sum(slot.loan() is None for slot in self._slots)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
+
+    def acquire(self, timeout: float | None = None) -> Buffer:
+        """Return a buffer of the pool; wait until one is back and its fences have signalled.
+
+        TimeoutError if `timeout` seconds pass first; ValueError if the pool is closed, also
+        meanwhile. AllocationError if a retired buffer can't be replaced.
+        """
+        buffer = self._lend()
+        if buffer is not None:
+            return buffer
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, not nan")
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        with self._waiting() as wake:
+            while (buffer := self._lend(wake)) is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(errno.ETIMEDOUT, f"no buffer came back in time to {self!r}")
+                _wait.first(self._events(wake), None if left == math.inf else left)
+        return buffer
+
+    async def acquire_async(self) -> Buffer:
+        """Acquire in asyncio: the event loop runs while it waits."""
+        buffer = self._lend()
+        if buffer is not None:
+            return buffer
+        import asyncio
+
+        with self._waiting() as wake:
+            while (buffer := self._lend(wake)) is None:
+                waits = [
+                    asyncio.ensure_future(_wait.ready(owner, events))
+                    for owner, events in self._events(wake)
+                ]
+                try:
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for wait in waits:
+                        wait.cancel()
+                    await asyncio.gather(*waits, return_exceptions=True)
+        return buffer
+
+    def allocate(self, size: SupportsIndex, *, name: str | None = None) -> Buffer:
+        """Acquire as an allocator does, which does not wait: `Image.allocate(…, allocate=…)`.
+
+        AllocationError if no buffer is free; ValueError if `size` exceeds that of the pool.
+        """
+        wanted = index(size)
+        if not 1 <= wanted <= self._size:
+            raise ValueError(f"{self!r} has buffers of {self._size} bytes, not of {wanted}")
+        buffer = self._lend()
+        if buffer is None:
+            busy = f"all {self._count} buffers of {self!r} are in use; close one, or make more"
+            raise AllocationError(errno.ENOMEM, busy, ())
+        try:
+            if name is not None:
+                buffer.name = name
+            return buffer
+        except BaseException:
+            buffer.close()
+            raise
+
+    def close(self) -> None:
+        """Free what is not lent; what is stays valid and is freed with its last user.
+
+        Whoever waits gets ValueError. Does nothing the second time.
+        """
+        self._closed = True
+        self._wake()
+        slots = self._slots
+        while slots:
+            with lock:
+                slots[-1].loan = _never  # it wakes nobody any more
+            slots[-1].home.close()
+            del slots[-1]
+        for wake in self._wakes:
+            wake.close()
+
+    def idle(self) -> list[HasFileno]:
+        """Return what the pool itself keeps open, for whoever looks for leaks."""
+        return [slot.home for slot in self._slots]
+
+    def __enter__(self) -> Pool:
+        self._require_open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"free={self.free}"
+        return f"<dmabuf.Pool count={self._count} size={self._size} {state}>"
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"operation on a closed pool: {self!r}")
+        if self._process != os.getpid():
+            raise ValueError(
+                "the pool is another process's, which lends the memory too: make one in this"
+            )
+
+    def _lend(self, wake: Descriptor | None = None) -> Buffer | None:
+        """Lend the first memory that is back and idle; None if there is none.
+
+        Before that it takes note of what has woken it, so that it can't miss what comes later.
+        """
+        self._require_open()
+        if wake is not None:
+            with contextlib.suppress(BlockingIOError), Hold(wake) as number:
+                os.eventfd_read(number)
+        for slot in tuple(self._slots):
+            seen = slot.loan
+            if seen() is None and _wait.is_ready(slot.home, _wait.WRITABLE):
+                loan = _Loan(slot)
+                back = _Return(loan, methodcaller("wake"))
+                back.wake = partial(os.eventfd_write, self._wakes[0].fileno(), 1)
+                with lock:
+                    # No signal handler runs here, between the two.
+                    if slot.loan is seen and not self._closed:
+                        slot.loan = back
+                if slot.loan is back:
+                    return self._prepared(slot, loan)
+        return None
+
+    def _prepared(self, slot: _Slot, loan: _Loan) -> Buffer:
+        """Return the buffer of a loan; if that fails, the memory is back, whoever has the error."""
+        try:
+            if slot.spent or (self._retire_after_share and (slot.shared or _has_others(slot.home))):
+                self._replace(slot)
+            if self._zero:
+                with slot.home.write():
+                    slot.home.array(slot.home.size)[:] = 0
+            return lent_buffer(slot.home, loan)
+        except BaseException:
+            slot.loan = _never
+            self._wake()
+            raise
+
+    def _replace(self, slot: _Slot) -> None:
+        """Have new memory at a slot, in place of one that is never lent again."""
+        [home] = self._allocated()
+        try:
+            # No signal handler runs between these.
+            home, slot.home = slot.home, home
+            slot.shared = slot.spent = False
+        finally:
+            home.close()
+
+    def _allocated(self) -> list[Buffer]:
+        made: list[Any] = []
+        try:
+            made.extend(map(self._allocate, (self._size,)))
+            buffer = made[0]
+            if not isinstance(buffer, Buffer):
+                raise TypeError(
+                    f"allocate must return a dmabuf.Buffer, not {type(buffer).__name__}"
+                )
+            if buffer.size < self._size:
+                raise ValueError(f"allocate must return {self._size} bytes, not {buffer!r}")
+            return made
+        except BaseException:
+            for buffer in made:
+                if isinstance(buffer, Buffer):
+                    buffer.close()
+            raise
+
+    def _events(self, wake: Descriptor) -> list[tuple[Descriptor, int]]:
+        """Return what to wait for: a memory that comes back, or the fences of one that did."""
+        homes = [slot.home for slot in tuple(self._slots) if slot.loan() is None]
+        return [(wake, _wait.READABLE), *((home, _wait.WRITABLE) for home in homes)]
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[Descriptor]:
+        """Give what is readable when a memory is back; have the others look when this one leaves.
+
+        What one has taken note of, the others don't see any more.
+        """
+        wake = self._wakes[0]
+        try:
+            yield wake
+        finally:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have everybody who waits look again."""
+        for wake in self._wakes:
+            with contextlib.suppress(ValueError), Hold(wake) as number:
+                os.eventfd_write(number, 1)
+
+
+_NONBLOCKING = os.EFD_NONBLOCK | os.EFD_CLOEXEC
+
+
+def _has_others(home: Buffer) -> bool:
+    """Whether anybody but the pool has a descriptor or a mapping of a memory, by the kernel."""
+    with Hold(home) as number:
+        count = _procfs.about_own(number).references
+    return count > 1 + is_mapped(home)

@@ -1,0 +1,144 @@
+"""What a message leaves where its sender or its receiver fails: nothing."""
+
+import contextlib
+import errno
+import gc
+import os
+import pickle
+import resource
+import socket
+from multiprocessing.reduction import ForkingPickler
+
+import pytest
+from helpers import interrupt, sharing
+from helpers.leaks import descriptors
+from helpers.process import NOBODY, Child, descriptors_left
+from helpers.sockets import CONNECTED, KINDS, socketpair
+
+import dmabuf
+from dmabuf import share
+from dmabuf.share import _lender
+
+SO_PASSRIGHTS = 83  # include/uapi/asm-generic/socket.h
+
+
+class TestASignalHandlerThatRaises:
+    @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+    def test_leaves_no_descriptor_at_any_point_of_receive(self, kind, buffer):
+        picture = dmabuf.Image(buffer, "R8", 16, 16)
+        for moment in interrupt.every_point():
+            with socketpair(kind) as (ours, theirs):
+                share.send(ours, [buffer, picture], b"text")
+                before = len(os.listdir("/proc/self/fd"))
+                received = None
+                with (
+                    contextlib.suppress(interrupt.Interrupted),
+                    moment.runs(interrupt.raise_interrupted),
+                ):
+                    received = share.receive(theirs)
+                if received is not None:
+                    received.close()
+                gc.collect()
+                assert len(os.listdir("/proc/self/fd")) == before, moment.where
+
+    @pytest.mark.parametrize("kind", CONNECTED.values(), ids=list(CONNECTED))
+    def test_of_send_leaves_a_whole_message_or_an_end(self, kind, buffer):
+        for moment in interrupt.every_point():
+            with socketpair(kind) as (ours, theirs):
+                with (
+                    contextlib.suppress(interrupt.Interrupted),
+                    moment.runs(interrupt.raise_interrupted),
+                ):
+                    share.send(ours, [buffer], b"text")
+                ours.close()
+                with contextlib.suppress(EOFError), share.receive(theirs) as received:
+                    assert received.objects == [buffer], moment.where
+                with buffer.dup() as again:  # no hold is left
+                    os.close(again.detach())
+
+    @pytest.mark.parametrize("kind", ["buffer", "image"])
+    def test_of_redeem_leaves_nothing_at_any_point(self, buffer, other, kind):
+        item = buffer if kind == "buffer" else dmabuf.Image([buffer, other], "NV12", 32, 16)
+        gc.collect()
+        before = descriptors()
+        for moment in interrupt.every_point():
+            ticket, redeemed = share.Ticket(item), None
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                redeemed = ticket.redeem()
+            if redeemed is not None:
+                sharing.close(redeemed)
+            ticket.cancel()
+            sharing.eventually(lambda: _lender.waiting() == 0)
+            gc.collect()
+            assert descriptors() == before, moment.where
+
+
+class TestTooFewDescriptors:
+    """Each step is tried with no number left, one, two, and so on, until there are enough."""
+
+    def until_enough(self, step, undo):
+        gc.collect()
+        before = descriptors()
+        for left in range(20):
+            made, failed = None, 0
+            try:
+                with descriptors_left(left):
+                    made = step()
+            except OSError as error:
+                failed = error.errno
+            assert failed in (0, errno.EMFILE), left
+            if not failed:
+                undo(made)
+            sharing.eventually(lambda: _lender.waiting() == 0)
+            gc.collect()
+            assert descriptors() == before, left
+            if not failed:
+                return left
+        raise AssertionError("20 were not enough")
+
+    def test_sending_needs_none(self, pair, buffer):
+        assert self.until_enough(lambda: share.send(pair[0], [buffer]), lambda _: None) == 0
+        share.receive(pair[1]).close()
+
+    def test_a_ticket_is_made_or_leaves_nothing(self, buffer):
+        assert self.until_enough(lambda: share.Ticket(buffer), share.Ticket.cancel) > 0
+
+    def test_what_multiprocessing_pickles_is_shipped_or_leaves_nothing(self, buffer):
+        def take_back(pickled):
+            sharing.close(pickle.loads(pickled))
+
+        assert self.until_enough(lambda: ForkingPickler.dumps(buffer), take_back) > 0
+
+    def test_a_descriptor_of_a_process_is_taken_or_leaves_nothing(self, buffer):
+        def take():
+            return share.from_process(os.getpid(), buffer.fileno())
+
+        assert self.until_enough(take, dmabuf.Buffer.close) == 2
+
+
+@pytest.mark.needs("passrights")
+def test_a_receiver_that_takes_no_descriptors_is_explained(pair, buffer):
+    pair[1].setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    with pytest.raises(PermissionError, match=r"SO_PASSRIGHTS, Linux 6\.16"):
+        share.send(pair[0], [buffer])
+    pair[1].setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 1)
+    share.send(pair[0], [buffer])
+    with share.receive(pair[1]) as received:
+        assert received.objects == [buffer]
+
+
+@pytest.mark.needs("root")
+def test_too_many_descriptors_under_way_are_explained(buffer, pair):
+    def fill():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        pair[0].setblocking(False)
+        for _ in range(300):
+            share.send(pair[0], [buffer])
+
+    child = Child(fill, user=NOBODY)
+    with pytest.raises(OSError, match=r"RLIMIT_NOFILE.*ulimit -n") as failure:
+        child.result()
+    assert failure.value.errno == errno.ETOOMANYREFS
