@@ -1,4 +1,4 @@
-"""A scan against C and lsof, over processes and descriptors. On udmabuf; writes usage.json.
+"""A scan against C and lsof, over processes and descriptors. On the system heap; writes usage.json.
 
 The C program reads the same files. Every figure is the best of a few rounds.
 """
