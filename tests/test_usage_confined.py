@@ -2,23 +2,20 @@
 
 import ctypes
 import os
+import struct
 import threading
 
 import pytest
 from helpers.confine import forbid_kcmp, mount_proc
+from helpers.holding import CLONE_FILES, SHARE_TABLE, of
 from helpers.peer import Peer
 from helpers.process import NOBODY, in_child
 
 from dmabuf import usage
 
-CLONE_FILES, CLONE_NEWPID = 0x400, 0x20000000
+CLONE_NEWPID = 0x20000000
 
 pytestmark = pytest.mark.needs("root")
-
-
-def of(buffer, scan):
-    (found,) = [one for one in scan.buffers if one.inode == buffer.inode]
-    return found
 
 
 def become_nobody():
@@ -132,13 +129,7 @@ class TestNoKcmp:
 
     def test_what_processes_share_counts_for_each_and_that_is_said(self, buffer):
         with Peer() as peer:
-            child = peer.do(
-                "import ctypes\n"
-                "libc = ctypes.CDLL(None)\n"
-                f"result = libc.syscall(56, {CLONE_FILES} | 17, 0, 0, 0, 0)\n"
-                "if not result:\n"
-                "    libc.pause()"
-            )
+            child = peer.do(SHARE_TABLE)
             pid = peer.pid
 
             def look():
@@ -156,16 +147,7 @@ class TestNoKcmp:
 
     def test_more_than_the_kernel_counts_is_no_change_but_sharing(self, buffer):
         with Peer() as peer:
-            children = [
-                peer.do(
-                    "import ctypes\n"
-                    "libc = ctypes.CDLL(None)\n"
-                    f"result = libc.syscall(56, {CLONE_FILES} | 17, 0, 0, 0, 0)\n"
-                    "if not result:\n"
-                    "    libc.pause()"
-                )
-                for _ in range(2)
-            ]
+            children = [peer.do(SHARE_TABLE) for _ in range(2)]
 
             def look():
                 forbid_kcmp()
@@ -181,3 +163,52 @@ class TestNoKcmp:
             "5 references were seen and the kernel counted 3: processes may share some of them, "
             "which can't be told here, where kcmp(2) is not allowed",
         )
+
+
+class TestPermission:
+    def test_others_processes_are_counted_as_unreadable(self, buffer):
+        def look():
+            scan = usage.scan()
+            return scan, os.getpid()
+
+        scan, child = in_child(look, user=NOBODY)
+        assert os.getpid() in scan.unreadable
+        assert child not in scan.unreadable
+        assert 2 not in scan.unreadable, "the kernel's own threads hold nothing"
+
+    @pytest.mark.needs("export")  # Linux 5.10 shows nobody's fdinfo to nobody
+    def test_who_is_nobody_sees_what_nobody_holds(self, buffer):
+        def look():
+            return usage.scan()
+
+        found = of(buffer, in_child(look, user=NOBODY))
+        (holder,) = found.holders
+        assert len(holder.descriptors) == 1
+        assert (found.size, found.count, found.unexplained) == (buffer.size, 2, 1)
+        assert "processes that can't be read" in found.notes[-1]
+        assert found.devices == ()
+
+    def test_root_without_the_capability_to_trace_says_what_it_could_not_read(self, buffer):
+        def look():
+            libc = ctypes.CDLL(None, use_errno=True)
+            header = struct.pack("Ii", 0x20080522, 0)
+            caps = bytearray(24)
+            assert libc.capget(header, (ctypes.c_char * 24).from_buffer(caps)) == 0
+            words = list(struct.unpack("6I", caps))
+            words[0] &= ~(1 << 19)  # CAP_SYS_PTRACE
+            words[1] &= ~(1 << 19)
+            assert libc.capset(header, struct.pack("6I", *words)) == 0
+            return usage.scan()
+
+        scan = in_child(look)
+        assert os.getpid() in scan.unreadable
+
+    def test_a_pid_namespace_is_named_among_the_reasons(self, buffer):
+        def look():
+            assert ctypes.CDLL(None).unshare(CLONE_NEWPID) == 0
+            return in_child(lambda: (usage.scan(), buffer.holders()))
+
+        scan, holders = in_child(look)
+        found = of(buffer, scan)
+        assert (found.count, found.unexplained) == (3, 0)
+        assert len(holders) == 3
