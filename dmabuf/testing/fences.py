@@ -1,0 +1,179 @@
+"""Fences that a test signals: of vgem, which every distribution has, or of a software timeline."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import NamedTuple
+
+from dmabuf import sw_sync
+from dmabuf._record import record
+from dmabuf.access import Access
+from dmabuf.buffer import Buffer
+from dmabuf.devices.drm import Vgem
+from dmabuf.errors import UnsupportedError
+from dmabuf.exporters import allocate as allocate_best
+from dmabuf.fence import Fence
+
+
+@record
+class PendingFence(NamedTuple):
+    """A fence, and what signals it.
+
+    with open_source() as source, source.pending().fence as fence:
+        assert not fence.signaled
+    """
+
+    fence: Fence
+    """The fence, active until it is signalled. Whoever asked for it closes it."""
+    signal: Callable[[], None]
+    """Signals the fence, once."""
+
+
+class _Source:
+    """What a source of pending fences has in common with the others."""
+
+    def close(self) -> None:
+        """Signal all that is pending."""
+        raise NotImplementedError
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class VgemSource(_Source):
+    """Fences of vgem, which expire after 10 s: a test that comes too late fails in `signal()`.
+
+    They are those of a vgem writer, exported from a buffer that `allocate` makes. Thread-safe. Use
+    it as a context manager, or call `close()`.
+
+        with VgemSource() as source:
+            pending = source.pending()
+            pending.signal()
+            assert pending.fence.wait(timeout=1)
+            pending.fence.close()
+    """
+
+    driver = "vgem"
+    """The driver's name, as `FencePoint.driver` has it."""
+
+    def __init__(self, allocate: Callable[[int], Buffer] | None = None) -> None:
+        """Open vgem. UnsupportedError where there is none, or before Linux 6.0."""
+        self._allocate = allocate
+        self._device = Vgem()
+        try:
+            self.pending().fence.close()  # the kernel may be too old
+        except BaseException:
+            self._device.close()
+            raise
+
+    def pending(self) -> PendingFence:
+        """Return a new fence, on a timeline of its own."""
+        with self._buffer() as buffer:
+            return self._attach(buffer)
+
+    def many(self, count: int) -> list[PendingFence]:
+        """Return new fences, quickly after each other: their 10 s begin together."""
+        with ExitStack() as stack:
+            buffers = [stack.enter_context(self._buffer()) for _ in range(count)]
+            return [self._attach(buffer) for buffer in buffers]
+
+    def _buffer(self) -> Buffer:
+        return (self._allocate or allocate_here)(4096)
+
+    def _attach(self, buffer: Buffer) -> PendingFence:
+        with self._device.import_buffer(buffer) as gem:
+            fence = self._device.attach_fence(gem, Access.WRITE)
+            return PendingFence(buffer.export_fence(Access.READ), fence.signal)
+
+    def close(self) -> None:
+        """Signal all, and close vgem."""
+        self._device.close()
+
+    def __enter__(self) -> VgemSource:
+        return self
+
+
+class SwSyncSource(_Source):
+    """Fences of software timelines: needs CONFIG_SW_SYNC, debugfs and root.
+
+    They never expire. Use it as a context manager, or call `close()`.
+
+        with SwSyncSource() as source:
+            pending = source.pending()
+            pending.signal()
+            assert pending.fence.signaled
+            pending.fence.close()
+    """
+
+    driver = "sw_sync"
+    """The driver's name, as `FencePoint.driver` has it."""
+
+    def __init__(self) -> None:
+        """Prepare for fences. UnsupportedError where the kernel has none; PermissionError."""
+        sw_sync.Timeline().close()
+        self._timelines: list[sw_sync.Timeline] = []
+
+    def pending(self) -> PendingFence:
+        """Return a new fence, on a timeline of its own."""
+        timeline = sw_sync.Timeline()
+        self._timelines.append(timeline)
+        return PendingFence(timeline.fence(1), timeline.advance)
+
+    def many(self, count: int) -> list[PendingFence]:
+        """Return new fences, quickly after each other."""
+        return [self.pending() for _ in range(count)]
+
+    def close(self) -> None:
+        """Signal all that is pending, with the error ENOENT."""
+        while self._timelines:
+            self._timelines.pop().close()
+
+    def __enter__(self) -> SwSyncSource:
+        return self
+
+
+def open_source() -> VgemSource | SwSyncSource:
+    """Return the source of fences that works here: vgem's, or else software timelines.
+
+    UnsupportedError with both reasons where neither does.
+    """
+    try:
+        return VgemSource()
+    except OSError as error:
+        vgem = error.strerror
+    try:
+        return SwSyncSource()
+    except OSError as error:
+        text = f"there are no fences to be signalled by hand: {vgem}; {error.strerror}"
+        raise UnsupportedError(errno.ENODEV, text) from None
+
+
+def allocate_here(size: int, *, name: str | None = None) -> Buffer:
+    """Allocate from the best exporter that works here: heaps, udmabuf, and vgem as the last.
+
+    AllocationError lists the reasons of all but vgem where none works.
+    """
+    try:
+        return allocate_best(size, name=name)
+    except OSError as error:
+        try:
+            device = Vgem()
+        except OSError:
+            raise error from None
+    with device, device.create_dumb(-(-size // 4), 1, 32) as gem:
+        buffer = gem.export()
+    try:
+        if name is not None:
+            buffer.name = name
+    except BaseException:
+        buffer.close()
+        raise
+    return buffer
