@@ -1,9 +1,12 @@
 """The pytest plugin: leak checks in a real pytest, and what a machine must have."""
 
 import gc
+import re
 import textwrap
+from pathlib import Path
 
 import pytest
+from helpers.program import run_program
 
 import dmabuf
 
@@ -30,7 +33,7 @@ def run(pytester):
     """Return a function that runs pytest on a file, in this process, and gives its result."""
 
     def run(source, *options):
-        imports = "import dmabuf, dmabuf.testing, gc, pytest, unittest\n"
+        imports = "import dmabuf, dmabuf.testing.fences, gc, pytest, unittest\n"
         pytester.makepyfile(test_inner=imports + textwrap.dedent(source))
         return pytester.runpytest_inprocess(*options)
 
@@ -220,7 +223,7 @@ def test_unittest_and_async_tests_are_checked(run):
 @cleared
 def test_leaks_are_found_under_xdist(run, pytester):
     run("def test(): pass")
-    source = "import dmabuf.testing\n" + LEAK.replace("\n    ", "\n")
+    source = "import dmabuf.testing.fences\n" + LEAK.replace("\n    ", "\n")
     pytester.makepyfile(test_inner=source, test_other="def test(): pass")
     result = pytester.runpytest_subprocess("-n2", "--dmabuf-leak-check")
     result.assert_outcomes(passed=2, errors=1)
@@ -331,3 +334,21 @@ def test_it_can_be_left_out(run):
     result = run("def test(): pass", "-p", "no:dmabuf", "--dmabuf-leak-check")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     run("def test(): pass", "-p", "no:dmabuf").assert_outcomes(passed=1)
+
+
+@pytest.mark.needs("vivid", "vgem", "export")
+def test_the_example_of_the_documentation_runs(pytester):
+    page = (Path(__file__).parent.parent / "docs/testing.md").read_text()
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    pytester.makepyfile(test_driver=example[1])
+    result = pytester.runpytest_inprocess("--dmabuf-require=camera", "--dmabuf-require=vgem")
+    result.assert_outcomes(passed=2)
+
+
+def test_every_run_of_pytest_imports_nothing_heavy():
+    program = "import sys, pytest; before = set(sys.modules); import dmabuf.testing.plugin"
+    outcome = run_program(f"{program}; print(*set(sys.modules) - before)")
+    brought = set(outcome.stdout.split())
+    assert "dmabuf.testing.plugin" in brought
+    heavy = {"numpy", "pyudev", "rich", "dmabuf.devices", "dmabuf.usage", "dmabuf.testing.fences"}
+    assert not brought & heavy

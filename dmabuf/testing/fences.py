@@ -32,23 +32,7 @@ class PendingFence(NamedTuple):
     """Signals the fence, once."""
 
 
-class _Source:
-    """What a source of pending fences has in common with the others."""
-
-    def close(self) -> None:
-        """Signal all that is pending."""
-        raise NotImplementedError
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class VgemSource(_Source):
+class VgemSource:
     """Fences of vgem, which expire after 10 s: a test that comes too late fails in `signal()`.
 
     They are those of a vgem writer, exported from a buffer that `allocate` makes. Thread-safe. Use
@@ -65,17 +49,12 @@ class VgemSource(_Source):
     """The driver's name, as `FencePoint.driver` has it."""
 
     def __init__(self, allocate: Callable[[int], Buffer] | None = None) -> None:
-        """Open vgem. UnsupportedError where there is none, or before Linux 6.0."""
+        """Open vgem. UnsupportedError where there is none."""
         self._allocate = allocate
         self._device = Vgem()
-        try:
-            self.pending().fence.close()  # the kernel may be too old
-        except BaseException:
-            self._device.close()
-            raise
 
     def pending(self) -> PendingFence:
-        """Return a new fence, on a timeline of its own."""
+        """Return a new fence, on a timeline of its own. UnsupportedError before Linux 6.0."""
         with self._buffer() as buffer:
             return self._attach(buffer)
 
@@ -100,8 +79,16 @@ class VgemSource(_Source):
     def __enter__(self) -> VgemSource:
         return self
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
-class SwSyncSource(_Source):
+
+class SwSyncSource:
     """Fences of software timelines: needs CONFIG_SW_SYNC, debugfs and root.
 
     They never expire. Use it as a context manager, or call `close()`.
@@ -139,6 +126,14 @@ class SwSyncSource(_Source):
     def __enter__(self) -> SwSyncSource:
         return self
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
 
 def open_source() -> VgemSource | SwSyncSource:
     """Return the source of fences that works here: vgem's, or else software timelines.
@@ -146,7 +141,7 @@ def open_source() -> VgemSource | SwSyncSource:
     UnsupportedError with both reasons where neither does.
     """
     try:
-        return VgemSource()
+        return _open_vgem()
     except OSError as error:
         vgem = error.strerror
     try:
@@ -154,6 +149,18 @@ def open_source() -> VgemSource | SwSyncSource:
     except OSError as error:
         text = f"there are no fences to be signalled by hand: {vgem}; {error.strerror}"
         raise UnsupportedError(errno.ENODEV, text) from None
+
+
+def _open_vgem() -> VgemSource:
+    source = VgemSource()
+    try:
+        trial = source.pending()  # the kernel may be too old
+        trial.fence.close()
+        trial.signal()
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 def allocate_here(size: int, *, name: str | None = None) -> Buffer:
