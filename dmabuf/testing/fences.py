@@ -22,8 +22,10 @@ from dmabuf.fence import Fence
 class PendingFence(NamedTuple):
     """A fence, and what signals it.
 
-    with open_source() as source, source.pending().fence as fence:
-        assert not fence.signaled
+    For example:
+
+        with open_source() as source, source.pending().fence as fence:
+            assert not fence.signaled
     """
 
     fence: Fence
@@ -35,8 +37,8 @@ class PendingFence(NamedTuple):
 class VgemSource:
     """Fences of vgem, which expire after 10 s: a test that comes too late fails in `signal()`.
 
-    They are those of a vgem writer, exported from a buffer that `allocate` makes. Thread-safe. Use
-    it as a context manager, or call `close()`.
+    Each is that of vgem as the writer of a buffer of its own. Thread-safe. Use it as a context
+    manager, or call `close()`.
 
         with VgemSource() as source:
             pending = source.pending()
@@ -48,24 +50,20 @@ class VgemSource:
     driver = "vgem"
     """The driver's name, as `FencePoint.driver` has it."""
 
-    def __init__(self, allocate: Callable[[int], Buffer] | None = None) -> None:
+    def __init__(self) -> None:
         """Open vgem. UnsupportedError where there is none."""
-        self._allocate = allocate
         self._device = Vgem()
 
     def pending(self) -> PendingFence:
         """Return a new fence, on a timeline of its own. UnsupportedError before Linux 6.0."""
-        with self._buffer() as buffer:
+        with allocate_here(4096) as buffer:
             return self._attach(buffer)
 
     def many(self, count: int) -> list[PendingFence]:
         """Return new fences, quickly after each other: their 10 s begin together."""
         with ExitStack() as stack:
-            buffers = [stack.enter_context(self._buffer()) for _ in range(count)]
+            buffers = [stack.enter_context(allocate_here(4096)) for _ in range(count)]
             return [self._attach(buffer) for buffer in buffers]
-
-    def _buffer(self) -> Buffer:
-        return (self._allocate or allocate_here)(4096)
 
     def _attach(self, buffer: Buffer) -> PendingFence:
         with self._device.import_buffer(buffer) as gem:
