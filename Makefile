@@ -86,13 +86,14 @@ manual: $(INSTALLED)
 	$(BIN)/python scripts/gen_manual
 
 # One pure wheel, or the package has grown something that must be compiled; in an environment of its
-# own, where nothing but the wheel has the package, all of it can be imported.
+# own, where nothing but the wheel has the package, all of it can be imported: with pytest, whose
+# plugin needs it.
 wheel: $(INSTALLED)
 	rm -rf build
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	ls build/wheel/dmabuf-*-py3-none-any.whl
 	$(PYTHON) -m venv build/fresh
-	build/fresh/bin/pip install --quiet build/wheel/dmabuf-*-py3-none-any.whl
+	build/fresh/bin/pip install --quiet "$$(ls build/wheel/dmabuf-*-py3-none-any.whl)[testing]"
 	build/fresh/bin/python -I scripts/wheel_check build/wheel/dmabuf-*-py3-none-any.whl
 
 # The import is measured on the machine itself, the rest where there is a heap.

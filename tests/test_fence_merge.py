@@ -1,6 +1,5 @@
 """Fences that are made of fences, and deadlines, which they pass on."""
 
-import contextlib
 import errno
 import math
 import os
@@ -166,8 +165,8 @@ class TestDeadline:
             pending.fence.set_deadline(wrong)
 
     @pytest.mark.needs("vgem", "export", "no deadline")
-    def test_an_older_kernel_is_told_what_it_lacks(self, allocate):
-        with contextlib.closing(VgemSource(allocate)) as source, source.pending().fence as fence:
+    def test_an_older_kernel_is_told_what_it_lacks(self):
+        with VgemSource() as source, source.pending().fence as fence:
             with pytest.raises(dmabuf.UnsupportedError, match=r"Linux 6\.6") as caught:
                 fence.set_deadline(1.0)
             assert caught.value.errno == errno.ENOTTY

@@ -269,7 +269,7 @@ class TestProcesses:
 @pytest.mark.needs("vgem", "export")
 def test_a_fence_that_nobody_signals_expires_without_an_error(allocate):
     """vgem's, after 10 s, as its driver says; the one test that waits for it."""
-    with contextlib.closing(VgemSource(allocate)) as source, allocate(4096) as other:
+    with VgemSource() as source, allocate(4096) as other:
         pending = source.pending()
         other.import_fence(pending.fence, dmabuf.Access.WRITE)
         started = time.monotonic()

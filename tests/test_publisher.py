@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from conftest import descriptors
-from helpers import fences
 from helpers.process import in_child
 from helpers.publishing import serve_until
 
 import dmabuf
 from dmabuf import Access, Image
 from dmabuf.share import Publisher, SharedFrame, Subscriber
+from dmabuf.testing.fences import PendingFence
 
 Allocate = Callable[..., dmabuf.Buffer]
 
@@ -293,7 +293,7 @@ def test_a_frame_that_is_held_outlives_the_retirement_of_its_memory(
 
 @pytest.mark.needs("export")
 def test_a_fence_that_is_published_holds_back_who_reads(
-    publisher: Publisher, subscriber: Subscriber, allocate: Allocate, pending: fences.Pending
+    publisher: Publisher, subscriber: Subscriber, allocate: Allocate, pending: PendingFence
 ) -> None:
     publisher.publish(allocate(4096), fence=pending.fence)
     with take(subscriber, publisher) as frame:
@@ -304,7 +304,7 @@ def test_a_fence_that_is_published_holds_back_who_reads(
 
 @pytest.mark.needs("export")
 def test_an_item_is_given_back_once_its_readers_fences_have_signalled(
-    publisher: Publisher, subscriber: Subscriber, allocate: Allocate, pending: fences.Pending
+    publisher: Publisher, subscriber: Subscriber, allocate: Allocate, pending: PendingFence
 ) -> None:
     buffer = allocate(4096)
     publisher.publish(buffer)

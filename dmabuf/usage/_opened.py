@@ -7,8 +7,7 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 
 from dmabuf import _fd
@@ -27,14 +26,23 @@ _recorders: tuple[Recorder, ...] = ()
 class Recorder:
     """Notes owners as they are made."""
 
-    def __init__(self, block: int | None) -> None:
-        self._block = block  # the identity of the frame that has the block, if stacks are wanted
+    def __init__(self, ends: Callable[[FrameType], bool] | None) -> None:
+        """Note stacks too, within the first frame for which `ends` is true; none without it."""
+        self._ends = ends
         self._descriptors: dict[int, Stack] = {}
         self._handles: dict[int, tuple[weakref.ref[_fd.Owner], Stack]] = {}
 
+    def start(self) -> None:
+        """Note what is opened from now on, in all threads."""
+        _set(add=self)
+
+    def stop(self) -> None:
+        """Note no more; what was noted is kept."""
+        _set(remove=self)
+
     def note(self, owner: _fd.Owner, number: int) -> None:
         """Note an owner; what had its number before has been closed."""
-        stack = self._stack() if self._block is not None else ()
+        stack = self._stack() if self._ends is not None else ()
         if isinstance(owner, _fd.Descriptor):
             self._descriptors[number] = stack
         else:
@@ -56,27 +64,16 @@ class Recorder:
                 yield owner, stack
 
     def _stack(self) -> Stack:
-        """Return the places of the program, from the block on, that led here."""
+        """Return the places of the program that led here, within the frame that ends it."""
         places: list[tuple[CodeType, int]] = []
         frame: FrameType | None = sys._getframe(3)
         while frame is not None and len(places) < _DEPTH:
+            if self._ends is not None and self._ends(frame):
+                break
             if not frame.f_code.co_filename.startswith(_BETWEEN):
                 places.append((frame.f_code, frame.f_lineno))
-            if id(frame) == self._block:
-                break
             frame = frame.f_back
         return tuple(places)
-
-
-@contextmanager
-def recording(*, trace: bool, block: FrameType | None) -> Iterator[Recorder]:
-    """Note what is opened in the `with`, in all threads; with `trace` where, from `block` on."""
-    recorder = Recorder(id(block) if trace else None)
-    try:
-        _set(add=recorder)
-        yield recorder
-    finally:
-        _set(remove=recorder)
 
 
 def _set(*, add: Recorder | None = None, remove: Recorder | None = None) -> None:

@@ -43,6 +43,20 @@ class Look(NamedTuple):
     others: dict[str, frozenset[int]]
     """Descriptors by what they have open."""
 
+    def with_new(self, before: Look, after: Look) -> Look:
+        """Return the same with what two looks differ by, as if it had been there."""
+        buffers, others = dict(self.buffers), dict(self.others)
+        for key, held in after.buffers.items():
+            old, ours = before.buffers.get(key, NOTHING), buffers.get(key, NOTHING)
+            numbers = ours.numbers | (held.numbers - old.numbers)
+            mapped = ours.mapped + max(held.mapped - old.mapped, 0)
+            if numbers or mapped:
+                buffers[key] = held._replace(numbers=numbers, mapped=mapped)
+        for link, found in after.others.items():
+            new = found - before.others.get(link, frozenset())
+            others[link] = others.get(link, frozenset()) | new
+        return Look(buffers, others)
+
 
 def look(pid: int | str = "self") -> Look:
     """Return what a process has now, this one without a number."""

@@ -6,15 +6,16 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple
 
 from dmabuf import _idle
 from dmabuf._processes import Key
 from dmabuf._record import record
 from dmabuf.usage import _own
-from dmabuf.usage._opened import Recorder, Stack, recording, written
+from dmabuf.usage._opened import Recorder, Stack, written
 
 _SECOND_LOOK = 0.1  # seconds that other threads and children have to finish
 _TRACE = "DMABUF_TRACE"
@@ -95,23 +96,81 @@ def leak_check(*, trace: bool = False, children: bool = False) -> Iterator[None]
         with usage.leak_check(trace=True):
             run_the_pipeline()
     """
-    trace = trace or os.environ.get(_TRACE, "0") not in ("", "0")
     gc.collect()
-    before = _own.look()
-    older = _own.held_by_children().keys() | before.buffers.keys() if children else set()
-    with recording(trace=trace, block=sys._getframe(2)) as opened:
+    outside = id(sys._getframe(2).f_back)  # the frame itself would keep what the block has
+    with LeakCheck(trace=trace, children=children, ends=lambda at: id(at) == outside) as check:
         yield
+        check.require_none()
 
-        def look() -> list[Leak]:
+
+class LeakCheck:
+    """A leak check for whoever can't put a block around what is checked, such as a test runner.
+
+    Collects garbage only when something seems to be left, since that takes long: garbage of before
+    may hide another descriptor of the same device. `ends` tells the first frame, from
+    the innermost outwards, that is not worth telling.
+
+        with LeakCheck(ends=lambda frame: False) as check:
+            ...
+            check.require_none()
+    """
+
+    def __init__(
+        self,
+        *,
+        trace: bool = False,
+        children: bool = False,
+        ends: Callable[[FrameType], bool],
+    ) -> None:
+        """Prepare a check, which begins with its `with`."""
+        self._traced = trace or os.environ.get(_TRACE, "0") not in ("", "0")
+        self._children = children
+        self._pardons = False
+        self._recorder = Recorder(ends if self._traced else None)
+
+    def __enter__(self) -> LeakCheck:
+        self._before = _own.look()
+        self._older: set[Key] = set()
+        if self._children:
+            self._older = _own.held_by_children().keys() | self._before.buffers.keys()
+        self._recorder.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._recorder.stop()
+
+    @contextmanager
+    def pardon(self) -> Iterator[None]:
+        """Count what is opened in the block as if it had been open before."""
+        if self._pardons:
+            yield
+            return
+        before = _own.look()
+        self._recorder.stop()
+        self._pardons = True
+        try:
+            yield
+        finally:
+            self._pardons = False
+            self._recorder.start()
+            self._before = self._before.with_new(before, _own.look())
+
+    def require_none(self) -> None:
+        """Raise LeakError if something is left; what goes within a moment is none."""
+        leaks = self._find()
+        if leaks:
             gc.collect()
-            return [*_leaks(before, opened), *(_in_children(older) if children else ())]
-
-        leaks = look()
+            leaks = self._find()
         if leaks:
             time.sleep(_SECOND_LOOK)
-            leaks = look()
-    if leaks:
-        raise LeakError(tuple(leaks), traced=trace)
+            gc.collect()
+            leaks = self._find()
+        if leaks:
+            raise LeakError(tuple(leaks), traced=self._traced)
+
+    def _find(self) -> list[Leak]:
+        children = _in_children(self._older) if self._children else ()
+        return [*_leaks(self._before, self._recorder), *children]
 
 
 def _leaks(before: _own.Look, opened: Recorder) -> Iterator[Leak]:

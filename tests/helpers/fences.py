@@ -9,80 +9,14 @@ import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import pytest
 
-import dmabuf
-from dmabuf import Access
-from dmabuf.devices.drm import Vgem
-
-Allocate = Callable[..., dmabuf.Buffer]
+from dmabuf.testing import SwSyncSource, VgemSource
 
 # System call numbers: include/uapi/asm-generic/unistd.h, and x86's own.
 _X86 = platform.machine() == "x86_64"
 IOCTL, POLL, EPOLL = (16, 7, 232) if _X86 else (29, 73, 22)
-
-
-class Pending(NamedTuple):
-    """A fence, and what signals it."""
-
-    fence: dmabuf.Fence
-    signal: Callable[[], None]
-
-
-class VgemSource:
-    """Fences of vgem, which expire after 10 s: a test that comes too late fails in `signal()`."""
-
-    driver = "vgem"
-
-    def __init__(self, allocate: Allocate) -> None:
-        self._allocate = allocate
-        self._device = Vgem()
-
-    def pending(self) -> Pending:
-        """Return a new one, on a timeline of its own."""
-        with self._allocate(4096) as buffer:
-            return self._attached(buffer)
-
-    def many(self, count: int) -> list[Pending]:
-        """Return new ones, quickly after each other."""
-        with contextlib.ExitStack() as stack:
-            buffers = [stack.enter_context(self._allocate(4096)) for _ in range(count)]
-            return [self._attached(buffer) for buffer in buffers]
-
-    def _attached(self, buffer: dmabuf.Buffer) -> Pending:
-        with self._device.import_buffer(buffer) as gem:
-            fence = self._device.attach_fence(gem, Access.WRITE)
-            return Pending(buffer.export_fence(Access.READ), fence.signal)
-
-    def close(self) -> None:
-        """Signal all."""
-        self._device.close()
-
-
-class SwSyncSource:
-    """Fences of software timelines."""
-
-    driver = "sw_sync"
-
-    def __init__(self, allocate: Allocate) -> None:
-        self._timelines: list[dmabuf.sw_sync.Timeline] = []
-
-    def pending(self) -> Pending:
-        """Return a new one, on a timeline of its own."""
-        timeline = dmabuf.sw_sync.Timeline()
-        self._timelines.append(timeline)
-        return Pending(timeline.fence(1), timeline.advance)
-
-    def many(self, count: int) -> list[Pending]:
-        """Return new ones, quickly after each other."""
-        return [self.pending() for _ in range(count)]
-
-    def close(self) -> None:
-        """Signal all, with an error."""
-        for timeline in self._timelines:
-            timeline.close()
 
 
 Source = VgemSource | SwSyncSource
