@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from errno import errorcode
 
-from dmabuf.cli.console.failure import FAILED, INTERRUPTED, Asked, Failure, one_line
+from dmabuf.cli.console.failure import FAILED, INTERRUPTED, Answered, Asked, Failure, one_line
 from dmabuf.cli.console.output import Output, OutputError
 
 
@@ -45,6 +45,8 @@ def _answer(words: Sequence[str], output: Output) -> int:
         output.flush()
     except Asked as asked:
         output.text(str(asked))
+    except Answered as answered:
+        return answered.status
     except KeyboardInterrupt:
         output.error("interrupted", "EINTR")
         return INTERRUPTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import zlib
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ _OPTIONS = {
 }
 _MODULES = {"heap": "system_heap", "udmabuf": "udmabuf"}
 _REPORTED = (*_OPTIONS["heap"], "CONFIG_DMABUF_HEAPS_CMA", *_OPTIONS["udmabuf"])
+
+_EXPORT = re.compile(rb" dma_buf_export\s")
 
 
 class Configuration(NamedTuple):
@@ -42,6 +45,15 @@ def configuration() -> Configuration | None:
 def _configuration_files() -> list[str]:
     boot = f"/boot/config-{os.uname().release}"
     return ["/proc/config.gz", boot, f"{_modules_folder()}/config"]
+
+
+def has_dma_bufs() -> bool | None:
+    """Return whether the running kernel knows dma-bufs at all; None if it doesn't tell."""
+    try:
+        with open("/proc/kallsyms", "rb") as symbols:
+            return any(_EXPORT.search(line) for line in symbols)
+    except OSError:
+        return None
 
 
 def has_module(name: str) -> bool | None:

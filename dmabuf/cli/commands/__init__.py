@@ -12,7 +12,19 @@ from typing import Protocol, cast
 
 from dmabuf.cli.console.output import Output
 
-NAMES = ("check", "alloc", "list", "bench", "stress", "completion")
+NAMES = (
+    "check",
+    "alloc",
+    "list",
+    "ps",
+    "top",
+    "watch",
+    "diff",
+    "graph",
+    "bench",
+    "stress",
+    "completion",
+)
 """The modules, in the order in which help lists them."""
 WITHOUT_WORDS = "check"
 """What `dmabuf-alloc` alone means."""

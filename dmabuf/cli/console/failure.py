@@ -11,6 +11,14 @@ class Asked(Exception):
     """The user asks for a text, the help or the version, and not for work."""
 
 
+class Answered(Exception):
+    """The work is done and its answer is given; the exit status is a part of it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class Failure(Exception):
     """The command could not do what it was asked to."""
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from dmabuf.cli.console.text import encodable, printable
+
 SCHEMA = 1
 """The version of docs/json.md; it changes when a field changes its meaning or goes away."""
 
@@ -65,8 +67,22 @@ class Output:
         import json
 
         self._documented = True
-        head = {"schema": SCHEMA, "command": self.command}
-        self._write(json.dumps(head | fields, indent=2))
+        self._write(json.dumps(self._head() | fields, indent=2))
+
+    def finished_document(self, text: str) -> None:
+        """Print a JSON document that is text already, in place of `document`."""
+        if self._json and not self._documented:
+            self._documented = True
+            self._write(text)
+
+    def record(self, **fields: object) -> None:
+        """Print one of many JSON documents, on one line, and hand it to the reader."""
+        if self._json:
+            import json
+
+            self._documented = True
+            self._write(json.dumps(self._head() | fields))
+            self.flush()
 
     def error(self, message: str, errno: str | None = None, **fields: object) -> None:
         """Print why the command failed: one line on standard error, and the document."""
@@ -96,6 +112,9 @@ class Output:
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())
         except OSError:
             pass  # without /dev/null the interpreter says once more that nobody reads
+
+    def _head(self) -> dict[str, object]:
+        return {"schema": SCHEMA, "command": self.command}
 
     def _write(self, text: str) -> None:
         try:
@@ -140,9 +159,4 @@ def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 def _shown(text: str, stream: TextIO | None) -> str:
     r"""Return text that the stream can take and that stays on one line: "\x1b" for an escape."""
-    shown = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
+    return encodable(printable(text), stream)

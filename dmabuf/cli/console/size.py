@@ -55,6 +55,17 @@ def rough(size: float) -> str:
     return f"{size:.{0 if size >= 100 or not power else 1}f} {_UNITS[power]}"
 
 
+def brief(size: int) -> str:
+    """Return a size for a column of sizes: "512", "4.0K", "31.6M"."""
+    if abs(size) < 1024:
+        return str(size)
+    rounded, power = float(size), 0
+    while abs(rounded) >= 1023.95 and power + 1 < len(_UNITS):
+        rounded /= 1024
+        power += 1
+    return f"{rounded:.1f}{_UNITS[power][0]}"
+
+
 def duration(seconds: float) -> str:
     """Return a time with its unit: "800 ns", "35 us", "1.2 ms", "3.4 s"."""
     if seconds >= 1:

@@ -1,0 +1,85 @@
+"""`dmabuf-alloc diff`: what changed between two looks at the buffers."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from dmabuf.cli.console.failure import FAILED, Answered, UsageError
+from dmabuf.cli.console.output import Output
+from dmabuf.cli.console.text import Page
+from dmabuf.cli.views.buffers import changed_lines, plural, size_text
+from dmabuf.cli.views.document import document
+from dmabuf.cli.views.selection import look, read, tell_unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dmabuf.usage import BufferUsage, Diff, Growth
+
+SUMMARY = "Show which buffers came and went since a snapshot, and who grew."
+EXAMPLES = (
+    ("diff before.json", "what changed since ps --json wrote before.json?"),
+    ("diff before.json after.json", "between two snapshots"),
+    ("diff before.json --exit-code", "exit status 1 if a test left anything behind or took it"),
+)
+_EPILOG = """\
+FILE is what ps --json wrote, and - is standard input. Buffers and processes of another boot are
+others, whatever their numbers. With --exit-code the status is 1 if a buffer came or went or a
+process grew, else 0.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare its arguments."""
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("before", metavar="FILE", help="the look to start from")
+    add("after", metavar="FILE", nargs="?", help="the look to compare with; now without it")
+    add("--exit-code", action="store_true", help="exit with 1 if anything differs")
+    add("--bytes", action="store_true", help="sizes in bytes")
+    add("-w", "--wide", action="store_true", help="don't cut lines on a terminal")
+
+
+def run(arguments: argparse.Namespace, output: Output) -> None:
+    """Compare; no difference is an answer too."""
+    if (arguments.before, arguments.after) == ("-", "-"):
+        raise UsageError("only one of the two can be standard input")
+    before = read(arguments.before)
+    after = look(arguments.after)
+    diff = before.diff(after)
+    page, exact = Page(wide=arguments.wide), arguments.bytes
+    for line in (
+        *changed_lines("+", diff.came, page, exact=exact),
+        *changed_lines("-", diff.went, page, exact=exact),
+        *(page.cut(page.show(_grown(growth, exact=exact))) for growth in diff.grew),
+        page.cut(_sums(diff, exact=exact)),
+    ):
+        output.line(line)
+    if before.boot != after.boot:
+        output.note("the machine has booted between the two: nothing is the same")
+    output.document(**document(diff))
+    output.flush()
+    tell_unreadable(after, output, then=arguments.after is not None)
+    if arguments.exit_code and any(diff):
+        raise Answered(FAILED)
+
+
+def _grown(growth: Growth, *, exact: bool) -> str:
+    who = f"{growth.command} {growth.pid}"
+    buffers = plural(abs(growth.buffers), "buffer")
+    more = "fewer" if growth.buffers < 0 else "more"
+    return f"{who} grew by {size_text(growth.bytes, exact=exact)}, {buffers} {more}"
+
+
+def _sums(diff: Diff, *, exact: bool) -> str:
+    if not any(diff):
+        return "no difference"
+    came, went = _sum(diff.came, exact=exact), _sum(diff.went, exact=exact)
+    return f"{came} came, {went} went, {plural(len(diff.grew), 'process', 'processes')} grew"
+
+
+def _sum(buffers: Iterable[BufferUsage], *, exact: bool) -> str:
+    sizes = [buffer.size or 0 for buffer in buffers]
+    text = plural(len(sizes), "buffer")
+    return f"{text} ({size_text(sum(sizes), exact=exact)})" if sizes else text

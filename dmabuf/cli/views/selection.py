@@ -1,0 +1,147 @@
+"""Which buffers and processes are shown: the filters that several subcommands have."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from dmabuf.cli.console.failure import Failure, UsageError
+from dmabuf.cli.console.output import Output
+from dmabuf.cli.console.size import parse_size
+from dmabuf.cli.console.values import parse_count, typed
+
+if TYPE_CHECKING:
+    from dmabuf.usage import BufferUsage, Holder, ProcessUsage, Usage
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Declare the filters. Those given must all match; of one given twice, any."""
+    add = parser.add_argument_group("only").add_argument
+    add("--pid", metavar="N", type=typed(parse_count), action="append", help="what N holds")
+    add("--command", dest="program", metavar="GLOB", action="append", help="what programs hold")
+    add("--user", metavar="NAME", action="append", help="what a user's processes hold")
+    add("--exporter", metavar="GLOB", action="append", help="what an exporter made, as system")
+    add("--name", metavar="GLOB", action="append", help="what has such a name")
+    add("--min-size", metavar="SIZE", type=typed(parse_size), help="what has that size or more")
+    add("--unheld", action="store_true", help="what no process visible from here holds")
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Declare where a look may come from."""
+    parser.add_argument(
+        "--from",
+        dest="snapshot",
+        metavar="FILE",
+        help="show what ps --json wrote; - is standard input",
+    )
+
+
+def look(snapshot: str | None, *, explain: bool = True) -> Usage:
+    """Return how things are now, or how a file says that they were."""
+    from dmabuf.usage import scan
+
+    return scan(explain=explain) if snapshot is None else read(snapshot)
+
+
+def read(path: str) -> Usage:
+    """Return what a file has; Failure if that is no snapshot."""
+    from dmabuf.usage import Usage
+
+    try:
+        if path == "-":
+            if sys.stdin is None:
+                raise Failure("standard input is closed")
+            text = sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as file:
+                text = file.read()
+        return Usage.from_json(text)
+    except ValueError as error:
+        raise Failure(f"{path}: {error}") from None
+
+
+def select(usage: Usage, arguments: argparse.Namespace) -> Usage:
+    """Return the buffers that match, with all their holders, and the processes that match.
+
+    What those processes hold is summed up over these buffers alone.
+    """
+    wants = arguments
+    if wants.unheld and (wants.pid or wants.program or wants.user):
+        raise UsageError("--unheld is what no process holds: it can't stand with a process's filter")
+    chosen = [process for process in usage.processes if _is_wanted(process, wants)]
+    of_processes = wants.pid or wants.program or wants.user
+    pids = {process.pid for process in chosen} if of_processes else None
+    buffers = tuple(buffer for buffer in usage.buffers if _matches(buffer, wants, pids))
+    if buffers == usage.buffers and pids is None:
+        return usage
+    return usage._replace(buffers=buffers, processes=tuple(_summed(chosen, buffers)))
+
+
+def _is_wanted(process: ProcessUsage, wants: argparse.Namespace) -> bool:
+    return (
+        (not wants.pid or process.pid in wants.pid)
+        and _fits(process.command, wants.program)
+        and (not wants.user or process.user in wants.user)
+    )
+
+
+def _matches(buffer: BufferUsage, wants: argparse.Namespace, pids: set[int] | None) -> bool:
+    return (
+        _fits(buffer.exporter, wants.exporter)
+        and _fits(buffer.name, wants.name)
+        and (wants.min_size is None or (buffer.size or 0) >= wants.min_size)
+        and not (wants.unheld and buffer.holders)
+        and (pids is None or any(holder.pid in pids for holder in buffer.holders))
+    )
+
+
+def _fits(text: str | None, patterns: Sequence[str] | None) -> bool:
+    if not patterns:
+        return True
+    return any(fnmatchcase(text or "", pattern) for pattern in patterns)
+
+
+def _summed(
+    processes: Sequence[ProcessUsage], buffers: Sequence[BufferUsage]
+) -> list[ProcessUsage]:
+    held: dict[int, list[tuple[BufferUsage, int, Holder]]] = {}
+    for buffer in buffers:
+        for place, holder in enumerate(buffer.holders):
+            held.setdefault(holder.pid, []).append((buffer, place, holder))
+    return [
+        process._replace(
+            buffers=len(mine),
+            descriptors=sum(len(holder.descriptors) for _, _, holder in mine),
+            pieces=sum(holder.pieces for _, _, holder in mine),
+            bytes=sum(buffer.size or 0 for buffer, _, _ in mine),
+            share=sum(_share(buffer, place) for buffer, place, _ in mine),
+        )
+        for process in processes
+        if (mine := held.get(process.pid))
+    ]
+
+
+def _share(buffer: BufferUsage, place: int) -> int:
+    """Return a holder's part of a buffer, to the byte, as `usage.scan` splits it."""
+    share, rest = divmod(buffer.size or 0, len(buffer.holders))
+    return share + (place < rest)
+
+
+def tell_unreadable(usage: Usage, output: Output, *, then: bool) -> None:
+    """Say on standard error what could not be seen; `then` is when a snapshot was taken."""
+    count = len(usage.unreadable)
+    if not count:
+        return
+    what = "1 process" if count == 1 else f"{count} processes"
+    if then:
+        output.note(f"{what} could not be read when the snapshot was taken")
+    elif os.geteuid():
+        whom = "it holds" if count == 1 else "they hold"
+        output.note(f"{what} can't be read: run it as root to see what {whom}")
+    else:
+        whom = "it holds" if count == 1 else "they hold"
+        output.note(f"{what} can't be read: CAP_SYS_PTRACE is needed to see what {whom}")
