@@ -20,9 +20,9 @@ EXAMPLES = (
     ("graph --tree", "in the terminal"),
 )
 _EPILOG = """\
-Without -o the graph goes to standard output in DOT, the language of Graphviz. FILE's end tells what
-it becomes: .dot, or by Graphviz .svg or .png. An arrow tells how many descriptors+mappings a process
-has; it is dashed if there are mappings alone. What nobody visible from here holds is red.
+Without -o the graph goes to standard output in DOT, the language of Graphviz. FILE's end tells
+what it becomes: .dot, or by Graphviz .svg or .png. An arrow tells how many descriptors+mappings a
+process has; it is dashed if there are mappings alone. What nobody visible from here holds is red.
 """
 _PICTURES = (".svg", ".png")
 _DOT = ".dot"
@@ -95,7 +95,7 @@ def _drawn(text: str, kind: str) -> bytes:
     program = shutil.which("dot")
     if program is None:
         raise Failure(
-            f"a .{kind} needs Graphviz, which is not here: apt install graphviz; a .dot needs nothing"
+            f"a .{kind} needs Graphviz: apt install graphviz, or write a .dot, which needs nothing"
         )
     answer = subprocess.run([program, f"-T{kind}"], input=text.encode(), capture_output=True)
     if answer.returncode:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TypeVar
 
+_SHORTEST_DELAY = 0.1  # seconds
 _Value = TypeVar("_Value")
 
 
@@ -51,4 +52,12 @@ def parse_seconds(text: str) -> float:
         seconds = math.nan
     if not 0 <= seconds <= 1e9:
         raise ValueError(f"{text!r} is no time; write seconds, such as 10 or 0.5")
+    return seconds
+
+
+def parse_delay(text: str) -> float:
+    """Return a time from look to look; ValueError if it is none, or too short."""
+    seconds = parse_seconds(text)
+    if seconds < _SHORTEST_DELAY:
+        raise ValueError(f"{text!r} is too short; write {_SHORTEST_DELAY} or more")
     return seconds

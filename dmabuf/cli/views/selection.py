@@ -71,7 +71,7 @@ def select(usage: Usage, arguments: argparse.Namespace) -> Usage:
     """
     wants = arguments
     if wants.unheld and (wants.pid or wants.program or wants.user):
-        raise UsageError("--unheld is what no process holds: it can't stand with a process's filter")
+        raise UsageError("--unheld is what no process holds: not of a pid, a command or a user")
     chosen = [process for process in usage.processes if _is_wanted(process, wants)]
     of_processes = wants.pid or wants.program or wants.user
     pids = {process.pid for process in chosen} if of_processes else None

@@ -1,0 +1,162 @@
+"""`dmabuf-alloc watch`: a line for each buffer and each device that comes and goes."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from dmabuf.cli.console.failure import one_line
+from dmabuf.cli.console.live import STOPS, Signals
+from dmabuf.cli.console.output import Output
+from dmabuf.cli.console.text import Page
+from dmabuf.cli.console.values import parse_count, parse_delay, typed
+from dmabuf.cli.views.buffers import changed_lines
+from dmabuf.cli.views.document import document
+from dmabuf.cli.views.selection import add_filters, select, tell_unreadable
+from dmabuf.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from dmabuf.devices import Event, Watch
+    from dmabuf.usage import BufferUsage, Usage
+
+SUMMARY = "Log the buffers and devices that come and go."
+EXAMPLES = (
+    ("watch", "a line for each, until Ctrl-C"),
+    ("watch --min-size 1M --exporter system", "buffers of some kind alone"),
+    ("watch -d 0.1 --json", "a document a line; buffers that live for 0.1 s are seen"),
+)
+_EPILOG = """\
++ came, - went, ~ changed. Buffers are looked for every S seconds, and those that lived shorter may
+be missed; the kernel itself tells of devices.
+"""
+_SIGNS = {"add": "+", "remove": "-", "change": "~"}
+_WORDS = {"add": "came", "remove": "went", "change": "changed"}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare its arguments."""
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add(
+        "-d",
+        "--delay",
+        metavar="S",
+        type=typed(parse_delay),
+        default=1.0,
+        help="seconds from look to look (1)",
+    )
+    add("--count", metavar="N", type=typed(parse_count), help="end after N lines")
+    add("--bytes", action="store_true", help="sizes in bytes")
+    add("-w", "--wide", action="store_true", help="don't cut lines on a terminal")
+    add_filters(parser)
+
+
+def run(arguments: argparse.Namespace, output: Output) -> None:
+    """Log until somebody says stop, or `--count` lines."""
+    log = _Log(arguments, output)
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals())
+        devices = _devices(output)
+        if devices is not None:
+            stack.enter_context(devices)
+        usage = _look(arguments)
+        tell_unreadable(usage, output, then=False)
+        while not log.is_full:
+            until = time.monotonic() + arguments.delay
+            if not _wait(until, signals, devices, log) or log.is_full:
+                return
+            before, usage = usage, _look(arguments)
+            log.buffers(before, usage)
+
+
+def _look(arguments: argparse.Namespace) -> Usage:
+    from dmabuf.usage import scan
+
+    return select(scan(explain=False), arguments)
+
+
+def _devices(output: Output) -> Watch | None:
+    """Return what tells of devices; None, and say why, where nothing does."""
+    from dmabuf.devices import watch
+
+    try:
+        return watch()
+    except UnsupportedError as error:
+        output.note(f"devices are left out: {one_line(error)}")
+        return None
+
+
+def _wait(until: float, signals: Signals, devices: Watch | None, log: _Log) -> bool:
+    """Log the devices until it is time to look again; False when it is to end."""
+    while True:
+        others = () if devices is None else (devices.fileno(),)
+        left = max(until - time.monotonic(), 0)
+        came, readable = signals.wait(left, *others)
+        if came & STOPS:
+            return False
+        while readable and devices is not None and not log.is_full:
+            event = devices.next(0)
+            if event is None:
+                break
+            log.device(event)
+        if not left or log.is_full:
+            return True
+
+
+class _Log:
+    """Writes the lines."""
+
+    def __init__(self, arguments: argparse.Namespace, output: Output) -> None:
+        self._left: int | None = arguments.count
+        self._exact: bool = arguments.bytes
+        self._wide: bool = arguments.wide
+        self._output = output
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many lines as were asked for."""
+        return self._left == 0
+
+    def buffers(self, before: Usage, after: Usage) -> None:
+        """Write which buffers came and went."""
+        diff = before.diff(after)
+        for action, changed in (("add", diff.came), ("remove", diff.went)):
+            for buffer in changed:
+                if self.is_full:
+                    return
+                self._buffer(action, buffer, after.taken)
+
+    def _buffer(self, action: str, buffer: BufferUsage, at: float) -> None:
+        page = Page(wide=self._wide)
+        head = f"{_clock(at)} {_SIGNS[action]} buffer"
+        for line in changed_lines("", [buffer], Page(wide=True), exact=self._exact):
+            self._write(page.cut(f"{head} {line[2:]}"))
+        self._record(at, action, buffer=document(buffer))
+
+    def device(self, event: Event) -> None:
+        """Write which device came, went or changed."""
+        from dmabuf.cli.checks import devices
+
+        at = time.time()
+        page = Page(wide=self._wide)
+        head = f"{_clock(at)} {_SIGNS[event.action]} device"
+        self._write(page.cut(page.show(f"{head} {event.kind} {event.path}")))
+        found = None if event.device is None else devices.document(event.device)
+        told = {"kind": event.kind, "path": event.path, "found": found}
+        self._record(at, event.action, device=told)
+
+    def _write(self, line: str) -> None:
+        self._output.line(line)
+        self._output.flush()
+
+    def _record(self, at: float, action: str, **what: object) -> None:
+        told = {"buffer": None, "device": None} | what
+        self._output.record(time=at, event=_WORDS[action], **told)
+        if self._left is not None:
+            self._left -= 1
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
