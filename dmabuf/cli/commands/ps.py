@@ -19,8 +19,8 @@ EXAMPLES = (
     ("ps", "who holds which buffer, the largest first"),
     ("ps -p", "how much does each process hold?"),
     ("ps --tree", "who shares what with whom?"),
-    ("ps --unheld", "what is alive although no process that can be seen holds it?"),
-    ("ps --exporter 'system*' --min-size 1M --sort name", "a part, in another order"),
+    ("ps --unheld", "what is alive without a process that can be seen?"),
+    ("ps --exporter system --sort name", "a part, in another order"),
     ("ps --json > before.json", "for diff, graph --from and ps --from"),
 )
 _EPILOG = """\
