@@ -116,7 +116,7 @@ $(CHECKED): $(INSTALLED)
 # What the tests and the benchmarks use beside the package: a compiler and headers to hold the
 # layouts against, and GStreamer, which the distribution's own Python runs.
 $(EQUIPPED): $(INSTALLED)
-	scripts/need gcc:gcc strace:strace v4l2-ctl:v4l-utils \
+	scripts/need gcc:gcc strace:strace v4l2-ctl:v4l-utils dot:graphviz \
 		/usr/include/stdio.h:libc6-dev /usr/include/libdrm/drm.h:libdrm-dev \
 		'/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib:gir1.2-gst-plugins-base-1.0' \
 		'/usr/lib/*/gstreamer-1.0/libgstvideo4linux2.so:gstreamer1.0-plugins-good' \
