@@ -47,7 +47,7 @@ class Terminal:
         **environment: str,
     ) -> None:
         self._master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.resize(columns, lines)
         self.settings = termios.tcgetattr(slave)
         """What the terminal is set to before the command has it."""
         kept = {name: one for name, one in os.environ.items() if name not in ("COLUMNS", "LINES")}
@@ -72,9 +72,14 @@ class Terminal:
         """Return what the terminal is set to."""
         return termios.tcgetattr(self._slave)
 
-    def type(self, keys: str) -> None:
+    def press(self, keys: str) -> None:
         """Press keys."""
         os.write(self._master, keys.encode())
+
+    def resize(self, columns: int, lines: int = 24) -> None:
+        """Give the terminal another size; the kernel tells the command."""
+        size = struct.pack("HHHH", lines, columns, 0, 0)
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
 
     def send(self, number: signal.Signals) -> None:
         """Send the command a signal."""

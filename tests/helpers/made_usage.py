@@ -30,7 +30,7 @@ def holder(
 def buffer(inode: int, size: int | None, *holders: Holder, **more: object) -> BufferUsage:
     told: dict[str, object] = {"name": None, "exporter": "system", "count": 1, "unexplained": 0}
     told |= {"devices": (), "fences": (), "notes": (), **more}
-    return BufferUsage(inode=inode, size=size, holders=holders, **told)  # type: ignore[arg-type]
+    return BufferUsage(inode=inode, size=size, holders=holders, **told)
 
 
 def process(pid: int, command: str, user: str, *sums: int) -> ProcessUsage:

@@ -90,19 +90,20 @@ def _wait(
         came, readable = signals.wait(left, *(screen.keyboard if screen else ()))
         if came & STOPS:
             return False
-        if screen is None:
+        if screen is None or not (came or readable):
             continue
         if PAUSE in came:
             with screen.left():
                 signals.pause()
         elif GO_ON in came:
             screen.enter()
-        for key in screen.keys() if readable else "":
-            if key == "q":
-                return False
-            if key == " ":
-                return True
+        keys = screen.keys() if readable else ""
+        if "q" in keys:
+            return False
+        for key in keys:
             view.press(key)
+        if " " in keys:
+            return True
         screen.draw(view.lines(change))
     came, _ = signals.wait(0)
     return not came & STOPS

@@ -12,7 +12,7 @@ from dmabuf.cli.console.live import STOPS, Signals
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.text import Page
 from dmabuf.cli.console.values import parse_count, parse_delay, typed
-from dmabuf.cli.views.buffers import changed_lines
+from dmabuf.cli.views.buffers import changed_lines, totals
 from dmabuf.cli.views.document import document
 from dmabuf.cli.views.selection import add_filters, select, tell_unreadable
 from dmabuf.errors import UnsupportedError
@@ -28,8 +28,8 @@ EXAMPLES = (
     ("watch -d 0.1 --json", "a document a line; buffers that live for 0.1 s are seen"),
 )
 _EPILOG = """\
-+ came, - went, ~ changed. Buffers are looked for every S seconds, and those that lived shorter may
-be missed; the kernel itself tells of devices.
+The first line is what there is already. + came, - went, ~ changed. Buffers are looked for every S
+seconds, and those that lived shorter may be missed; the kernel itself tells of devices.
 """
 _SIGNS = {"add": "+", "remove": "-", "change": "~"}
 _WORDS = {"add": "came", "remove": "went", "change": "changed"}
@@ -47,14 +47,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         help="seconds from look to look (1)",
     )
-    add("--count", metavar="N", type=typed(parse_count), help="end after N lines")
+    add("--count", metavar="N", type=typed(parse_count), help="end after N that came or went")
     add("--bytes", action="store_true", help="sizes in bytes")
     add("-w", "--wide", action="store_true", help="don't cut lines on a terminal")
     add_filters(parser)
 
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
-    """Log until somebody says stop, or `--count` lines."""
+    """Log until somebody says stop, or `--count` have come or gone."""
     log = _Log(arguments, output)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
         if devices is not None:
             stack.enter_context(devices)
         usage = _look(arguments)
+        log.begin(usage)
         tell_unreadable(usage, output, then=False)
         while not log.is_full:
             until = time.monotonic() + arguments.delay
@@ -119,6 +120,13 @@ class _Log:
         """Whether there are as many lines as were asked for."""
         return self._left == 0
 
+    def begin(self, usage: Usage) -> None:
+        """Write what is there already: from here on nothing is missed but what lives too short."""
+        self._write(f"{_clock(usage.taken)} {totals(usage, exact=self._exact)}")
+        self._output.record(
+            time=usage.taken, event="began", total=usage.total._asdict(), buffer=None, device=None
+        )
+
     def buffers(self, before: Usage, after: Usage) -> None:
         """Write which buffers came and went."""
         diff = before.diff(after)
@@ -152,7 +160,7 @@ class _Log:
         self._output.flush()
 
     def _record(self, at: float, action: str, **what: object) -> None:
-        told = {"buffer": None, "device": None} | what
+        told = {"total": None, "buffer": None, "device": None} | what
         self._output.record(time=at, event=_WORDS[action], **told)
         if self._left is not None:
             self._left -= 1
