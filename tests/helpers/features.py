@@ -158,9 +158,9 @@ if RELEASE < (6, 16):
 if KERNEL != "6.12" or find_spec("torch") is None:  # not every Python has a build of it
     ABSENT.setdefault(KERNEL, set()).add("torch")
 # The virtual machine has the machine's own programs.
-for program in ("zsh", "fish", "groff"):
+for program, feature in (("zsh", "zsh"), ("fish", "fish"), ("groff", "groff"), ("dot", "graphviz")):
     if shutil.which(program) is None:
-        ABSENT.setdefault(KERNEL, set()).add(program)
+        ABSENT.setdefault(KERNEL, set()).add(feature)
 
 
 def needs(*features: str) -> Callable[[_Function], _Function]:
