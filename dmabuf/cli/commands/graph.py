@@ -15,7 +15,7 @@ from dmabuf.cli.views.selection import add_filters, add_source, look, select, te
 SUMMARY = "Draw processes, buffers and devices, and who holds what."
 EXAMPLES = (
     ("graph -o shared.svg", "a picture, by Graphviz"),
-    ("graph | dot -Tpdf > shared.pdf", "Graphviz's language, for a program"),
+    ("graph", "in DOT, for another program"),
     ("graph --from before.json --min-size 1M -o before.png", "of what ps --json wrote"),
     ("graph --tree", "in the terminal"),
 )

@@ -21,7 +21,7 @@ EXAMPLES = (
     ("ps --tree", "who shares what with whom?"),
     ("ps --unheld", "what is alive without a process that can be seen?"),
     ("ps --exporter system --sort name", "a part, in another order"),
-    ("ps --json > before.json", "for diff, graph --from and ps --from"),
+    ("ps --json", "to keep in a file, for diff, graph --from and ps --from"),
 )
 _EPILOG = """\
 SHARE is a process's part: each buffer's size is split between the processes that hold it.

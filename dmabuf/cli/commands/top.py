@@ -20,7 +20,7 @@ EXAMPLES = (
     ("top", "live; q ends it"),
     ("top --sort rate", "who grows fastest?"),
     ("top --count 1", "once, for a log"),
-    ("top -d 60 --json >> usage.jsonl", "a document a line, each minute"),
+    ("top -d 60 --json", "a document a line, each minute"),
 )
 _EPILOG = """\
 keys: q quit; s sort by the next column; r the other way round; b buffers; p processes; space look
