@@ -45,6 +45,7 @@ FLOORS = (
     ("dmabuf.testing", "dmabuf.testing.*"),
     ("dmabuf.cli.console", "dmabuf.cli.console.*"),
     ("dmabuf.cli.checks", "dmabuf.cli.checks.*"),
+    ("dmabuf.cli.views", "dmabuf.cli.views.*"),
     ("dmabuf.cli", "dmabuf.cli.*"),
     ("dmabuf.__main__",),
 )
