@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import cameras
+from helpers.command import command
 from helpers.leaks import descriptors
 
 from dmabuf.cli import main
@@ -96,8 +98,8 @@ def run(capfd):
 
 class TestManual:
     def test_the_examples_are_valid(self):
-        assert len(EXAMPLES) == 10
-        assert [faults(example, SCHEMA) for example in EXAMPLES] == [[]] * 10
+        assert len(EXAMPLES) == 13
+        assert [faults(example, SCHEMA) for example in EXAMPLES] == [[]] * 13
 
     @pytest.mark.parametrize(
         "change",
@@ -214,6 +216,24 @@ class TestDocuments:
         assert status == (0 if WORKING else 1)
         assert document["user"]["uid"] == 0
         assert all(exporter["allowed"] for exporter in document["exporters"])
+
+    @pytest.mark.needs("heap", "root")
+    def test_send_and_receive(self, run, tmp_path):
+        path = str(tmp_path / "s")
+        with command("receive", path, "--timeout", "60", "--json") as receiver:
+            status, document = run("send", path, "4K", "--name", "gift")
+            received = json.loads(receiver.end()[1])
+        assert status == 0
+        assert document["receivers"] == received["frames"] == 1
+        assert faults(received, SCHEMA) == []
+        (mine,), (theirs,) = document["buffers"], received["buffers"]
+        assert mine | {"fd": 0} == theirs | {"fd": 0}
+
+    @pytest.mark.needs("vivid", "root")
+    def test_send_of_a_camera(self, run, tmp_path):
+        words = ["--camera", cameras.find("vivid"), "--count", "2"]
+        _, document = run("send", str(tmp_path / "s"), *words)
+        assert document["published"]["frames"] == 2
 
     @pytest.mark.needs("heap", "root")
     def test_hold(self, run):

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from dmabuf.cli.console.output import Output
 
-NAMES = ("check", "alloc", "list", "bench", "stress", "completion")
+NAMES = ("check", "alloc", "list", "send", "receive", "bench", "stress", "completion")
 """The modules, in the order in which help lists them."""
 WITHOUT_WORDS = "check"
 """What `dmabuf-alloc` alone means."""
