@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import cameras
+from helpers.background import command
 from helpers.command import run_command
 from helpers.leaks import descriptors
 from jsonschema import Draft202012Validator
@@ -52,8 +54,8 @@ def run(capfd):
 
 class TestManual:
     def test_the_examples_are_valid(self):
-        assert len(EXAMPLES) == 16
-        assert [faults(example, SCHEMA) for example in EXAMPLES] == [[]] * 16
+        assert len(EXAMPLES) == 19
+        assert [faults(example, SCHEMA) for example in EXAMPLES] == [[]] * 19
 
     @pytest.mark.parametrize(
         "change",
@@ -186,6 +188,24 @@ class TestDocuments:
         answer = run_command("top", "-d", "0.1", "--count", "2", "--devices", "--json")
         for line in answer.stdout.splitlines():
             assert faults(json.loads(line)) == []
+
+    @pytest.mark.needs("heap", "root")
+    def test_send_and_receive(self, run, tmp_path):
+        path = str(tmp_path / "s")
+        with command("receive", path, "--timeout", "60", "--json") as receiver:
+            status, document = run("send", path, "4K", "--name", "gift")
+            received = json.loads(receiver.end()[1])
+        assert status == 0
+        assert document["receivers"] == received["frames"] == 1
+        assert faults(received) == []
+        (mine,), (theirs,) = document["buffers"], received["buffers"]
+        assert mine | {"fd": 0} == theirs | {"fd": 0}
+
+    @pytest.mark.needs("vivid", "root")
+    def test_send_of_a_camera(self, run, tmp_path):
+        words = ["--camera", cameras.find("vivid"), "--count", "2"]
+        _, document = run("send", str(tmp_path / "s"), *words)
+        assert document["published"]["frames"] == 2
 
     @pytest.mark.needs("heap", "root")
     def test_hold(self, run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -104,6 +105,30 @@ def test_a_foreign_lock_is_left_alone(path: str) -> None:
     os.chown(f"{path}.lock", NOBODY, NOBODY)
     with pytest.raises(PermissionError, match="use another path"):
         Publisher(path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    said = f"{tmp_path}/no/s can't be made, since {tmp_path}/no isn't there; make that folder"
+    with pytest.raises(FileNotFoundError, match=re.escape(said)):
+        Publisher(tmp_path / "no" / "s")
+
+
+@pytest.mark.needs("root")
+def test_a_folder_that_is_not_ones_own_is_named() -> None:
+    said = f"uid {NOBODY} may not write to /run; use a folder of your own"
+    with pytest.raises(PermissionError, match=said):
+        in_child(lambda: Publisher("/run/dmabuf-test.sock").close(), user=NOBODY)
+
+
+@pytest.mark.needs("root")
+def test_a_lock_that_may_not_be_opened_is_named(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o777)
+    Path(f"{path}.lock").touch(0o600)
+    monkeypatch.chdir(tmp_path)  # nobody may not go through the folders above
+    with pytest.raises(PermissionError, match=r"s\.lock is another user's"):
+        in_child(lambda: Publisher("s").close(), user=NOBODY)
 
 
 def test_a_path_that_another_has_taken_meanwhile_is_not_removed(path: str) -> None:

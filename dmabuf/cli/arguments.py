@@ -133,7 +133,7 @@ def common_parser() -> Parser:
     first = [module.EXAMPLES[0] for module in modules.values()]
     description = "\n".join(
         [
-            "Check, list and try what allocates dma-bufs on this machine.",
+            "Check, list and try what allocates dma-bufs on this machine; share them.",
             "",
             f"commands ({WITHOUT_WORDS} if there is none, {WITHOUT_NAME} for a size alone):",
             *summaries,

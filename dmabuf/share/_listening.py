@@ -33,7 +33,8 @@ def address(where: Where) -> str | bytes:
         raise ValueError(f"where must be a path or '@name', not {path!r}")
     encoded = os.fsencode(path)
     if len(encoded) > _LONGEST_PATH:
-        raise ValueError(f"{path!r} has {len(encoded)} bytes; a socket's path {_LONGEST_PATH}")
+        what = f"a socket's path has at most {_LONGEST_PATH} bytes, not {len(encoded)}: {path!r}"
+        raise ValueError(what)
     return b"\0" + encoded[1:] if path.startswith("@") else path
 
 
@@ -139,7 +140,7 @@ def _locked(path: str, served: str) -> Descriptor:
     """Return the lock, tried for a moment; OSError (EADDRINUSE) if somebody keeps it."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
-        lock = _opened_lock(path)
+        lock = _opened_lock(path, served)
         try:
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             status = os.fstat(lock.fileno())
@@ -157,9 +158,12 @@ def _locked(path: str, served: str) -> Descriptor:
         time.sleep(_LOCK_STEP)
 
 
-def _opened_lock(path: str) -> Descriptor:
+def _opened_lock(path: str, served: str) -> Descriptor:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    lock = Descriptor(os.open(path, flags, 0o600))
+    try:
+        lock = Descriptor(os.open(path, flags, 0o600))
+    except OSError as error:
+        raise _cannot_be_made(served, error) from None
     status = os.fstat(lock.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         lock.close()
@@ -198,6 +202,24 @@ def _remove_stale(path: str) -> None:
         except OSError:
             pass  # it lives: its queue is full, or it is of another type
     raise _in_use(path)
+
+
+def _cannot_be_made(served: str, error: OSError) -> OSError:
+    """Say why a path can't be made: its lock, which stands beside it, can't."""
+    folder = os.path.dirname(os.path.abspath(served))
+    user = f"uid {os.geteuid()}"
+    if error.errno == errno.ENOENT:
+        what = f"{served} can't be made, since {folder} isn't there; make that folder"
+    elif error.errno != errno.EACCES:
+        return error
+    elif os.access(os.path.dirname(served) or ".", os.W_OK, effective_ids=True):
+        what = f"{served}.lock is another user's, and {user} may not open it; use another path"
+    else:
+        what = (
+            f"{served} can't be made, since {user} may not write to {folder};"
+            " use a folder of your own, such as $XDG_RUNTIME_DIR"
+        )
+    return os_error(error.errno, what)
 
 
 def _in_use(name: str) -> OSError:

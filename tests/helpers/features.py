@@ -116,6 +116,7 @@ FEATURES = {
     "fish": Feature(lambda: shutil.which("fish") is not None, "fish"),
     "groff": Feature(lambda: shutil.which("groff") is not None, "groff"),
     "graphviz": Feature(lambda: shutil.which("dot") is not None, "Graphviz (graphviz)"),
+    "zenoh": Feature(lambda: find_spec("zenoh") is not None, "Zenoh (eclipse-zenoh)"),
     "v4l2-ctl": Feature(lambda: shutil.which("v4l2-ctl") is not None, "v4l2-ctl (v4l-utils)"),
     "CMA heap": Feature(
         lambda: any(info.contiguous for info in dmabuf.heaps()),

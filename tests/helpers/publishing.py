@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import struct
@@ -45,6 +46,10 @@ class Process:
     def hear(self) -> bytes:
         """Return what it tells next; nothing once it has ended."""
         return self._ours.recv(1024)
+
+    def has_told(self) -> bool:
+        """Return whether there is something to hear, its end too."""
+        return bool(select.select([self._ours], [], [], 0)[0])
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send it a signal."""

@@ -21,6 +21,8 @@ NAMES = (
     "watch",
     "diff",
     "graph",
+    "send",
+    "receive",
     "bench",
     "stress",
     "completion",

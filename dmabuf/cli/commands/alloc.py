@@ -13,12 +13,13 @@ from dmabuf.buffer import Buffer, checked_name
 from dmabuf.cli.checks import contents
 from dmabuf.cli.checks.contents import Content, FileContent
 from dmabuf.cli.checks.exporters import allocator, is_contiguous
+from dmabuf.cli.console import described
 from dmabuf.cli.console.failure import Failure, UsageError, one_line
 from dmabuf.cli.console.hold import stop_signals_blocked, wait_for_stop
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.progress import progress
 from dmabuf.cli.console.size import duration, exact, parse_size, rough
-from dmabuf.cli.console.values import parse_count, parse_heap, parse_seconds, typed
+from dmabuf.cli.console.values import parse_count, parse_heap, parse_name, parse_seconds, typed
 
 SUMMARY = "Allocate buffers, fill, verify and hold them."
 EXAMPLES = (
@@ -48,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--count", metavar="N", type=typed(parse_count), default=1, help="how many buffers (1)")
     add(
         "--name",
-        type=typed(_name),
+        type=typed(parse_name),
         help="the buffers' name, NAME-0 and so on if several; at most 31 bytes",
     )
     fill = parser.add_mutually_exclusive_group()
@@ -69,12 +70,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     hold.add_argument(
         "--hold-for", metavar="SECONDS", type=typed(parse_seconds), help="the same, with a time"
     )
-
-
-def _name(text: str) -> str:
-    if not text:
-        raise ValueError("a buffer's name can't be empty")
-    return text
 
 
 def _byte(text: str) -> int:
@@ -114,7 +109,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
             content = contents.constant(0) if filling is None else filling.content
             seconds["verify"] = _verify(buffers, content, output)
         fields = {
-            "buffers": [_described(index, buffer) for index, buffer in enumerate(buffers)],
+            "buffers": [described.document(index, buffer) for index, buffer in enumerate(buffers)],
             "fill": filling and filling.document,
             "verified": arguments.verify,
             "seconds": {
@@ -194,30 +189,8 @@ def _require(arguments: argparse.Namespace) -> None:
 
 
 def _tell(buffers: list[Buffer], seconds: float, output: Output) -> None:
-    rows = [
-        (
-            str(index),
-            buffer.exporter,
-            exact(buffer.size),
-            str(buffer.inode),
-            str(buffer.fileno()),
-            buffer.name or "-",
-        )
-        for index, buffer in enumerate(buffers)
-    ]
-    columns = ("buffer", "exporter", "size", "inode", "fd", "name")
-    output.table(f"Allocated in {duration(seconds)}", columns, rows)
-
-
-def _described(index: int, buffer: Buffer) -> dict[str, Any]:
-    return {
-        "index": index,
-        "exporter": buffer.exporter,
-        "size": buffer.size,
-        "inode": buffer.inode,
-        "fd": buffer.fileno(),
-        "name": buffer.name,
-    }
+    rows = [described.row(index, buffer) for index, buffer in enumerate(buffers)]
+    output.table(f"Allocated in {duration(seconds)}", described.COLUMNS, rows)
 
 
 def _fill(buffers: list[Buffer], filling: Filling, output: Output) -> float:

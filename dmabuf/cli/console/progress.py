@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for work that takes a while in front of a terminal."""
+"""What is shown on standard error while work goes on, in front of a terminal alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 _PATIENCE = 0.5  # seconds; shorter work shows no bar
+_PERIOD = 0.25  # seconds between two looks at what goes on without an end
+_CLEAR = "\r\x1b[K"
 
 
 @contextmanager
@@ -39,3 +41,31 @@ def _bar(stack: ExitStack, what: str, total: int) -> Callable[[int], None]:
     bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
     task = bar.add_task(what, total=total)
     return lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def status() -> Iterator[Callable[[Callable[[], str]], None]]:
+    """Give a function that shows a line, four times a second at most, over the one before."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda line: None
+        return
+    shown = 0.0
+
+    def show(line: Callable[[], str]) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > _PERIOD:
+            shown = time.monotonic()
+            _write(f"{_CLEAR}{line()}")
+
+    try:
+        yield show
+    finally:
+        _write(_CLEAR)
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        pass  # the terminal has gone, and nobody looks

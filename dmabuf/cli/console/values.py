@@ -61,3 +61,29 @@ def parse_delay(text: str) -> float:
     if seconds < _SHORTEST_DELAY:
         raise ValueError(f"{text!r} is too short; write {_SHORTEST_DELAY} or more")
     return seconds
+
+
+def parse_name(text: str) -> str:
+    """Return a buffer's name; ValueError if it is none."""
+    if not text:
+        raise ValueError("a buffer's name can't be empty")
+    return text
+
+
+def parse_mode(text: str) -> int:
+    """Return a path's permissions, which are written as chmod's; ValueError if they are none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 4) or set(text) & set("89"):
+        raise ValueError(f"{text!r} are no permissions; write them as for chmod, such as 660")
+    mode = int(text, 8)
+    if mode > 0o777:
+        raise ValueError(f"{text!r} are no permissions of a socket; 777 is the most")
+    return mode
+
+
+def parse_dimensions(text: str) -> tuple[int, int]:
+    """Return a width and a height in pixels; ValueError if they are none."""
+    width, cross, height = text.lower().partition("x")
+    numbers = [number for number in (width, height) if number.isascii() and number.isdigit()]
+    if not cross or len(numbers) != 2 or max(map(len, numbers)) > 5 or not all(map(int, numbers)):
+        raise ValueError(f"{text!r} is no size of a picture; write pixels, such as 1280x720")
+    return int(width), int(height)
