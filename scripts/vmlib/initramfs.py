@@ -9,7 +9,7 @@ from pathlib import Path
 from vmlib.kernel import Module
 
 APPLETS = (
-    *("cat", "cp", "ifconfig", "insmod", "ln", "mkdir", "mkfifo", "mount", "poweroff", "setsid"),
+    *("cat", "chroot", "cp", "ifconfig", "insmod", "ln", "mkdir", "mkfifo", "mount", "poweroff", "setsid"),
     *("sh", "sleep", "switch_root", "sync"),
 )
 FOLDERS = ("dev", "lower", "modules", "proc", "root", "scratch", "sys", "vm", "vm/bin")
