@@ -1,4 +1,4 @@
-"""Userlands: sets of a newer Debian's packages for the guest, unpacked once and kept in the cache."""
+"""Userlands: sets of a newer Debian's packages for the guest, unpacked once into the cache."""
 
 import hashlib
 import shutil
@@ -75,9 +75,9 @@ def _finish(root: Path) -> None:
             (root / link).symlink_to(f"usr/{link}")
     # Alternatives: numpy wants these two.
     for library in (*root.glob("usr/lib/*/blas/*.so.3"), *root.glob("usr/lib/*/lapack/*.so.3")):
-        link = library.parent.parent / library.name
-        if not link.exists():
-            link.symlink_to(f"{library.parent.name}/{library.name}")
+        chosen = library.parent.parent / library.name
+        if not chosen.exists():
+            chosen.symlink_to(f"{library.parent.name}/{library.name}")
     (root / "etc").mkdir(exist_ok=True)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\nvideo:x:44:\n")
