@@ -153,13 +153,14 @@ class TestSink:
         wanted = []
         with pipelines.peer("samples", path) as process:
             wait_for_clients(sink, 1)
+            start = time.monotonic_ns() + 10**9  # GStreamer has no times before its pipeline's
             for number in range(6):
-                image, stamp = picture(number, allocate), 10**12 + number * 40_000_000
+                image, stamp = picture(number, allocate), start + number * 40_000_000
                 wanted.append((image.buffers[0].inode, hash_of(image), stamp))
                 assert sink.push(image, pts=stamp) == 1
-            assert sink.wait(SECONDS)
             sink.end()
             found = samples(process)
+            assert sink.wait(SECONDS)
         assert [(each["inode"], each["hash"]) for each in found] == [one[:2] for one in wanted]
         assert {each["duration"] for each in found} == {40_000_000}
         steps = [each["pts"] - found[0]["pts"] for each in found]
@@ -171,9 +172,9 @@ class TestSink:
             wait_for_clients(sink, 1)
             for number, shape in enumerate(shapes):
                 sink.push(picture(number, allocate, *shape))
-            assert sink.wait(SECONDS)
             sink.end()
             found = [gstreamer.parse_caps(each["caps"]).picture() for each in samples(process)]
+            assert sink.wait(SECONDS)
         assert [(each.format.name, each.width, each.height) for each in found] == shapes
 
     def test_importers_are_told_fourcc_and_strides(self, pipelines, path, allocate):
@@ -186,9 +187,9 @@ class TestSink:
                 sink.push(
                     dmabuf.Image.allocate("NV12", 60, 48, stride_align=128, allocate=allocate)
                 )
-            assert sink.wait(SECONDS)
             sink.end()
             found = samples(process)
+            assert sink.wait(SECONDS)
         caps = gstreamer.parse_caps(found[0]["caps"])
         assert caps.features == ("memory:DMABuf",)
         assert caps.fields["drm-format"] == "NV12"
@@ -202,9 +203,9 @@ class TestSink:
             with buffer.write() as memory:
                 memory[:] = b"\x42" * 4096
             sink.push(buffer, caps="application/x-test, rate=(int)7")
-            assert sink.wait(SECONDS)
             sink.end()
             (found,) = samples(process)
+            assert sink.wait(SECONDS)
         assert gstreamer.parse_caps(found["caps"]).fields["rate"] == "7"
         assert found["hash"] == hashlib.sha256(b"\x42" * 4096).hexdigest()
 
@@ -217,16 +218,16 @@ class TestSink:
                 inodes = {buffers[0].inode for buffers in frames.buffers}
                 for _ in range(20):
                     sink.push(frames.frame(SECONDS))
+                sink.end()
+                found = samples(process)
                 assert sink.wait(SECONDS)
-            sink.end()
-            found = samples(process)
         assert len(found) == 20
         assert {each["inode"] for each in found} <= inodes
         assert len({each["hash"] for each in found}) == 1
 
     def test_bad_clients_stop_no_pipeline(self, pipelines, path, allocate):
         with (
-            gstreamer.Sink(path, block=SECONDS, in_flight=8, hold_timeout=1.0) as sink,
+            gstreamer.Sink(path, block=SECONDS, in_flight=8, hold_timeout=5.0) as sink,
             pipelines.peer("samples", path) as good,
             pipelines.peer("stall", path) as stalled,
             RawClient(path),
@@ -241,10 +242,10 @@ class TestSink:
                 sink.push(picture(number, allocate))
                 if number == 6:
                     stalled.kill()
-            assert sink.wait(SECONDS)
             assert [client.pid for client in sink.clients()] == [good.pid]
             sink.end()
             assert len(samples(good)) == 12
+            assert sink.wait(SECONDS)
 
 
 @pytest.mark.needs("exporter")

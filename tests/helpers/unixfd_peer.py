@@ -39,11 +39,13 @@ def formats() -> None:
 
 def samples(path: str, *, keep: bool) -> None:
     """Print what unixfdsrc gives."""
-    pipeline = Gst.parse_launch(f"unixfdsrc socket-path={path} ! appsink name=out sync=false")
+    pipeline = Gst.parse_launch(
+        f"unixfdsrc socket-path={path} ! appsink name=out sync=false enable-last-sample=false"
+    )
     pipeline.set_state(Gst.State.PLAYING)
     sink = pipeline.get_by_name("out")
     kept = []
-    while (sample := sink.emit("pull-sample")) is not None:
+    while (sample := sink.pull_sample()) is not None:
         buffer = sample.get_buffer()
         memory = buffer.peek_memory(0)
         number = -1

@@ -6,8 +6,8 @@ fits into its socket; one whose socket is full is disconnected, and so is one th
 
 from __future__ import annotations
 
+import math
 import socket
-import time
 from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
@@ -54,7 +54,7 @@ class Client:
         told = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _credentials.size)
         self.pid, self.uid, _ = _credentials.unpack(told)
         self.held: dict[int, float] = {}
-        """The buffers that it has, each with when it was sent: the oldest is the first."""
+        """The buffers that it has, each with when it must have released it: the oldest first."""
         self.caps = b""
         """The caps that it was told."""
         self.sent = 0
@@ -76,9 +76,18 @@ class Client:
         """Send a buffer. False if it is to be disconnected."""
         if not self.send(message, descriptors):
             return False
-        self.held[number] = time.monotonic()
+        self.held[number] = math.inf
         self.sent += 1
         return True
+
+    def expect_releases(self, moment: float) -> None:
+        """Want what it has released by a moment, unless that was wanted earlier.
+
+        Called when there is a newer buffer: GStreamer's sinks keep the last one that they got.
+        """
+        for number, until in self.held.items():
+            if until == math.inf:
+                self.held[number] = moment
 
     def send(self, message: bytes, descriptors: Sequence[int] = ()) -> bool:
         """Send a message. False if it is to be disconnected: it has gone, or reads nothing."""

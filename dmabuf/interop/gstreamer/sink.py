@@ -53,9 +53,9 @@ class Sink:
 
     A client holds at most `depth` buffers, and all of them together `in_flight`: what is pushed
     meanwhile it misses. So `in_flight` must exceed what clients hold that may stall at once. One
-    that keeps a buffer for more than `hold_timeout` seconds (None: no limit) is disconnected, and
-    so is one that reads nothing or says nonsense. With `block` a push waits so many seconds for
-    those that would miss it.
+    that keeps a buffer for more than `hold_timeout` seconds (None: no limit) after a newer one was
+    pushed is disconnected, and so is one that reads nothing or says nonsense. With `block` a push
+    waits so many seconds for those that would miss it.
 
     There is no thread behind it: `push` and `service` do all the work, and `fileno()` is readable
     when there is some. Thread-safe. A forked child has a closed one. Needs GStreamer 1.24 on the
@@ -160,12 +160,13 @@ class Sink:
             self._items.add(item)
             is_full = self._items.out >= self._in_flight
             for client in list(self._clients.values()):
+                if self._hold_timeout is not None and client.held:
+                    client.expect_releases(time.monotonic() + self._hold_timeout)
+                    self._events.wake_at(next(iter(client.held.values())))
                 if is_full or len(client.held) >= self._depth:
                     client.dropped += 1
                 elif client.tell_caps(self._caps) and client.lend(number, message, numbers):
                     item.holders += 1
-                    if self._hold_timeout is not None:
-                        self._events.wake_at(client.held[number] + self._hold_timeout)
                 else:
                     self._disconnect(client)
         count = item.holders
@@ -313,15 +314,12 @@ class Sink:
     def _look_at_times(self) -> None:
         now = time.monotonic()
         self._items.look_at_times(now)
-        if self._hold_timeout is None:
-            return
         for client in list(self._clients.values()):
-            if client.held:
-                until = next(iter(client.held.values())) + self._hold_timeout
-                if now >= until:
-                    self._disconnect(client)
-                else:
-                    self._events.wake_at(until)
+            until = next(iter(client.held.values()), math.inf)
+            if now >= until:
+                self._disconnect(client)
+            else:
+                self._events.wake_at(until)
 
     def _disconnect(self, client: Client) -> None:
         """Let a client go, with all that it holds."""
