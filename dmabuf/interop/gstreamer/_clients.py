@@ -93,7 +93,7 @@ class Client:
         """Send a message. False if it is to be disconnected: it has gone, or reads nothing."""
         try:
             sent = _scm.send(self.sock, [message], descriptors, flags=_DONTWAIT)
-        except (BlockingIOError, ConnectionError):
+        except OSError:
             return False
         return sent == len(message)
 

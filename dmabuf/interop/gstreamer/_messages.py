@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
 from dmabuf.image.formats import pixel_format
@@ -25,7 +26,9 @@ class Described(NamedTuple):
     """Which buffer of the item's each memory is of."""
 
 
-def described(offer: Offer, caps: str | None, frame_rate: object, *, drm: bool) -> Described:
+def described(
+    offer: Offer, caps: str | None, frame_rate: Fraction | None, *, drm: bool
+) -> Described:
     """Return what is said of an item. ValueError if GStreamer would take it for something else."""
     if caps is not None:
         parse_caps(caps)
@@ -41,9 +44,9 @@ def described(offer: Offer, caps: str | None, frame_rate: object, *, drm: bool) 
     return _picture(offer, offer.layout, frame_rate, drm=drm)
 
 
-def _picture(offer: Offer, layout: Layout, frame_rate: object, *, drm: bool) -> Described:
+def _picture(offer: Offer, layout: Layout, frame_rate: Fraction | None, *, drm: bool) -> Described:
     picture = Picture(pixel_format(layout.format), layout.width, layout.height, layout.modifier)
-    text = caps_text(picture, frame_rate=frame_rate, drm=drm)  # type: ignore[arg-type]
+    text = caps_text(picture, frame_rate=frame_rate, drm=drm)
     drm = drm or bool(layout.modifier)
     placed = default_placement(picture.format, layout.width, layout.height)
     # Each run of planes in one buffer is a memory, from its first plane on.
@@ -57,13 +60,10 @@ def _picture(offer: Offer, layout: Layout, frame_rate: object, *, drm: bool) -> 
     for run in runs:
         start = min(layout.planes[index].offset for index in run)
         buffer = offer.buffers[layout.planes[run[0]].memory]
-        if run is not runs[-1]:
-            size = placed.offsets[run[-1] + 1] - end
-        elif drm:
+        if drm:
             size = buffer.size - start
         else:
-            size = placed.size - end
-        size = min(size, buffer.size - start) if drm else size
+            size = (*placed.offsets, placed.size)[run[-1] + 1] - end
         if size > buffer.size - start:
             raise ValueError(
                 f"GStreamer wants {size} bytes of {picture.format} {layout.width}x{layout.height},"

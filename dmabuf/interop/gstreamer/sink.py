@@ -159,19 +159,24 @@ class Sink:
             self._caps = pack_caps(about.caps)
             self._items.add(item)
             is_full = self._items.out >= self._in_flight
-            for client in list(self._clients.values()):
-                if self._hold_timeout is not None and client.held:
-                    client.expect_releases(time.monotonic() + self._hold_timeout)
-                    self._events.wake_at(next(iter(client.held.values())))
-                if is_full or len(client.held) >= self._depth:
-                    client.dropped += 1
-                elif client.tell_caps(self._caps) and client.lend(number, message, numbers):
-                    item.holders += 1
-                else:
-                    self._disconnect(client)
-        count = item.holders
-        self._items.settle(item)
-        return count
+            try:
+                for client in list(self._clients.values()):
+                    self._expect_releases(client)
+                    if is_full or len(client.held) >= self._depth:
+                        client.dropped += 1
+                    elif client.tell_caps(self._caps) and client.lend(number, message, numbers):
+                        item.holders += 1
+                    else:
+                        self._disconnect(client)
+                return item.holders
+            finally:
+                self._items.settle(item)
+
+    def _expect_releases(self, client: Client) -> None:
+        """Give a client its time for what it has, now that there is something newer."""
+        if self._hold_timeout is not None and client.held:
+            client.expect_releases(time.monotonic() + self._hold_timeout)
+            self._events.wake_at(next(iter(client.held.values())))
 
     def end(self) -> None:
         """Tell every client that the stream has ended: pipelines end in order. See also `wait`."""

@@ -85,7 +85,8 @@ class Source:
 
         TimeoutError if `timeout` seconds pass first; None waits for ever. EOFError after the end of
         the stream; ConnectionError if the pipeline has gone without one; MessageError (a
-        ValueError) if what it sent is none of unixfdsink's, which ends the connection.
+        ValueError) if what it sent is none of unixfdsink's, and OSError with EMFILE if this process
+        can't have so many descriptors; both end the connection.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while (frame := self._take()) is None:
@@ -181,6 +182,7 @@ class Source:
                     what = self._gone("has ended without an end of stream")
                     self._end(ConnectionResetError(errno.ECONNRESET, what))
                 except BaseException as error:
+                    self._inbox.close()
                     what = self._gone(f"was left: {error}")
                     self._end(ConnectionAbortedError(errno.ECONNABORTED, what))
                     raise
