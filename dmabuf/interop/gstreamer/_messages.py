@@ -60,10 +60,8 @@ def _picture(offer: Offer, layout: Layout, frame_rate: Fraction | None, *, drm: 
     for run in runs:
         start = min(layout.planes[index].offset for index in run)
         buffer = offer.buffers[layout.planes[run[0]].memory]
-        if drm:
-            size = buffer.size - start
-        else:
-            size = (*placed.offsets, placed.size)[run[-1] + 1] - end
+        until = (*placed.offsets, placed.size)[run[-1] + 1]
+        size = buffer.size - start if drm else until - end
         if size > buffer.size - start:
             raise ValueError(
                 f"GStreamer wants {size} bytes of {picture.format} {layout.width}x{layout.height},"
