@@ -8,17 +8,14 @@ import socket
 import threading
 import time
 import warnings
-from contextlib import ExitStack
 from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from dmabuf._fd import Hold
-from dmabuf._scm import MessageError
 from dmabuf.interop.gstreamer._clients import Client, ClientInfo
-from dmabuf.interop.gstreamer._messages import Described, described
-from dmabuf.interop.gstreamer._pushed import Pushed, PushedItems
-from dmabuf.interop.gstreamer._unixfd import BufferMessage, Kind, pack, pack_buffer, pack_caps
+from dmabuf.interop.gstreamer._delivery import Delivery
+from dmabuf.interop.gstreamer._messages import described
+from dmabuf.interop.gstreamer._pushed import Pushed
 from dmabuf.share import _forks
 from dmabuf.share._events import READABLE, Events
 from dmabuf.share._listening import Listener, Where
@@ -33,7 +30,6 @@ _MOST_DEPTH = 64  # so many buffers under way fit into a socket
 _AT_ONCE = 32  # connections that are taken before the clients have their turn
 _FEW = 64  # clients that are let in, however few descriptors this process may have
 _LATER = 0.5  # seconds until a connection is taken again after EMFILE
-_PATIENCE = 10.0  # seconds for what has no time of its own
 
 
 class Sink:
@@ -82,21 +78,19 @@ class Sink:
         for name, seconds in (("block", block or 0.0), ("hold_timeout", hold_timeout or 0.0)):
             if not 0 <= seconds < math.inf:
                 raise ValueError(f"{name} must be a number of seconds, not {seconds}")
-        self._depth, self._in_flight = depth, in_flight
-        self._block, self._hold_timeout = block or 0.0, hold_timeout
+        self._block = block or 0.0
         self._frame_rate = None if frame_rate is None else Fraction(frame_rate)
         self._drm = drm
         self._lock = threading.RLock()
-        self._clients: dict[int, Client] = {}
-        self._caps = b""
-        self._count = 0
         self._events = Events()
         try:
             self._listener = Listener(where, mode, socket.SOCK_STREAM)
         except BaseException:
             self._events.close()
             raise
-        self._items = PushedItems(self._events, _PATIENCE if hold_timeout is None else hold_timeout)
+        self._delivery = Delivery(
+            self._events, depth=depth, in_flight=in_flight, hold_timeout=hold_timeout
+        )
         self._closed = False
         self._listening = False
         self._listen()
@@ -140,54 +134,18 @@ class Sink:
         self._wait_for_room()
         with self._lock:
             self._require_open()
-            if item in self._items:
+            if item in self._delivery.items:
                 raise ValueError(f"{item!r} is pushed already, and not given back yet")
             self._serve()
-            count = self._send(Pushed(self._count, offer), about, stamps)
+            count = self._delivery.send(offer, about, stamps)
             self._raise_failure()
             return count
-
-    def _send(
-        self, item: Pushed, about: Described, stamps: tuple[int | None, int | None, int | None]
-    ) -> int:
-        number = item.number
-        message = pack_buffer(BufferMessage(number, *stamps, True, about.memories, about.video))
-        with ExitStack() as holds:
-            buffers = [item.offer.buffers[index] for index in about.buffers]
-            numbers = [holds.enter_context(Hold(buffer)) for buffer in buffers]
-            self._count += 1
-            self._caps = pack_caps(about.caps)
-            self._items.add(item)
-            is_full = self._items.out >= self._in_flight
-            try:
-                for client in list(self._clients.values()):
-                    self._expect_releases(client)
-                    if is_full or len(client.held) >= self._depth:
-                        client.dropped += 1
-                    elif client.tell_caps(self._caps) and client.lend(number, message, numbers):
-                        item.holders += 1
-                    else:
-                        self._disconnect(client)
-                return item.holders
-            finally:
-                self._items.settle(item)
-
-    def _expect_releases(self, client: Client) -> None:
-        """Give a client its time for what it has, now that there is something newer."""
-        if self._hold_timeout is not None and client.held:
-            client.expect_releases(time.monotonic() + self._hold_timeout)
-            self._events.wake_at(next(iter(client.held.values())))
 
     def end(self) -> None:
         """Tell every client that the stream has ended: pipelines end in order. See also `wait`."""
         with self._lock:
             self._require_open()
-            self._send_end()
-
-    def _send_end(self) -> None:
-        for client in list(self._clients.values()):
-            if not client.send(pack(Kind.EOS)):
-                self._disconnect(client)
+            self._delivery.end()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Serve until everything is given back that was pushed. False if `timeout` seconds pass."""
@@ -197,7 +155,7 @@ class Sink:
                 self._require_open()
                 self._serve()
                 self._raise_failure()
-                if not len(self._items):
+                if not len(self._delivery.items):
                     return True
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -227,13 +185,13 @@ class Sink:
         """Return who is connected, as of the last `push` or `service`."""
         with self._lock:
             self._require_open()
-            return [client.info() for client in self._clients.values()]
+            return [client.info() for client in self._delivery.clients.values()]
 
     @property
     def held(self) -> int:
         """How many items are pushed and not given back yet."""
         with self._lock:
-            return 0 if self._closed else len(self._items)
+            return 0 if self._closed else len(self._delivery.items)
 
     @property
     def closed(self) -> bool:
@@ -249,12 +207,10 @@ class Sink:
         with self._lock:
             if self._closed:
                 return
-            self._send_end()
+            self._delivery.end()
             self._closed = True
             try:
-                for client in list(self._clients.values()):
-                    self._disconnect(client)
-                self._items.close()
+                self._delivery.close()
             finally:
                 try:
                     self._listener.close()
@@ -269,9 +225,7 @@ class Sink:
             self._closed = True
             self._events.leave()
             self._listener.leave()
-            for client in self._clients.values():
-                client.sock.close()
-            self._items.leave()
+            self._delivery.leave()
 
     def _require_open(self) -> None:
         if self._closed:
@@ -286,8 +240,7 @@ class Sink:
             with self._lock:
                 self._require_open()
                 self._serve()
-                full = self._items.out >= self._in_flight
-                if not full and all(len(c.held) < self._depth for c in self._clients.values()):
+                if self._delivery.has_room:
                     return
             left = deadline - time.monotonic()
             if left <= 0:
@@ -298,43 +251,14 @@ class Sink:
         """Do what is to be done now."""
         for subject in self._events.ready():
             if isinstance(subject, Client):
-                self._hear(subject)
+                self._delivery.hear(subject)
             elif isinstance(subject, Pushed):
-                self._items.settle(subject)
+                self._delivery.items.settle(subject)
             elif subject is self._listener:
                 self._accept()
             elif subject is self._events:
                 self._listen()
-                self._look_at_times()
-
-    def _hear(self, client: Client) -> None:
-        released: list[int] = []
-        try:
-            client.hear(released)
-        except (EOFError, MessageError):
-            self._disconnect(client)
-        for number in released:
-            self._items.let_go(number)
-
-    def _look_at_times(self) -> None:
-        now = time.monotonic()
-        self._items.look_at_times(now)
-        for client in list(self._clients.values()):
-            until = next(iter(client.held.values()), math.inf)
-            if now >= until:
-                self._disconnect(client)
-            else:
-                self._events.wake_at(until)
-
-    def _disconnect(self, client: Client) -> None:
-        """Let a client go, with all that it holds."""
-        number = client.sock.fileno()
-        if self._clients.pop(number, None) is None:
-            return
-        self._events.unwatch(number)
-        client.sock.close()
-        for held in client.held:
-            self._items.let_go(held)
+                self._delivery.look_at_times()
 
     def _listen(self) -> None:
         if not self._listening:
@@ -353,17 +277,14 @@ class Sink:
                 return
             if sock is None:
                 return
-            if len(self._clients) >= most:
+            if len(self._delivery.clients) >= most:
                 sock.close()
-                continue
-            client = self._clients[sock.fileno()] = Client(sock)
-            self._events.watch(sock.fileno(), READABLE, client)
-            if self._caps and not client.tell_caps(self._caps):
-                self._disconnect(client)
+            else:
+                self._delivery.add(sock)
 
     def _raise_failure(self) -> None:
         """Raise what giving an item back raised; the first, where there are several."""
-        failures = self._items.failures
+        failures = self._delivery.items.failures
         if failures:
             first = failures[0]
             failures.clear()
