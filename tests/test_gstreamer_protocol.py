@@ -398,7 +398,14 @@ class TestSink:
 
     @pytest.mark.parametrize(
         "words",
-        [{"depth": 0}, {"depth": 65}, {"in_flight": 0}, {"block": -1.0}, {"hold_timeout": -1.0}],
+        [
+            {"depth": 0},
+            {"depth": 65},
+            {"in_flight": 0},
+            {"block": -1.0},
+            {"hold_timeout": -1.0},
+            {"frame_rate": -1},
+        ],
     )
     def test_limits_that_can_not_be_are_refused(self, path, words):
         with pytest.raises(ValueError, match="must be"):

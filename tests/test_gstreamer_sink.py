@@ -184,8 +184,8 @@ def test_close_gives_everything_back_and_ends_the_stream(path, allocate):
         assert image.buffers[0].closed
         client.read_buffer()
         assert client.read() == (Kind.EOS, b"")
-        with pytest.raises(ValueError, match="closed Sink"):
-            sink.push(image)
+        with allocate(4096) as buffer, pytest.raises(ValueError, match="closed Sink"):
+            sink.push(buffer, caps="a/b")
 
 
 class TestRefused:
@@ -216,7 +216,7 @@ class TestRefused:
         with allocate(4096) as buffer:
             with pytest.raises(ValueError, match="no image of a known format"):
                 sink.push(buffer)
-            for caps in ("nonsense", "a/b, x=" + "1" * 5000):
+            for caps in ("no caps", "a/b, x=" + "1" * 5000):
                 with pytest.raises(ValueError, match="caps"):
                     sink.push(buffer, caps=caps)
             with pytest.raises(ValueError, match="64 bits"):

@@ -78,6 +78,8 @@ class Sink:
         for name, seconds in (("block", block or 0.0), ("hold_timeout", hold_timeout or 0.0)):
             if not 0 <= seconds < math.inf:
                 raise ValueError(f"{name} must be a number of seconds, not {seconds}")
+        if frame_rate is not None and frame_rate < 0:
+            raise ValueError(f"frame_rate must be frames a second, not {frame_rate}")
         self._block = block or 0.0
         self._frame_rate = None if frame_rate is None else Fraction(frame_rate)
         self._drm = drm
