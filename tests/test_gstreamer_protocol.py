@@ -8,9 +8,11 @@ import os
 import random
 import socket
 import struct
+import threading
 from fractions import Fraction
 
 import pytest
+from helpers.process import in_child
 from helpers.unixfd import CAPS, RawClient, RawSink, memfd
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -288,6 +290,31 @@ class TestSource:
 
         assert asyncio.run(feed()) == [PIXELS] * 3
 
+    def test_another_threads_close_ends_a_wait(self, pair):
+        _, source = pair
+        errors = []
+
+        def wait() -> None:
+            try:
+                source.frame(60)
+            except ValueError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        source.close()
+        thread.join(60)
+        assert len(errors) == 1
+        assert "closed" in errors[0]
+
+    def test_a_forked_child_has_a_closed_one_and_the_parent_goes_on(self, pair):
+        sink, source = pair
+        assert in_child(lambda: source.closed)
+        sink.caps()
+        sink.send(pack(Kind.EOS))
+        with pytest.raises(EOFError):
+            source.frame(60)
+
     @pytest.mark.parametrize(
         ("message", "descriptors"),
         [
@@ -411,6 +438,14 @@ class TestSink:
         with pytest.raises(ValueError, match="must be"):
             gstreamer.Sink(path, **words)
         assert not os.path.exists(path)
+
+    def test_a_forked_child_has_a_closed_one_and_the_parent_goes_on(self, path):
+        with gstreamer.Sink(path) as sink, RawClient(path) as client:
+            sink.service(60)
+            assert in_child(lambda: sink.closed)
+            assert os.path.exists(path)
+            sink.end()
+            assert client.read() == (Kind.EOS, b"")
 
     def test_a_closed_sink_says_so_and_leaves_no_path(self, path):
         sink = gstreamer.Sink(path)
