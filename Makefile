@@ -60,7 +60,8 @@ test-outside: $(EQUIPPED)
 # With other people's programs, as newer distributions have them.
 test-interop:
 	scripts/vm --userland media --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/interop -- \
-		python3 -m pytest -p no:cacheprovider tests/test_gstreamer_unixfd.py $(ARGS)
+		python3 -m pytest -p dmabuf.testing.plugin -p no:cacheprovider \
+		tests/test_gstreamer_unixfd.py $(ARGS)
 
 test-kernels: $(EQUIPPED)
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)
