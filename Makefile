@@ -22,7 +22,7 @@ TORCH := torch==2.13.0+cpu
 # two vivid cameras: one with the single-planar interface of V4L2, one with the multi-planar.
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1"
 
-.PHONY: run demo test manual layouts test-native test-outside test-kernels test-lab lint types format uapi wheel bench clean
+.PHONY: run demo test manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi wheel bench clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -56,6 +56,12 @@ test-outside: $(EQUIPPED)
 	scripts/vm -- true # or the tests would skip what is not fetched yet
 	$(PYTEST) tests/test_docstrings.py tests/test_formats.py tests/test_imports.py \
 		tests/test_types.py tests/test_uapi.py tests/test_vm.py
+
+# With other people's programs, as newer distributions have them.
+test-interop:
+	scripts/vm --userland media --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/interop -- \
+		python3 -m pytest -p dmabuf.testing.plugin -p no:cacheprovider \
+		tests/test_gstreamer_unixfd.py $(ARGS)
 
 test-kernels: $(EQUIPPED)
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)

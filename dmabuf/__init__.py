@@ -19,7 +19,7 @@ from dmabuf.heap import Heap, HeapInfo, heaps
 from dmabuf.waiting import wait_any
 
 if TYPE_CHECKING:
-    from dmabuf import devices, image, pool, share, sw_sync, udmabuf, usage
+    from dmabuf import devices, image, interop, pool, share, sw_sync, udmabuf, usage
     from dmabuf.image import Image
     from dmabuf.pool import Pool
 
@@ -46,6 +46,7 @@ __all__ = [
     "devices",
     "heaps",
     "image",
+    "interop",
     "log_ioctls",
     "pool",
     "share",
@@ -56,7 +57,7 @@ __all__ = [
 ]
 
 # Imported when they are first used: they would slow every start.
-_LATER = ("devices", "image", "pool", "share", "sw_sync", "udmabuf", "usage")
+_LATER = ("devices", "image", "interop", "pool", "share", "sw_sync", "udmabuf", "usage")
 __getattr__ = attributes(
     __name__, {**{name: name for name in _LATER}, "Image": "image", "Pool": "pool"}
 )

@@ -144,6 +144,37 @@ class TestCommand:
         assert sorted(os.listdir(folder)) == sorted(["kept", f"out of {ODD}", "scripts"])
 
 
+USERLAND = """
+import json, os, sys, dmabuf, numpy
+print(json.dumps({
+    "folder": os.getcwd(), "python": sys.version_info[:2], "package": dmabuf.__file__,
+    "words": sys.argv[1:], "name": os.environ["DMABUF_VM_USERLAND"],
+    "heaps": [heap.name for heap in dmabuf.heaps()],
+    "programs": [os.path.exists(path) for path in ("/usr/bin/gst-launch-1.0", "/dev/null")],
+}))
+open("kept", "w").close()
+sys.exit(7)
+"""
+
+
+class TestUserland:
+    """One boot of a command among a newer Debian's programs."""
+
+    def test_the_command_has_its_programs_our_folder_and_this_package(self, tmp_path):
+        status, output, errors = vm(
+            *("--userland", "media", "--", "python3", "-c", USERLAND, "a b"), cwd=tmp_path
+        )
+        assert status == 7, errors
+        found = json.loads(output)
+        assert found["folder"] == str(tmp_path)
+        assert found["python"] >= [3, 13]
+        assert found["package"] == str(SCRIPTS.parent / "dmabuf" / "__init__.py")
+        assert (found["words"], found["name"]) == (["a b"], "media")
+        assert "system" in found["heaps"]
+        assert found["programs"] == [True, True]
+        assert not os.listdir(tmp_path)
+
+
 class TestEnd:
     def test_two_at_once_have_each_their_own_status(self):
         with start("--", "sh", "-c", "kill -USR1 $$") as one, start("--", "false") as other:
@@ -203,6 +234,7 @@ class TestMisuse:
             (["--module", " ", "--", "true"], 2, "a driver must be named"),
             (["--module", "nosuch a=1", "--", "true"], 125, "has no driver nosuch"),
             (["--kernel", "2.4", "--", "true"], 125, "--kernel 2.4: no such file, nor one of 5.10"),
+            (["--userland", "nosuch", "--", "true"], 125, "--userland nosuch: there is none but"),
             (["--kernel", VM, "--", "true"], 125, "is not a Linux kernel image"),
             (["--out", VM, "--", "true"], 125, f"{VM}: File exists"),
         ],

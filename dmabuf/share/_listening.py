@@ -43,18 +43,20 @@ class Listener:
 
     __slots__ = ("_lock", "_made", "_path", "name", "sock")
 
-    def __init__(self, where: Where | socket.socket, mode: int) -> None:
+    def __init__(
+        self, where: Where | socket.socket, mode: int, kind: int = socket.SOCK_SEQPACKET
+    ) -> None:
         self._lock: Descriptor | None = None
         self._path: str | None = None
         self._made: tuple[int, int] = -1, -1  # device and inode of the path
         if isinstance(where, socket.socket):
-            _check_listening(where)
+            _check_listening(where, kind)
             self.name = str(where.getsockname())
             self.sock = where.dup()
         else:
             self.name = os.fspath(where)
             target = address(where)
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self.sock = socket.socket(socket.AF_UNIX, kind)
             try:
                 if isinstance(target, str):
                     self._bind_path(target, mode)
@@ -128,10 +130,10 @@ class Listener:
             self._lock.close()
 
 
-def _check_listening(sock: socket.socket) -> None:
-    kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
-    if sock.family != socket.AF_UNIX or kind != socket.SOCK_SEQPACKET:
-        raise ValueError(f"a publisher listens on a Unix socket of SOCK_SEQPACKET, not {sock!r}")
+def _check_listening(sock: socket.socket, kind: int) -> None:
+    if sock.family != socket.AF_UNIX or sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != kind:
+        wanted = socket.SocketKind(kind).name
+        raise ValueError(f"the socket must be a Unix socket of {wanted}, not {sock!r}")
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise ValueError(f"the socket doesn't listen: call listen() first: {sock!r}")
 

@@ -64,7 +64,17 @@ class Apt:
         """Fetch ``packages`` and unpack them."""
         debs = self._folder / "debs"
         self.run("apt-get", "download", *packages, folder=debs)
-        for deb in debs.iterdir():
+        self._unpack(debs, into)
+
+    def unpack_with_dependencies(self, packages: Iterable[str], into: Path) -> None:
+        """Fetch ``packages`` and all that they depend on, and unpack it."""
+        # Nothing is installed in this state, so that the whole closure is fetched.
+        words = ("install", "--download-only", "--yes", "--no-install-recommends")
+        self.run("apt-get", *words, *packages)
+        self._unpack(self._folder / "cache/archives", into)
+
+    def _unpack(self, debs: Path, into: Path) -> None:
+        for deb in debs.glob("*.deb"):
             run("dpkg-deb", "-x", str(deb), str(into))
 
     def _dependencies(self, package: str) -> Iterator[str]:

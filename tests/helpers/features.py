@@ -18,6 +18,7 @@ from helpers import drm, vgem
 from helpers.buffers import has_heap
 from helpers.drm import BUFINFO
 from helpers.leaks import IN_OUR_MACHINE
+from helpers.pipelines import has_unixfd
 
 CACHES = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
 VM_CACHE = Path(os.environ.get("DMABUF_VM_CACHE") or Path(CACHES, "dmabuf-vm"))
@@ -25,6 +26,8 @@ INJECTED = "/sys/kernel/debug/failslab"
 RELEASE = tuple(map(int, re.match(r"(\d+)\.(\d+)", os.uname().release).groups()))
 LAB = os.uname().release.endswith("-lab")  # the CONFIG_LOCALVERSION of scripts/lab-kernel.config
 KERNEL = "lab" if LAB else ".".join(map(str, RELEASE))
+
+USERLAND = os.environ.get("DMABUF_VM_USERLAND")
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -107,6 +110,9 @@ FEATURES = {
         lambda: bool(glob.glob("/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib")),
         "GStreamer for the distribution's Python (see the Makefile)",
     ),
+    "unixfd": Feature(
+        has_unixfd, "GStreamer from 1.24 on, with its unixfd plugin (gstreamer1.0-plugins-bad)"
+    ),
     "opencv": Feature(lambda: find_spec("cv2") is not None, "OpenCV (opencv-python-headless)"),
     "torch": Feature(
         lambda: find_spec("torch") is not None and (not IN_OUR_MACHINE or KERNEL == "6.12"),
@@ -146,13 +152,13 @@ FEATURES = {
 
 # What the kernels of the project's virtual machine are known to lack.
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
-_STOCK = {"outside", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
+_STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
     "6.12": {*_NEW, *_STOCK, "no export", "no deadline"},
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
-    "lab": {*_NEW, "outside", "no export", "no deadline", "no sw_sync", "device rules"},
+    "lab": {*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"},
 }
 if RELEASE < (6, 16):
     ABSENT.setdefault(KERNEL, set()).add("passrights")
@@ -162,6 +168,9 @@ if KERNEL != "6.12" or find_spec("torch") is None:  # not every Python has a bui
 for program, feature in (("zsh", "zsh"), ("fish", "fish"), ("groff", "groff"), ("dot", "graphviz")):
     if shutil.which(program) is None:
         ABSENT.setdefault(KERNEL, set()).add(feature)
+
+if USERLAND == "media":  # scripts/vm --userland
+    ABSENT.setdefault(KERNEL, set()).discard("unixfd")
 
 
 def needs(*features: str) -> Callable[[_Function], _Function]:

@@ -1,0 +1,317 @@
+"""Frames into other processes' pipelines, by their unixfdsrc."""
+
+from __future__ import annotations
+
+import math
+import resource
+import socket
+import threading
+import time
+import warnings
+from fractions import Fraction
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from dmabuf.interop.gstreamer._clients import Client, ClientInfo
+from dmabuf.interop.gstreamer._delivery import Delivery
+from dmabuf.interop.gstreamer._messages import described
+from dmabuf.interop.gstreamer._pushed import Pushed
+from dmabuf.share import _forks
+from dmabuf.share._events import READABLE, Events
+from dmabuf.share._listening import Listener, Where
+from dmabuf.share._offers import offered
+
+if TYPE_CHECKING:
+    from dmabuf.image import Image
+    from dmabuf.share._offers import Publishable
+
+_Self = TypeVar("_Self", bound="Sink")
+_MOST_DEPTH = 64  # so many buffers under way fit into a socket
+_AT_ONCE = 32  # connections that are taken before the clients have their turn
+_FEW = 64  # clients that are let in, however few descriptors this process may have
+_LATER = 0.5  # seconds until a connection is taken again after EMFILE
+
+
+class Sink:
+    """Feeds every `unixfdsrc` that connects, of pipelines in other processes, without a copy.
+
+        # gst-launch-1.0 unixfdsrc socket-path=/tmp/in.sock ! videoconvert ! autovideosink
+        with v4l2.Capture("/dev/video0") as camera, gstreamer.Sink("/tmp/in.sock") as sink:
+            camera.set_format("YUYV", 640, 480)
+            with camera.stream(count=6) as frames:
+                for frame in frames:
+                    sink.push(frame)
+
+    `where`, `mode` and the errors are as with `share.Publisher`; a listening socket must be of
+    SOCK_STREAM. `frame_rate` is told in the caps. With `drm` pictures are told as
+    `video/x-raw(memory:DMABuf)` with a `drm-format`: for pipelines that import dma-bufs, with any
+    stride. Without it pictures must lie as GStreamer takes them to: its sources ignore strides.
+
+    A client holds at most `depth` buffers, and all of them together `in_flight`: what is pushed
+    meanwhile it misses. So `in_flight` must exceed what clients hold that may stall at once. One
+    that keeps a buffer for more than `hold_timeout` seconds (None: no limit) after a newer one was
+    pushed is disconnected, and so is one that reads nothing or says nonsense. With `block` a push
+    waits so many seconds for those that would miss it.
+
+    There is no thread behind it: `push` and `service` do all the work, and `fileno()` is readable
+    when there is some. Thread-safe. A forked child has a closed one. Needs GStreamer 1.24 on the
+    other side, and none here.
+    """
+
+    def __init__(
+        self,
+        where: Where | socket.socket,
+        *,
+        depth: int = 2,
+        in_flight: int = 4,
+        mode: int = 0o600,
+        block: float | None = None,
+        hold_timeout: float | None = 10.0,
+        frame_rate: Fraction | int | None = None,
+        drm: bool = False,
+    ) -> None:
+        self._closed = True
+        if not 1 <= depth <= _MOST_DEPTH:
+            raise ValueError(f"depth must be 1 to {_MOST_DEPTH}, not {depth}")
+        if in_flight < 1:
+            raise ValueError(f"in_flight must be at least 1, not {in_flight}")
+        for name, seconds in (("block", block or 0.0), ("hold_timeout", hold_timeout or 0.0)):
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{name} must be a number of seconds, not {seconds}")
+        if frame_rate is not None and frame_rate < 0:
+            raise ValueError(f"frame_rate must be frames a second, not {frame_rate}")
+        self._block = block or 0.0
+        self._frame_rate = None if frame_rate is None else Fraction(frame_rate)
+        self._drm = drm
+        self._lock = threading.RLock()
+        self._events = Events()
+        try:
+            self._listener = Listener(where, mode, socket.SOCK_STREAM)
+        except BaseException:
+            self._events.close()
+            raise
+        self._delivery = Delivery(
+            self._events, depth=depth, in_flight=in_flight, hold_timeout=hold_timeout
+        )
+        self._closed = False
+        self._listening = False
+        self._listen()
+        _forks.leave_in_child(self)
+
+    def push(
+        self,
+        item: Publishable,
+        *,
+        pts: int | None = None,
+        dts: int | None = None,
+        duration: int | None = None,
+        image: Image | None = None,
+        caps: str | None = None,
+    ) -> int:
+        """Send an item to every client that has room, and return to how many it went.
+
+        Args:
+            item: what is taken over: an owning `Image`, a `Buffer` or what else has `buffers` and
+                `close()`, or a V4L2 frame, which is given back by `queue()`. It is given back once
+                every client has released it: don't use it afterwards.
+            pts: when it is to be shown, in nanoseconds of `time.monotonic_ns()`; the item's own
+                `timestamp` otherwise, or now.
+            dts: when it is to be decoded, likewise; none otherwise.
+            duration: how long it is to be shown, in nanoseconds; from `frame_rate` otherwise.
+            image: how the item's bytes are to be seen as pixels; an item's own `image` otherwise.
+            caps: what its bytes are, where they are no pixels: "image/jpeg".
+
+        If it raises TypeError or ValueError, the item stays the caller's: GStreamer has no such
+        format, or takes its planes to be elsewhere. An error of giving items back (OSError of a
+        device) comes out of here and of `service()`; the item is pushed then.
+
+        """
+        offer = offered(item, image, b"")
+        about = described(offer, caps, self._frame_rate, drm=self._drm)
+        if duration is None and self._frame_rate:
+            duration = int(1_000_000_000 / self._frame_rate)
+        stamps = (offer.timestamp_ns if pts is None else pts, dts, duration)
+        if any(stamp is not None and not 0 <= stamp < 2**64 - 1 for stamp in stamps):
+            raise ValueError(f"pts, dts and duration are nanoseconds in 64 bits, not {stamps}")
+        self._wait_for_room()
+        with self._lock:
+            self._require_open()
+            if item in self._delivery.items:
+                raise ValueError(f"{item!r} is pushed already, and not given back yet")
+            self._serve()
+            count = self._delivery.send(offer, about, stamps)
+            self._raise_failure()
+            return count
+
+    def end(self) -> None:
+        """Tell every client that the stream has ended: pipelines end in order. See also `wait`."""
+        with self._lock:
+            self._require_open()
+            self._delivery.end()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Serve until everything is given back that was pushed. False if `timeout` seconds pass."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:
+                self._require_open()
+                self._serve()
+                self._raise_failure()
+                if not len(self._delivery.items):
+                    return True
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            self._events.wait(left)
+
+    def service(self, timeout: float | None = 0.0) -> None:
+        """Accept clients, take their releases, and notice the dead.
+
+        Waits up to `timeout` seconds for something to do, None for ever. `push` does it too: it is
+        for the time between.
+        """
+        self._require_open()
+        if timeout is None or timeout > 0:
+            self._events.wait(timeout)
+        with self._lock:
+            self._require_open()
+            self._serve()
+            self._raise_failure()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while `service()` has something to do."""
+        self._require_open()
+        return self._events.descriptor.fileno()
+
+    def clients(self) -> list[ClientInfo]:
+        """Return who is connected, as of the last `push` or `service`."""
+        with self._lock:
+            self._require_open()
+            return [client.info() for client in self._delivery.clients.values()]
+
+    @property
+    def held(self) -> int:
+        """How many items are pushed and not given back yet."""
+        with self._lock:
+            return 0 if self._closed else len(self._delivery.items)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """End the stream, remove the path, and give every item back. Idempotent.
+
+        A pipeline may be reading a frame that goes back to its camera now: it sees what is written
+        next. To let it finish call `end()` and `wait()` first.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._delivery.end()
+            self._closed = True
+            try:
+                self._delivery.close()
+            finally:
+                try:
+                    self._listener.close()
+                finally:
+                    self._events.close()
+            self._raise_failure()
+
+    def leave_to_parent(self) -> None:
+        """Close what a forked child has of it; called in the child."""
+        self._lock = threading.RLock()
+        if not self._closed:
+            self._closed = True
+            self._events.leave()
+            self._listener.leave()
+            self._delivery.leave()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"operation on a closed Sink: {self!r}")
+
+    def _wait_for_room(self) -> None:
+        """Wait until no client need miss an item."""
+        if not self._block:
+            return
+        deadline = time.monotonic() + self._block
+        while True:
+            with self._lock:
+                self._require_open()
+                self._serve()
+                if self._delivery.has_room:
+                    return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            self._events.wait(left)
+
+    def _serve(self) -> None:
+        """Do what is to be done now."""
+        for subject in self._events.ready():
+            if isinstance(subject, Client):
+                self._delivery.hear(subject)
+            elif isinstance(subject, Pushed):
+                self._delivery.items.settle(subject)
+            elif subject is self._listener:
+                self._accept()
+            elif subject is self._events:
+                self._listen()
+                self._delivery.look_at_times()
+
+    def _listen(self) -> None:
+        if not self._listening:
+            self._listening = True
+            self._events.watch(self._listener.sock.fileno(), READABLE, self._listener)
+
+    def _accept(self) -> None:
+        most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2, _FEW)
+        for _ in range(_AT_ONCE):
+            try:
+                sock = self._listener.accept()
+            except OSError:  # no descriptor is left, or no memory: those who wait go on waiting
+                self._events.unwatch(self._listener.sock.fileno())
+                self._listening = False
+                self._events.wake_at(time.monotonic() + _LATER)
+                return
+            if sock is None:
+                return
+            if len(self._delivery.clients) >= most:
+                sock.close()
+            else:
+                self._delivery.add(sock)
+
+    def _raise_failure(self) -> None:
+        """Raise what giving an item back raised; the first, where there are several."""
+        failures = self._delivery.items.failures
+        if failures:
+            first = failures[0]
+            failures.clear()
+            raise first
+
+    def __enter__(self: _Self) -> _Self:
+        self._require_open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self.close()
+
+    def __repr__(self) -> str:
+        state = " [closed]" if self._closed else ""
+        name = self._listener.name if hasattr(self, "_listener") else "?"
+        return f"<dmabuf.interop.gstreamer.Sink {name}{state}>"

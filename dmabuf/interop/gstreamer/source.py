@@ -1,0 +1,262 @@
+"""Frames out of another process's pipeline, by its unixfdsink."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+import warnings
+from collections import deque
+from types import TracebackType
+from typing import TypeVar
+
+from dmabuf import _wait
+from dmabuf._fd import Descriptor, duplicate
+from dmabuf._scm import MessageError
+from dmabuf.errors import os_error
+from dmabuf.interop.gstreamer._caps import Caps, parse_caps
+from dmabuf.interop.gstreamer._content import adopt
+from dmabuf.interop.gstreamer._inbox import Inbox, Message
+from dmabuf.interop.gstreamer._unixfd import (
+    Kind,
+    pack_release,
+    parse_buffer,
+    parse_caps_text,
+)
+from dmabuf.interop.gstreamer.frame import PipelineFrame
+from dmabuf.share import _forks
+from dmabuf.share._listening import Where, address
+
+_Self = TypeVar("_Self", bound="Source")
+_SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_MOST_UNSENT = 4096  # releases of a pipeline that doesn't read them
+
+
+class Source:
+    """Reads what the `unixfdsink` of a pipeline in another process sends: `for frame in source`.
+
+        # gst-launch-1.0 v4l2src io-mode=dmabuf ! unixfdsink socket-path=/tmp/out.sock
+        with dmabuf.interop.gstreamer.Source("/tmp/out.sock") as source:
+            for frame in source:
+                with frame, frame.image.read() as planes:
+                    print(frame.pts, planes[0].mean())
+
+    `where` is the sink's `socket-path`, or "@name" for an abstract one. OSError (ENOENT,
+    ECONNREFUSED) if no pipeline serves it. Iterate it (`for`, `async for`), or take one frame with
+    `frame()`. The pipeline's memory is lent: give each frame back soon, or the pipeline runs dry.
+
+    Nothing that comes is trusted: each descriptor is proved, sizes are the kernel's. Thread-safe. A
+    forked child has a closed one. Needs GStreamer 1.24 on the other side, and none here.
+    """
+
+    def __init__(self, where: Where) -> None:
+        self._closed = True
+        self._name = os.fspath(where)
+        self._lock = threading.RLock()
+        self._releases: deque[bytes] = deque()
+        self._caps: Caps | None = None
+        self._over: Exception | None = None
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._connect(where)
+            self._socket.setblocking(False)
+            self._descriptor = Descriptor(duplicate(self._socket.fileno()))
+        except BaseException:
+            self._socket.close()
+            raise
+        self._inbox = Inbox(self._socket)
+        self._closed = False
+        _forks.leave_in_child(self)
+
+    def _connect(self, where: Where) -> None:
+        try:
+            self._socket.connect(address(where))
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            what = (
+                f"no pipeline serves {self._name}; start one that ends in"
+                f" ! unixfdsink socket-path={self._name}"
+            )
+            raise os_error(error.errno or 0, what) from None
+
+    def frame(self, timeout: float | None = None) -> PipelineFrame:
+        """Return the next frame, which is the caller's until given back: `with frame`.
+
+        TimeoutError if `timeout` seconds pass first; None waits for ever. EOFError after the end of
+        the stream; ConnectionError if the pipeline has gone without one; MessageError (a
+        ValueError) if what it sent is none of unixfdsink's, and OSError with EMFILE if this process
+        can't have so many descriptors; both end the connection.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (frame := self._take()) is None:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            if not _wait.wait(self._descriptor, _wait.READABLE, left):
+                what = f"no frame from the pipeline at {self._name} within {timeout:g} s"
+                raise os_error(errno.ETIMEDOUT, what)
+        return frame
+
+    @property
+    def caps(self) -> Caps | None:
+        """What the stream is, as of the last frame; None before it was told."""
+        return self._caps
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when something has come: then take a frame."""
+        return self._descriptor.fileno()
+
+    def close(self) -> None:
+        """Leave the pipeline, which goes on. Idempotent.
+
+        Frames that are held stay valid memory, but the pipeline may write there again.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._shut_down()
+            self._leave()
+
+    def leave_to_parent(self) -> None:
+        """Close what a forked child has of it; called in the child."""
+        self._lock = threading.RLock()
+        if not self._closed:
+            self._closed = True
+            self._leave()
+
+    def _leave(self) -> None:
+        self._inbox.close()
+        self._releases.clear()
+        self._descriptor.close()
+        self._socket.close()
+
+    def _shut_down(self) -> None:
+        """End the connection; waits of other threads end."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the pipeline has closed it
+
+    def give_back(self, number: int) -> None:
+        """Tell the pipeline that a buffer is no longer used. Called by frames."""
+        with self._lock:
+            if self._closed or isinstance(self._over, ConnectionError):
+                return
+            self._releases.append(pack_release(number))
+            self._send_releases()
+
+    def _send_releases(self) -> None:
+        while self._releases:
+            release = self._releases.popleft()
+            try:
+                self._socket.send(release, _SEND_FLAGS)
+            except BlockingIOError:
+                self._releases.appendleft(release)
+                if len(self._releases) > _MOST_UNSENT:
+                    self._end(ConnectionResetError(errno.ECONNRESET, self._gone("reads nothing")))
+                return
+            except OSError:
+                self._releases.clear()  # it has gone: reading will tell
+
+    def _take(self) -> PipelineFrame | None:
+        """Return the next frame, None if none has come."""
+        with self._lock:
+            while True:
+                if self._closed:
+                    raise ValueError(f"operation on a closed Source: {self!r}")
+                if self._over is not None:
+                    raise type(self._over)(*self._over.args)
+                self._send_releases()
+                try:
+                    message = self._inbox.take()
+                    if message is None:
+                        return None
+                    with message.packet:
+                        frame = self._read(message)
+                except (EOFError, ConnectionError):
+                    what = self._gone("has ended without an end of stream")
+                    self._end(ConnectionResetError(errno.ECONNRESET, what))
+                except BaseException as error:
+                    self._inbox.close()
+                    what = self._gone(f"was left: {error}")
+                    self._end(ConnectionAbortedError(errno.ECONNABORTED, what))
+                    raise
+                else:
+                    if frame is not None:
+                        return frame
+
+    def _read(self, message: Message) -> PipelineFrame | None:
+        """Take a message in; return the frame if it is one. Unknown types are skipped."""
+        if message.kind == Kind.CAPS:
+            try:
+                self._caps = parse_caps(parse_caps_text(message.payload))
+            except MessageError:
+                raise
+            except ValueError as error:
+                raise MessageError(str(error)) from None
+        elif message.kind == Kind.EOS:
+            self._end(EOFError(f"the stream of {self._name} has ended"))
+        elif message.kind == Kind.NEW_BUFFER:
+            told = parse_buffer(message.payload)
+            if self._caps is None:
+                raise MessageError("a buffer before any caps")
+            return PipelineFrame(told, adopt(told, message.packet), self._caps, self)
+        return None
+
+    def _end(self, why: Exception) -> None:
+        """Remember why nothing comes any more."""
+        if self._over is None:
+            self._over = why
+        if not isinstance(why, EOFError):
+            self._shut_down()
+
+    def _gone(self, how: str) -> str:
+        return f"the pipeline at {self._name} {how}"
+
+    def __enter__(self: _Self) -> _Self:
+        self._descriptor.fileno()  # ValueError if it is closed
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self: _Self) -> _Self:
+        return self
+
+    def __next__(self) -> PipelineFrame:
+        try:
+            return self.frame()
+        except EOFError:
+            raise StopIteration from None
+
+    def __aiter__(self: _Self) -> _Self:
+        return self
+
+    async def __anext__(self) -> PipelineFrame:
+        try:
+            while (frame := self._take()) is None:
+                await _wait.ready(self._descriptor, _wait.READABLE)
+            return frame
+        except EOFError:
+            raise StopAsyncIteration from None
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self.close()
+
+    def __repr__(self) -> str:
+        state = " [closed]" if self._closed else ""
+        return f"<dmabuf.interop.gstreamer.Source {self._name}{state}>"
