@@ -11,6 +11,8 @@ import pytest
 from dmabuf.cli import commands, main
 from dmabuf.cli.grammar import common, subcommands
 
+pytestmark = pytest.mark.needs("outside")  # it asks no kernel
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "dmabuf-alloc.1"
 

@@ -9,6 +9,8 @@ from helpers.made_usage import HOSTILE_NAMES, MIB, SHARED, buffer, changed, hold
 
 from dmabuf.cli.console.text import columns_of
 
+outside = pytest.mark.needs("outside")  # what it asks is no kernel
+
 NEW = buffer(500, 8 * MIB, holder(801, "camerad", (20,)), name="ring-3")
 LATER = changed(
     SHARED,
@@ -31,11 +33,13 @@ def looks(tmp_path):
     return made_usage.write(SHARED, before), made_usage.write(LATER, after)
 
 
+@outside
 def test_what_came_went_and_grew_is_listed(looks):
     answer = run_command("diff", *looks)
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, EXPECTED, "")
 
 
+@outside
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_lines_are_cut_to_the_terminal(looks, columns):
     status, lines = on_terminal("diff", *looks, columns=columns)
@@ -45,6 +49,7 @@ def test_lines_are_cut_to_the_terminal(looks, columns):
         assert lines == EXPECTED.splitlines()
 
 
+@outside
 def test_the_status_tells_of_differences_if_asked_to(looks):
     before, after = looks
     assert run_command("diff", before, after, "--exit-code").returncode == 1
@@ -53,6 +58,7 @@ def test_the_status_tells_of_differences_if_asked_to(looks):
     assert (same.returncode, same.stdout.splitlines()[0]) == (0, "no difference")
 
 
+@outside
 def test_json_has_the_records(looks):
     answer = run_command("diff", *looks, "--json", "--exit-code")
     document = json.loads(answer.stdout)
@@ -66,6 +72,7 @@ def test_json_has_the_records(looks):
     ]
 
 
+@outside
 def test_either_look_can_be_standard_input(looks):
     before, after = looks
     assert run_command("diff", "-", after, text=SHARED.to_json()).stdout == EXPECTED
@@ -73,6 +80,7 @@ def test_either_look_can_be_standard_input(looks):
     assert run_command("diff", "-", "-").returncode == 2
 
 
+@outside
 def test_another_boot_is_said(looks, tmp_path):
     other = made_usage.write(changed(SHARED, boot="two", unreadable=()), tmp_path / "other.json")
     answer = run_command("diff", looks[0], other)
@@ -82,6 +90,7 @@ def test_another_boot_is_said(looks, tmp_path):
     )
 
 
+@outside
 def test_no_name_reaches_a_terminal_as_a_command(tmp_path):
     nothing = made_usage.write(changed(HOSTILE_NAMES, buffers=(), processes=()), tmp_path / "0")
     hostile = made_usage.write(HOSTILE_NAMES, tmp_path / "1")

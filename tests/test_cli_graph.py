@@ -14,6 +14,8 @@ from PIL import Image
 
 from dmabuf.cli.console.text import printable
 
+outside = pytest.mark.needs("outside")  # what it asks is no kernel
+
 FILLS = {"process": (0xDB, 0xE9, 0xF6), "buffer": (0xFD, 0xF0, 0xC4), "unheld": (0xF8, 0xD7, 0xD3)}
 
 
@@ -38,6 +40,7 @@ def edges(text):
     return set(re.findall(r"^  (\w+) -> (\w+) ", text, re.MULTILINE))
 
 
+@outside
 class TestDot:
     def test_has_who_holds_what_and_what_is_attached(self, snapshot):
         answer = run_command("graph", *snapshot())
@@ -90,6 +93,7 @@ class TestDot:
         assert answer.stdout.endswith("\n}\n")
 
 
+@outside
 class TestTree:
     def test_is_that_of_ps(self, snapshot):
         words = snapshot()
@@ -98,6 +102,7 @@ class TestTree:
         assert "camerad 801 (video)" in tree
 
 
+@outside
 class TestDocument:
     def test_has_nodes_and_edges(self, snapshot):
         document = json.loads(run_command("graph", "--json", *snapshot()).stdout)
@@ -112,6 +117,7 @@ class TestDocument:
         assert (document["left_out"], document["file"]) == (0, None)
 
 
+@outside
 class TestFiles:
     def test_dot_needs_no_graphviz(self, snapshot, tmp_path):
         path = tmp_path / "shared.dot"
@@ -152,6 +158,7 @@ class TestFiles:
         assert answer.stderr.count("\n") == 1
 
 
+@outside
 @pytest.mark.needs("graphviz")
 class TestPictures:
     @pytest.mark.parametrize("made", [SHARED, HOSTILE_NAMES, NOTHING_KNOWN])

@@ -17,6 +17,8 @@ from dmabuf import usage
 from dmabuf.cli.console.text import columns_of
 from dmabuf.usage import Usage
 
+outside = pytest.mark.needs("outside")  # what it asks is no kernel
+
 BUFFERS = """\
  INODE    SIZE EXPORTER    REFS   ?  DEVICES   NAME         HELD BY
    411   31.6M system         7   0  vgem      ring-1       camerad:801(5+2)
@@ -61,6 +63,7 @@ def snapshot(tmp_path):
     return snapshot
 
 
+@outside
 class TestLooks:
     @pytest.mark.parametrize(
         ("words", "expected"), [([], BUFFERS), (["-p"], PROCESSES), (["--tree"], TREE)]
@@ -125,6 +128,7 @@ class TestLooks:
         assert "4 buffers, 71512884;" in answer.stdout
 
 
+@outside
 class TestNames:
     @pytest.mark.parametrize("words", [[], ["-p"], ["--tree"], ["-w"]])
     @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
@@ -152,6 +156,7 @@ def first_column(answer):
     return [line.split()[0] for line in answer.stdout.splitlines()[1:] if line.startswith("  ")]
 
 
+@outside
 class TestChoice:
     @pytest.mark.parametrize(
         ("words", "inodes"),
@@ -229,6 +234,7 @@ class TestChoice:
         assert answer.stderr.count("\n") == 1
 
 
+@outside
 class TestDocuments:
     def test_json_is_the_look_and_comes_back(self, snapshot):
         answer = run_command("ps", "--json", *snapshot(HOSTILE_NAMES))
@@ -260,6 +266,7 @@ class TestDocuments:
         assert answer.stderr == "dmabuf-alloc: /nonexistent: No such file or directory\n"
 
 
+@outside
 class TestStreams:
     def test_a_reader_that_is_gone_is_no_traceback(self, snapshot):
         reader, writer = os.pipe()

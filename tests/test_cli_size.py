@@ -4,6 +4,8 @@ import pytest
 
 from dmabuf.cli.console.size import exact, parse_size, rough
 
+pytestmark = pytest.mark.needs("outside")  # it asks no kernel
+
 
 class TestSize:
     @pytest.mark.parametrize(

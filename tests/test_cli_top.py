@@ -18,6 +18,8 @@ from dmabuf.cli.console.text import Page, columns_of
 from dmabuf.cli.views import picture
 from dmabuf.cli.views.growth import History
 
+outside = pytest.mark.needs("outside")  # what it asks is no kernel
+
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 HEADS = ["PID", "USER", "COMMAND", "BUFS", "FDS", "SHARE", "GREW", "RATE"]
 FAST = ("top", "-d", "0.2")
@@ -32,6 +34,7 @@ def looks(history, sizes, every=10.0):
     return change
 
 
+@outside
 class TestGrowth:
     def test_the_first_look_grows_by_nothing(self):
         change = looks(History(), [8 * MIB])
@@ -77,6 +80,7 @@ class TestGrowth:
         assert (change.came, change.went, change.seconds) == (1, 1, 2.0)
 
 
+@outside
 class TestPicture:
     def test_is_as_its_users_know_it(self, monkeypatch):
         monkeypatch.setenv("TZ", "UTC")
@@ -117,6 +121,7 @@ class TestPicture:
         assert all(line.isprintable() and columns_of(line) <= columns for line in lines)
 
 
+@outside
 class TestLog:
     def test_a_pipe_gets_tables_one_after_the_other(self):
         answer = run_command(*FAST, "--count", "3")
@@ -174,6 +179,7 @@ def pictures(shown):
     return shown.count(b"\x1b[H")
 
 
+@outside
 class TestScreen:
     @pytest.mark.parametrize("columns", [40, 80, 200])
     def test_each_line_fits_and_the_last_picture_stays(self, columns):

@@ -39,6 +39,8 @@ from dmabuf.interop.gstreamer._unixfd import (
     parse_release,
 )
 
+pytestmark = pytest.mark.needs("outside")  # it asks no kernel
+
 U64 = st.integers(0, 2**64 - 2)
 TIMES = st.none() | U64
 SIZES = st.builds(Memory, st.integers(1, 2**62), st.integers(0, 2**61))

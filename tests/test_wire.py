@@ -29,6 +29,8 @@ from dmabuf.share._wire import (
     unpack,
 )
 
+pytestmark = pytest.mark.needs("outside")  # it asks no kernel
+
 HEADER = "<4sBBHIHH"
 MEMORIES = (SharedMemory(0, 7, 4096), SharedMemory(3, 9, 100))
 LAYOUT = Layout("NV12", 64, 32, 0, (SharedPlane(0, 64, 0), SharedPlane(1, 64, 128)))
