@@ -20,7 +20,6 @@ packet with descriptors must be received by its exact size.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import resource
@@ -199,6 +198,9 @@ class Packet:
 
     def _sort(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         landed = self.landed[0]
+        if not landed[1]:
+            self.landed = []
+            return landed
         numbers = _numbers(landed[1], socket.SCM_RIGHTS)
         others = _numbers(landed[1], SCM_PIDFD)
         # No signal handler runs before all of it is done.
@@ -259,8 +261,10 @@ class Packet:
         self.close()
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # the constructor was interrupted
+        try:
             self.close()
+        except AttributeError:
+            pass  # the constructor was interrupted
 
 
 def _numbers(ancillary: Sequence[tuple[int, int, bytes]], *kinds: int) -> list[int]:

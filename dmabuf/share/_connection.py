@@ -181,12 +181,16 @@ class Connection:
         count = message.new.bit_count()
         if len(self._memories) + count > _MOST_MEMORIES:
             raise MessageError(f"the publisher has more than {_MOST_MEMORIES} memories")
-        packet.adopt([Buffer] * count)
-        with contextlib.ExitStack() as stack:
-            fresh = [Memory(0, 0, stack.enter_context(buffer)) for buffer in packet.take()]
-            memories = self._resolve(message, fresh)
+        if count:
+            packet.adopt([Buffer] * count)
+            with contextlib.ExitStack() as stack:
+                fresh = [Memory(0, 0, stack.enter_context(buffer)) for buffer in packet.take()]
+                memories = self._resolve(message, fresh)
+                image = self._image(message.layout, memories)
+                stack.pop_all()
+        else:
+            memories = self._resolve(message, [])
             image = self._image(message.layout, memories)
-            stack.pop_all()
         with self._lock:
             for memory in memories:
                 self._memories[memory.slot] = memory

@@ -85,7 +85,7 @@ class Delivery:
 
     def _hand_out(self, item: Item) -> int:
         peers = self.joined()
-        if peers and self._out_after() > self._in_flight:
+        if peers and self.items.out >= self._in_flight < self._out_after():
             for peer in peers:
                 peer.dropped += 1
             return 0

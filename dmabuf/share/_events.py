@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import select
 import time
+from collections.abc import Sequence
 
 from dmabuf import _libc
 from dmabuf._fd import Descriptor, Hold, duplicate
@@ -62,30 +63,35 @@ class Events:
             self._wakes = moment
             self._set_timer(moment)
 
-    def ready(self) -> list[object]:
-        """Return whom what is ready now is about; this object itself for a moment that has come."""
+    def ready(self, found: Sequence[tuple[int, int]] | None = None) -> list[object]:
+        """Return whom what is ready now is about; this object itself for a moment that has come.
+
+        `found` is what `wait` has returned just now. Another thread may have dealt with it since:
+        whoever is told looks again, and finds nothing to do.
+        """
         subjects: list[object] = []
         if self._wakes <= time.monotonic():
             self._wakes = _NEVER
             self._set_timer(None)
             subjects.append(self)
-        numbers = [number for number, _ in self._epoll.poll(0)]
-        subjects.extend(self._subjects[number] for number in numbers if number in self._subjects)
+        for number, _ in self._epoll.poll(0) if found is None else found:
+            if number in self._subjects:
+                subjects.append(self._subjects[number])
         return subjects
 
     def _set_timer(self, moment: float | None) -> None:
         left = 0.0 if moment is None else max(moment - time.monotonic(), _SOON)
         _libc.timerfd_set(self._timer.fileno(), left)
 
-    def wait(self, timeout: float | None) -> bool:
-        """Wait until something is ready, in any thread; False on a time-out. ValueError if closed.
+    def wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait until something is ready, in any thread, and return what; nothing on a time-out.
 
-        Another thread's `close` ends it.
+        ValueError if closed. Another thread's `close` ends it.
         """
         seconds = -1.0 if timeout is None else min(max(timeout, 0.0), _LONGEST)
         epoll = self._epoll
         with Hold(self._timer):  # it stays in the epoll, so that the close is seen
-            return bool(epoll.poll(seconds, 1))
+            return epoll.poll(seconds)
 
     def close(self) -> None:
         """End all waits, and close what it has. Idempotent."""

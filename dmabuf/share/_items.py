@@ -27,7 +27,7 @@ from dmabuf.access import Access
 from dmabuf.share._events import WRITABLE, Events
 from dmabuf.share._memories import Memories, Memory
 from dmabuf.share._offers import Offer
-from dmabuf.share._wire import FramePacker, SharedMemory
+from dmabuf.share._wire import FramePacker
 
 _RECHECK = 0.05  # seconds until the kernel's count of a doubted memory is read again
 
@@ -63,7 +63,7 @@ class Item:
         self.offer = offer
         self.memories = memories
         parts = [
-            SharedMemory(memory.slot, memory.generation, used)
+            (memory.slot, memory.generation, used)
             for memory, used in zip(memories, offer.used, strict=True)
         ]
         self.packer = FramePacker(sequence, offer.timestamp_ns, parts, offer.layout, offer.message)
@@ -73,12 +73,19 @@ class Item:
         self.hanging = 0
         self.doubted = False
         self.until = 0.0
-        self.watched = contextlib.ExitStack()  # while draining: its buffers, held and polled
+        self.watched: contextlib.ExitStack | None = None
+        """While it is draining: its buffers, held and polled."""
 
     @property
     def is_out(self) -> bool:
         """Whether subscribers have it, or will."""
         return self.state is ItemState.PUBLISHED and self.holders > 0
+
+    def unwatch(self) -> None:
+        """Leave off polling its buffers."""
+        watched, self.watched = self.watched, None
+        if watched is not None:
+            watched.close()
 
     @property
     def can_be_sent(self) -> bool:
@@ -185,10 +192,11 @@ class Items:
 
     def _drain(self, item: Item) -> None:
         self._set_state(item, ItemState.DRAINING)
+        item.watched = watched = contextlib.ExitStack()
         for buffer in item.offer.buffers:
             if not buffer.is_idle(Access.WRITE):
-                number = item.watched.enter_context(Hold(buffer))
-                item.watched.callback(self._events.unwatch, number)
+                number = watched.enter_context(Hold(buffer))
+                watched.callback(self._events.unwatch, number)
                 self._events.watch(number, WRITABLE, item)
 
     def _quarantine(self, item: Item) -> None:
@@ -198,7 +206,7 @@ class Items:
             self._close(oldest)
 
     def _set_state(self, item: Item, state: ItemState) -> None:
-        item.watched.close()
+        item.unwatch()
         item.state = state
         if not item.until:
             item.until = time.monotonic() + self._patience
@@ -221,7 +229,7 @@ class Items:
                     self._events.wake_at(self._next_look(item))
 
     def _close(self, item: Item) -> None:
-        item.watched.close()
+        item.unwatch()
         item.state = ItemState.CLOSED
         del self._live[item.sequence]
         try:
@@ -243,6 +251,6 @@ class Items:
         The events have been left before: the epoll is the parent's too.
         """
         for item in self._live.values():
-            item.watched.close()
+            item.unwatch()
             if not hasattr(item.offer.item, "queue"):
                 item.offer.give_back()

@@ -10,6 +10,8 @@ from dmabuf import _scm
 from dmabuf._fd import Hold
 from dmabuf.buffer import Buffer
 
+_NOSIGNAL = int(socket.MSG_NOSIGNAL)  # a plain number: operators of enum's flags are slow
+
 
 def send(sock: socket.socket, packet: bytes, buffers: Sequence[Buffer] = ()) -> None:
     """Send one packet. BlockingIOError where the peer doesn't read; ValueError for a closed buffer.
@@ -17,7 +19,7 @@ def send(sock: socket.socket, packet: bytes, buffers: Sequence[Buffer] = ()) -> 
     OSError where it doesn't live.
     """
     if not buffers:
-        _scm.send(sock, (packet,))
+        sock.send(packet, _NOSIGNAL)
         return
     with contextlib.ExitStack() as holds:
         numbers = [holds.enter_context(Hold(buffer)) for buffer in buffers]

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum, IntEnum
+from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
@@ -39,6 +40,7 @@ MOST_MESSAGE = 4096
 MOST_PLANES = 4
 MOST_DEPTH = 64
 """How many frames one subscriber may hold."""
+_MOST_KEPT = 256  # parts of messages that are kept as they were understood
 
 _header = Struct("<4sBBHIHH")
 _hello = Struct("<IBB2x")
@@ -223,19 +225,18 @@ class FramePacker:
         self,
         sequence: int,
         timestamp_ns: int,
-        memories: Sequence[SharedMemory],
+        memories: Sequence[tuple[int, int, int]],
         layout: Layout | None,
         message: bytes,
     ) -> None:
         parts = [_memory.pack(*memory) for memory in memories]
-        planes: tuple[SharedPlane, ...] = ()
+        planes = 0
         if layout is not None:
-            planes = layout.planes
-            name = layout.format.encode("ascii")
-            parts.append(_layout.pack(name, layout.width, layout.height, layout.modifier))
-            parts.extend(_plane.pack(*plane) for plane in planes)
-        self._body = b"".join(parts) + message
-        self._head = (sequence, timestamp_ns, len(memories)), (len(planes), len(message))
+            planes = len(layout.planes)
+            parts.append(_pack_layout(layout))
+        parts.append(message)
+        self._body = b"".join(parts)
+        self._head = (sequence, timestamp_ns, len(memories)), (planes, len(message))
         self._length = _frame.size + len(self._body)
         self._old = self._with(0)
 
@@ -247,6 +248,14 @@ class FramePacker:
         before, after = self._head
         header = _header.pack(MAGIC, MAJOR, MINOR, Kind.FRAME, self._length, new.bit_count(), 0)
         return header + _frame.pack(*before, new, *after) + self._body
+
+
+@lru_cache(_MOST_KEPT)
+def _pack_layout(layout: Layout) -> bytes:
+    name = layout.format.encode("ascii")
+    parts = [_layout.pack(name, layout.width, layout.height, layout.modifier)]
+    parts.extend(_plane.pack(*plane) for plane in layout.planes)
+    return b"".join(parts)
 
 
 def unpack(data: bytes, descriptors: int) -> Message | None:
@@ -336,15 +345,21 @@ def _unpack_frame(payload: bytes, longer: bool) -> FrameMessage:
     end = at_message + bytes_
     if len(payload) < end or (len(payload) > end and not longer):
         raise MessageError(f"FRAME has {end} bytes by what it says, not {len(payload)}")
-    memories = tuple(
-        SharedMemory(*fields) for fields in _memory.iter_unpack(payload[_frame.size : at_layout])
-    )
-    if len({memory.slot for memory in memories}) != count:
-        raise MessageError("FRAME has a slot twice")
+    memories = _unpack_memories(payload[_frame.size : at_layout])
     layout = _unpack_layout(payload[at_layout:at_message], count) if planes else None
     return FrameMessage(sequence, timestamp_ns, new, memories, layout, payload[at_message:end])
 
 
+# A ring of buffers says the same few things of its memories again and again.
+@lru_cache(_MOST_KEPT)
+def _unpack_memories(part: bytes) -> tuple[SharedMemory, ...]:
+    memories = tuple(SharedMemory(*fields) for fields in _memory.iter_unpack(part))
+    if len({memory.slot for memory in memories}) != len(memories):
+        raise MessageError("FRAME has a slot twice")
+    return memories
+
+
+@lru_cache(_MOST_KEPT)
 def _unpack_layout(part: bytes, memories: int) -> Layout:
     name, width, height, modifier = _layout.unpack_from(part)
     try:

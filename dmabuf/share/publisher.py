@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -150,11 +151,10 @@ class Publisher:
         is for the time between.
         """
         self._require_open()
-        if timeout is None or timeout > 0:
-            self._events.wait(timeout)
+        found = self._events.wait(timeout)
         with self._lock:
             self._require_open()
-            self._serve()
+            self._serve(found)
             self._raise_failure()
 
     def fileno(self) -> int:
@@ -227,9 +227,9 @@ class Publisher:
                 return
             self._events.wait(left)
 
-    def _serve(self) -> None:
-        """Do what is to be done now."""
-        for subject in self._events.ready():
+    def _serve(self, found: Sequence[tuple[int, int]] | None = None) -> None:
+        """Do what is to be done now: what was found to be, or else what is looked for."""
+        for subject in self._events.ready(found):
             if isinstance(subject, Peer):
                 self._delivery.hear(subject)
             elif isinstance(subject, Item):
