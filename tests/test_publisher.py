@@ -326,6 +326,8 @@ def test_what_is_refused_stays_the_callers(publisher: Publisher, allocate: Alloc
             publisher.publish(buffer, message=bytes(4097))
         with pytest.raises(ValueError, match="not in the item"):
             publisher.publish(buffer, image=Image(other, "R8", 8, 8))
+        with pytest.raises(ValueError, match="borrows its buffers"):
+            publisher.publish(Image(buffer, "R8", 8, 8))
         with pytest.raises(TypeError, match=r"dmabuf\.Image"):
             publisher.publish(buffer, image=8)
         with pytest.raises(TypeError, match=r"dmabuf\.Fence"):

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import cameras
+from helpers import cameras, fences
 from helpers.publishing import NUMBERED, Client, Process, Ring, serve_until
 
 import dmabuf
+from dmabuf import Access
+from dmabuf.devices import v4l2
 from dmabuf.share import Publisher, Subscriber
 
 Allocate = Callable[..., dmabuf.Buffer]
@@ -199,6 +201,35 @@ def test_a_camera_is_published_frame_by_frame(path: str, multi_planar: bool) -> 
             publisher.publish(frame)
             if not thread.is_alive():
                 break
+
+
+@pytest.mark.needs("vivid", "export")
+def test_a_readers_fence_keeps_a_cameras_frame_for_a_time_and_makes_nobody_wait(
+    path: str, pending: fences.Pending
+) -> None:
+    with (
+        cameras.camera() as camera,
+        Publisher(path, hold_timeout=0.3, keep_last=False) as publisher,
+        camera.stream(count=4) as frames,
+        Subscriber(path) as subscriber,
+    ):
+        subscriber.fileno()  # asks
+        publisher.service()
+        frame = frames.frame(60)
+        publisher.publish(frame)
+        with subscriber.frame(60) as shared:
+            shared.buffers[0].import_fence(pending.fence, Access.READ)
+        serve_until(publisher, lambda: is_given_back(frame))
+        assert not pending.fence.signaled
+        for _ in range(2 * len(frames.buffers)):
+            publisher.publish(frames.frame(60))
+
+
+def is_given_back(frame: v4l2.Frame) -> bool:
+    try:
+        return not frame.buffers
+    except ValueError:
+        return True
 
 
 def take(subscriber: Subscriber, count: int) -> None:

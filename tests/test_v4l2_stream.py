@@ -656,3 +656,12 @@ class TestUnplugged:
                 for _ in range(2):
                     with pytest.raises(OSError, match="the device has gone"):
                         next(frames)
+
+
+def test_a_frame_that_is_left_goes_back_without_a_wait(camera: v4l2.Capture) -> None:
+    with camera.stream(count=2) as frames:
+        for _ in range(6):
+            frame = frames.frame(60)
+            frame.leave()
+            with pytest.raises(ValueError, match="given back"):
+                frame.leave()

@@ -151,6 +151,11 @@ class Image(Closing):
         return self._buffers
 
     @property
+    def owns_buffers(self) -> bool:
+        """True if `close()` closes its buffer too: `Image.allocate` has made it."""
+        return self._owned is not None
+
+    @property
     def closed(self) -> bool:
         """True once `close()` was called, or a `with` block of the image has ended."""
         return self._closed

@@ -5,8 +5,8 @@ state        who has it                             what ends it
 ===========  =====================================  ==========================================
 PUBLISHED    subscribers (`holders`), or nobody     the last holder lets go, and it isn't the
              but it is kept as the last             last any more: the next that applies
-DRAINING     nobody, but its buffers have fences    they signal; what is closed, not queued,
-                                                    also the end of its time
+DRAINING     nobody, but its buffers have fences    they signal; the end of its time too, unless
+                                                    it goes back by a `queue()` that would wait
 QUARANTINED  nobody, but somebody may yet use it:   they release it, or end; the kernel counts
              a subscriber that was disconnected     nobody else; the end of its time; one more
              and hasn't ended (`hanging`), or one   is quarantined than may be
@@ -221,7 +221,7 @@ class Items:
         """Move on whose time is over, and look whether doubted memories are still elsewhere."""
         for item in self.in_state(ItemState.DRAINING) + self.in_state(ItemState.QUARANTINED):
             over = now >= item.until
-            if over and (item.state is ItemState.QUARANTINED or hasattr(item.offer.item, "close")):
+            if over and (item.state is ItemState.QUARANTINED or item.offer.may_be_fenced):
                 self._close(item)
             elif not over:
                 self.settle(item)
@@ -252,5 +252,5 @@ class Items:
         """
         for item in self._live.values():
             item.unwatch()
-            if not hasattr(item.offer.item, "queue"):
+            if not item.offer.goes_to_a_device:
                 item.offer.give_back()

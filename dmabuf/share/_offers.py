@@ -1,6 +1,7 @@
 """What may be published, and what is told of it: its buffers, its picture, how it is given back.
 
-An item has `buffers`, and `queue()` (a V4L2 frame, which goes back to its device) or `close()`.
+An item has `buffers`, and is given back by the first of these that it has: `leave()` (a V4L2 frame,
+which goes back to its device without a wait), `queue()`, or `close()`.
 That is all that is asked of it, so that this package doesn't bring those who make such items.
 """
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     Publishable: TypeAlias = Buffer | Closed | Queued
 
 _LARGEST = 2**32 - 1
+_WAYS_BACK = "leave", "queue", "close"
 
 
 class Offer(NamedTuple):
@@ -53,11 +55,24 @@ class Offer(NamedTuple):
 
     def give_back(self) -> None:
         """Give the item back: to its device, to its pool, or to the kernel."""
-        queue = getattr(self.item, "queue", None)
-        if queue is not None:
-            queue()
-        else:
-            self.item.close()  # type: ignore[union-attr]
+        for way in _WAYS_BACK:
+            give_back = getattr(self.item, way, None)
+            if give_back is not None:
+                give_back()
+                return
+
+    @property
+    def may_be_fenced(self) -> bool:
+        """Whether it can be given back while others' fences on it have not signalled.
+
+        The way back of `queue()` alone may wait for them.
+        """
+        return hasattr(self.item, "leave") or not hasattr(self.item, "queue")
+
+    @property
+    def goes_to_a_device(self) -> bool:
+        """Whether a device gets it back."""
+        return hasattr(self.item, "queue")
 
 
 def offered(item: Publishable, image: Image | None, message: bytes) -> Offer:
@@ -87,6 +102,11 @@ def _buffers(item: Publishable) -> dict[Buffer, int]:
             "publish() takes over a dmabuf.Buffer, or what has buffers and is given back by"
             f" queue() or close(), not {type(item).__name__}; what borrows its buffers is"
             " published as publish(buffer, image=image)"
+        )
+    if isinstance(item, Image) and not item.owns_buffers:
+        raise ValueError(
+            f"{item!r} borrows its buffers, so that it can't be taken over; publish the buffer, as"
+            " publish(buffer, image=image)"
         )
     used: dict[Buffer, int] = {}
     counts = getattr(item, "bytes_used", None) or [buffer.size for buffer in given]

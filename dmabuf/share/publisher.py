@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
 import socket
@@ -85,23 +86,23 @@ class Publisher:
         self._block = block
         self._lock = threading.RLock()
         self._closed = True
-        self._events = Events()
-        try:
-            self._listener = Listener(where, mode)
-        except BaseException:
-            self._events.close()
-            raise
-        self._delivery = Delivery(
-            self._events,
-            in_flight=in_flight,
-            keep_last=keep_last,
-            hold_timeout=hold_timeout,
-            patience=patience,
-        )
-        self._closed = False
         self._listening = False
-        self._listen()
-        _forks.leave_in_child(self)
+        with contextlib.ExitStack() as stack:
+            self._events = Events()
+            stack.callback(self._events.close)
+            self._listener = Listener(where, mode)
+            stack.callback(self._listener.close)
+            self._delivery = Delivery(
+                self._events,
+                in_flight=in_flight,
+                keep_last=keep_last,
+                hold_timeout=hold_timeout,
+                patience=patience,
+            )
+            self._listen()
+            _forks.leave_in_child(self)
+            stack.pop_all()
+            self._closed = False
 
     def publish(
         self,
@@ -114,9 +115,10 @@ class Publisher:
         """Publish an item, and return to how many subscribers it goes, now or queued.
 
         Args:
-            item: what is taken over: a `Buffer` or what else has `buffers` and `close()` (an
-                owning image, a pool's buffer), or a V4L2 frame, which is given back by `queue()`.
-                It is given back once nobody uses its memory: don't use it afterwards.
+            item: what is taken over: a `Buffer`, a pool's too; an image that owns its buffer; a
+                V4L2 frame; or what else has `buffers` and one of `leave()`, `queue()`, `close()`,
+                which gives it back. That is called once nobody uses its memory, or the time of who
+                does is over: don't use it afterwards.
             image: how the item's bytes are to be seen as pixels; an item's own `image` otherwise.
             message: up to 4,096 bytes that go with it.
             fence: of who still writes the item; imported into its buffers, so that subscribers'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -69,14 +70,15 @@ class Subscriber:
         self._end: tuple[type[Exception], tuple[object, ...]] | None = None
         self._connection: Connection | None = None
         self._closed = True
-        self._events = Events()
-        try:
+        with contextlib.ExitStack() as stack:
+            self._events = Events()
+            stack.callback(self._events.close)
             self._connect()
-        except BaseException:
-            self._events.close()
-            raise
-        self._closed = False
-        _forks.leave_in_child(self)
+            if self._connection is not None:
+                stack.callback(self._connection.close)
+            _forks.leave_in_child(self)
+            stack.pop_all()
+            self._closed = False
 
     def _connect(self) -> None:
         """Connect now; if nobody is there, later, if that was asked for."""

@@ -10,6 +10,7 @@ FREE        the ring                  capture: `start()` and every `take()` queu
                                       output: `take()` lends it, to be filled → HELD
 QUEUED      the device                `take()`, by DQBUF → HELD
 HELD        the caller, by a `Loan`   `queue()`, by QBUF → QUEUED, or FREE once the ring is over;
+                                      `queue_now()` → QUEUED, or FREE if that would wait;
                                       `leave()` → FREE; `collect()` → FREE
 REFUSED     nobody                    nothing: the device has refused its buffers when nobody
                                       could be told at once; the `take()` that tried has raised
@@ -259,6 +260,18 @@ class Ring:
                     raise  # else the ring has closed its buffers
             if self._give(loan, buffers, bytes_used, timestamp):
                 return
+
+    def queue_now(self, loan: Loan, bytes_used: Sequence[int], timestamp: float) -> None:
+        """Give the device a slot, or leave it if the device may not have the buffers yet.
+
+        HELD → QUEUED, or FREE. HELD as before if this fails.
+        """
+        with self._session.lock:
+            slot = self.slot(loan)
+            if self._session.running and self._is_idle(slot.buffers):
+                self._qbuf(slot, bytes_used, timestamp)
+            else:
+                slot.state = _FREE
 
     async def queue_later(self, loan: Loan, bytes_used: Sequence[int], timestamp: float) -> None:
         """Do as `queue()`, and wait in asyncio."""

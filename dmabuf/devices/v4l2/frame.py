@@ -155,6 +155,15 @@ class Frame:
         """
         self._ring.queue(self._loan, self._used, self._timestamp)
 
+    def leave(self) -> None:
+        """Give the frame back without waiting for anybody.
+
+        The device gets its buffers now or, while fences on them have not signalled, when the next
+        frame is taken after that. An output's is not shown then. ValueError the second time. If
+        this fails the frame stays the caller's.
+        """
+        self._ring.queue_now(self._loan, self._used, self._timestamp)
+
     def __enter__(self) -> Frame:
         self._ring.slot(self._loan)
         return self
