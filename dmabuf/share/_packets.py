@@ -36,11 +36,3 @@ def receive(sock: socket.socket, size: int) -> _scm.Packet:
         return _scm.receive(sock, size)
     except ConnectionResetError:
         return _scm.receive(sock, size)
-
-
-def receive_bytes(sock: socket.socket, size: int) -> bytes:
-    """Receive one packet's bytes, as `receive` does; the kernel closes its descriptors."""
-    try:
-        return sock.recv(size)
-    except ConnectionResetError:
-        return sock.recv(size)

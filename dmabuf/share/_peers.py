@@ -156,7 +156,10 @@ class Peer:
                 self.sender = packet.sender
                 return packet.data
         # The kernel closes the descriptors of a recv(2), which has no room for them.
-        data = _packets.receive_bytes(self._sock, _wire.MOST_ASKED + 1)
+        try:
+            data = self._sock.recv(_wire.MOST_ASKED + 1)
+        except ConnectionResetError:  # it closed with our messages unread; its last ones come now
+            data = self._sock.recv(_wire.MOST_ASKED + 1)
         if len(data) > _wire.MOST_ASKED:
             raise MessageError(f"a packet has more than {_wire.MOST_ASKED} bytes")
         return data

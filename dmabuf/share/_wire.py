@@ -194,12 +194,12 @@ def pack_welcome(sequence: int) -> bytes:
 
 def pack_want(frames: int) -> bytes:
     """Pack a WANT."""
-    return _packed(Kind.WANT, _u32.pack(frames))
+    return _WANT + _u32.pack(frames)
 
 
 def pack_release(slot: int, generation: int, sequence: int) -> bytes:
     """Pack a RELEASE."""
-    return _packed(Kind.RELEASE, _release.pack(slot, generation, sequence))
+    return _RELEASE + _release.pack(slot, generation, sequence)
 
 
 def pack_retire(slot: int, generation: int) -> bytes:
@@ -213,7 +213,15 @@ def pack_bye(reason: Reason) -> bytes:
 
 
 def _packed(kind: Kind, payload: bytes) -> bytes:
-    return _header.pack(MAGIC, MAJOR, MINOR, kind, len(payload), 0, 0) + payload
+    return _head(kind, len(payload)) + payload
+
+
+def _head(kind: Kind, length: int) -> bytes:
+    return _header.pack(MAGIC, MAJOR, MINOR, kind, length, 0, 0)
+
+
+# Each frame takes one of both, and their headers never change.
+_WANT, _RELEASE = _head(Kind.WANT, _u32.size), _head(Kind.RELEASE, _release.size)
 
 
 class FramePacker:
@@ -264,6 +272,8 @@ def unpack(data: bytes, descriptors: int) -> Message | None:
     MessageError if it is no message, torn, too long, of another version, or says something that it
     can't mean.
     """
+    if data.startswith(_RELEASE) and len(data) == len(_RELEASE) + _release.size and not descriptors:
+        return Release(*_release.unpack_from(data, len(_RELEASE)))
     if len(data) < _header.size:
         raise MessageError(f"a message of {len(data)} bytes is shorter than its header")
     magic, major, minor, kind, length, n_fds, flags = _header.unpack_from(data)
