@@ -185,7 +185,7 @@ class Publisher:
         """Tell the subscribers, remove the path, and give every item back. Idempotent.
 
         A subscriber may be reading a frame that goes back to its camera now: it sees what is
-        written next. Iterations of subscribers end.
+        written next. Iterations of subscribers end, and what is queued for one is not delivered.
         """
         with self._lock:
             if self._closed:
