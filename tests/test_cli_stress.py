@@ -59,7 +59,7 @@ class TestLost:
         monkeypatch.setattr(
             stress.Stress, "_dup_one", lambda self: kept.append(self._held[0].buffer.dup())
         )
-        status, out, err = run(*ONE, "--rounds", "30", "--json")
+        status, out, err = run(*ONE, "--rounds", "150", "--memory", "1M", "--json")
         assert status == 1
         document = json.loads(out)
         kinds = [lost["kind"] for lost in document["lost"]]

@@ -314,10 +314,11 @@ class TestThisMachine:
 
     def test_the_table_has_who_holds_it(self, buffer):
         with Peer() as peer:
+            pid = str(peer.pid)
             answer = run_command("top", "--count", "1")
         rows = {line.split()[0]: line.split() for line in answer.stdout.splitlines()[3:]}
         assert rows[str(os.getpid())][-3:] == ["4.0K", "-", "-"]
-        assert rows[str(peer.pid)][3:5] == ["1", "1"]
+        assert rows[pid][3:5] == ["1", "1"]
 
     @pytest.mark.needs("vgem", "bufinfo")
     def test_devices_are_told_of_if_asked_for(self, buffer, gem):
