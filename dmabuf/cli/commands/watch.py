@@ -98,10 +98,10 @@ def _wait(until: float, signals: Signals, devices: Watch | None, log: _Log) -> b
         if came & STOPS:
             return False
         while readable and devices is not None and not log.is_full:
-            event = devices.next(0)
-            if event is None:
+            try:
+                log.device(devices.next(0))
+            except TimeoutError:
                 break
-            log.device(event)
         if not left or log.is_full:
             return True
 
