@@ -8,7 +8,14 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from helpers import buffers, fences, screen, sockets
-from helpers.features import ABSENT, FEATURES, IN_OUR_MACHINE, KERNEL, needs
+from helpers.features import (
+    ABSENT,
+    FEATURES,
+    IN_OUR_MACHINE,
+    KERNEL,
+    is_for_another_kernel,
+    needs,
+)
 from helpers.leaks import descriptors, kernel_buffers
 
 import dmabuf
@@ -38,8 +45,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     table fails in the test that needs it.
     """
     absent = {name for name, feature in FEATURES.items() if not feature.is_there()}
+    whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     kept, left_out = [], []
     for item in items:
+        if whole_suite and is_for_another_kernel(item.path.stem):
+            left_out.append(item)
+            continue
         needed = needs_of(item)
         assert needed <= set(FEATURES), f"{item.nodeid} needs something unknown: {needed}"
         missing = needed & absent

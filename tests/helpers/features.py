@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -168,6 +169,26 @@ if KERNEL != "6.12" or find_spec("torch") is None:  # not every Python has a bui
 for program, feature in (("zsh", "zsh"), ("fish", "fish"), ("groff", "groff"), ("dot", "graphviz")):
     if shutil.which(program) is None:
         ABSENT.setdefault(KERNEL, set()).add(feature)
+
+# Emulated, a process takes seconds to start: in a run of the whole suite, the files whose tests
+# start many have one kernel each. With DMABUF_TEST_ALL set, or named in ARGS, they run anywhere.
+TURNS = {
+    "6.12": (
+        *("test_cli_bench", "test_cli_completion", "test_cli_diff", "test_cli_graph"),
+        *("test_cli_permission", "test_cli_ps", "test_cli_share", "test_cli_stress"),
+        *("test_cli_top", "test_cli_watch", "test_examples_share", "test_plugin", "test_usage*"),
+    ),
+    "7.3": ("test_gstreamer_sink", "test_pool", "test_publish*", "test_share*", "test_subscriber*"),
+}
+
+
+def is_for_another_kernel(file: str) -> bool:
+    """Whether a file of tests has its turn in our own machine on another kernel than this one."""
+    if not IN_OUR_MACHINE or USERLAND or "DMABUF_TEST_ALL" in os.environ:
+        return False
+    others = (name for kernel, names in TURNS.items() if kernel != KERNEL for name in names)
+    return any(fnmatch(file, name) for name in others)
+
 
 if USERLAND == "media":  # scripts/vm --userland
     ABSENT.setdefault(KERNEL, set()).discard("unixfd")
