@@ -79,4 +79,4 @@ if os.environ.get("DMABUF_LOG") == "debug":
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

@@ -279,8 +279,8 @@ def descriptor_number(descriptor: int | HasFileno) -> int:
     if isinstance(descriptor, bool):
         raise TypeError("a descriptor is an int or has a fileno(), not bool")
     number = descriptor if isinstance(descriptor, int) else _fileno(descriptor)
-    if number < 0:
-        raise ValueError(f"a descriptor can't be negative: {number}")
+    if not 0 <= number < 1 << 31:
+        raise ValueError(f"a descriptor is from 0 to {(1 << 31) - 1}, not {number}")
     return number
 
 

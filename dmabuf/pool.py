@@ -15,7 +15,7 @@ from operator import index, methodcaller
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from dmabuf import _idle, _libc, _procfs, _wait, exporters
+from dmabuf import _idle, _libc, _memory, _procfs, _wait, exporters
 from dmabuf._fd import Descriptor, Hold, lock
 from dmabuf._mapping import is_mapped, mapping
 from dmabuf._uapi import ffi
@@ -132,6 +132,8 @@ class Pool:
             raise ValueError(f"size must be at least 1 byte, not {self._size}")
         if not callable(allocate):
             raise TypeError(f"allocate must be callable, not {type(allocate).__name__}")
+        what = f"a pool of {self._count} x {self._size} bytes"
+        _memory.require(self._count * _memory.rounded(self._size), what)
         self._allocate = allocate
         self._zero = zero
         self._retire_after_share = retire_after_share

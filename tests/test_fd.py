@@ -358,7 +358,9 @@ class TestDescriptorNumber:
     @pytest.mark.parametrize(
         ("wrong", "error", "word"),
         [
-            (-1, ValueError, "negative"),
+            (-1, ValueError, "from 0 to 2147483647"),
+            (1 << 31, ValueError, "from 0 to 2147483647"),
+            ((1 << 32) + 1, ValueError, "from 0 to 2147483647"),
             (True, TypeError, "not bool"),
             ("1", TypeError, "not str"),
             (None, TypeError, "not NoneType"),

@@ -623,3 +623,11 @@ class TestCollection:
             kept = _idle.descriptors()
             assert len(kept) == 3
             assert buffer.fileno() not in kept
+
+
+@pytest.mark.parametrize(("count", "size"), [(10**9, 1 << 20), (1 << 70, 4096)])
+def test_more_than_the_machine_has_is_refused_before_anything_is_allocated(count, size):
+    asked = []
+    with pytest.raises(dmabuf.AllocationError, match=r"a pool of \d+ x \d+ bytes: .* available"):
+        dmabuf.Pool(count, size, allocate=asked.append)
+    assert asked == []

@@ -89,3 +89,15 @@ class TestSame:
     def test_refuses_fences(self, pending):
         with pytest.raises(TypeError, match="Fence"):
             share.same(pending.fence, pending.fence)
+
+
+@pytest.mark.parametrize("fd", [-1, 1 << 31, (1 << 32) + 1, True, "1", None])
+def test_a_number_that_no_descriptor_has_is_refused_and_not_cut(fd):
+    with pytest.raises((ValueError, TypeError), match="a descriptor is"):
+        share.from_process(os.getpid(), fd)
+
+
+@pytest.mark.parametrize("pid", [0, -1, 1 << 31, 1 << 40])
+def test_a_number_that_no_process_has_is_refused(pid):
+    with pytest.raises(ValueError, match="a process is numbered"):
+        share.from_process(pid, 0)

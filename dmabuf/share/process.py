@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from dmabuf import _libc
-from dmabuf._fd import Descriptor
+from dmabuf._fd import Descriptor, descriptor_number
 from dmabuf._procfs import open_file
 from dmabuf.buffer import Buffer
 from dmabuf.errors import NotADmaBufError, NotASyncFileError, UnsupportedError, os_error
@@ -24,6 +24,9 @@ def from_process(pid: int, fd: int) -> Buffer | Fence:
     (EBADF) if it has no such descriptor; ValueError if it is something else. Needs Linux 5.6:
     UnsupportedError. Follows pidfd_getfd(2).
     """
+    fd = descriptor_number(fd)
+    if not 0 < pid < 1 << 31:
+        raise ValueError(f"a process is numbered from 1 to {(1 << 31) - 1}, not {pid}")
     numbers: list[int] = []  # of the process, then its descriptor
     owners: list[Any] = []  # of the first of them
     try:

@@ -58,6 +58,8 @@ class Usage(NamedTuple):
 
         Buffers and processes of another boot are others, whatever their numbers.
         """
+        if not isinstance(after, Usage):
+            raise TypeError(f"a Usage differs from another, not from {type(after).__name__}")
         same_boot = self.boot == after.boot
         return Diff(
             came=_without(after.buffers, self.buffers if same_boot else ()),
