@@ -137,7 +137,7 @@ class TestFences:
             Timeline() as other,
             timeline.fence(1) as one,
             other.fence(1) as two,
-            one | two as merged,
+            one & two as merged,
         ):
             assert_no_memory(fail_each(merged.info), OSError)
 

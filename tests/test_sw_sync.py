@@ -193,7 +193,7 @@ class TestErrors:
     def test_a_merged_fence_has_it_too(self, timeline, polled):
         """The kernel tells of it only if somebody has polled before."""
         with Timeline() as other, timeline.fence(1) as bad, other.fence(1) as good:
-            with bad | good as merged:
+            with bad & good as merged:
                 if polled:
                     assert not merged.wait(0)
                 timeline.close()
@@ -205,7 +205,7 @@ class TestErrors:
                 assert merged.error == errno.ENOENT
                 assert merged.status is merged.info().status is FenceStatus.ERROR
                 assert "error ENOENT" in repr(merged)
-            with bad | good as merged:  # which drops what has signalled, with its error
+            with bad & good as merged:  # which drops what has signalled, with its error
                 assert merged.status is merged.info().status is FenceStatus.SIGNALED
 
     def test_waiting_ends_as_for_any_fence(self, timeline):
