@@ -14,7 +14,7 @@ OUT := out
 DEMO := examples/camera_to_display.py
 
 KERNELS := 5.10 6.1 6.12 7.3
-VM_SECONDS := 1800
+VM_SECONDS := 2700
 # The build for processors: PyPI's own brings gigabytes for GPUs. Where pip finds none (name PyTorch's
 # index of such builds in PIP_EXTRA_INDEX_URL), the tests of torch are left out.
 TORCH := torch==2.13.0+cpu
