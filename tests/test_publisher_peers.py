@@ -24,7 +24,7 @@ from dmabuf.share._wire import Policy, Start
 
 Allocate = Callable[..., dmabuf.Buffer]
 Tell = Callable[[bytes], None]
-ROUNDS = int(os.environ.get("DMABUF_ROUNDS", "60"))
+ROUNDS = int(os.environ.get("DMABUF_ROUNDS", "20"))
 """How many subscribers are killed at random: about 10 s where the machine is emulated."""
 _CLONE_NEWPID = 0x20000000  # include/uapi/linux/sched.h
 PAYLOADS = {kind: bytes(8) for kind in _wire.Kind}

@@ -22,7 +22,7 @@ from dmabuf.testing.fences import PendingFence
 
 Allocate = Callable[..., dmabuf.Buffer]
 Tell = Callable[[bytes], None]
-FRAMES = int(os.environ.get("DMABUF_FRAMES", "1500"))
+FRAMES = int(os.environ.get("DMABUF_FRAMES", "400"))
 """How many are checked for tearing: about 10 s where the machine is emulated."""
 GOOD = 9
 

@@ -15,7 +15,7 @@ from helpers.sockets import CONNECTED, SECONDS
 
 from dmabuf import _scm, share
 
-ROUNDS = int(os.environ.get("DMABUF_TEST_ROUNDS", "30"))
+ROUNDS = int(os.environ.get("DMABUF_TEST_ROUNDS", "10"))
 """How many processes are killed at random points; a thousand take a quarter of an hour."""
 MESSAGE = bytes(300_000)
 
