@@ -609,7 +609,7 @@ class TestRefusal:
             (("3",), TypeError, "a descriptor is an int or has a fileno"),
             ((None,), TypeError, "descriptor"),
             ((True,), TypeError, "descriptor"),
-            ((-1,), ValueError, "negative"),
+            ((-1,), ValueError, "a descriptor is from 0 to"),
             (("memfd", "0"), TypeError, "offset must be a number of bytes, not str"),
             (("memfd", None), TypeError, "offset .* not NoneType"),
             (("memfd", 0.0), TypeError, "offset .* not float"),
