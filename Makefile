@@ -58,9 +58,9 @@ test-outside: $(EQUIPPED)
 	$(MAKE) test-native
 
 # With other people's programs, as newer distributions have them.
-test-interop:
+test-interop: $(INSTALLED)
 	scripts/vm --userland media --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/interop -- \
-		python3 -m pytest -p dmabuf.testing.plugin -p no:cacheprovider \
+		python3 -m pytest -p no:cacheprovider \
 		tests/test_gstreamer_unixfd.py $(ARGS)
 
 test-kernels: $(EQUIPPED)
