@@ -38,8 +38,9 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dmabuf import _libc
 from dmabuf._closing import Closing
@@ -86,6 +87,10 @@ class Owner(Closing):
     _NUMBER = "handle"
 
     def __init__(self, number: int) -> None:
+        self._own(number)
+
+    def _own(self, number: int) -> None:
+        """Own a number; the last assignment, so whoever raises before it owns nothing."""
         self._closed = False
         self._holds: list[Hold] = []
         self._watchers: dict[object, Watcher] = {}
@@ -293,34 +298,59 @@ def _fileno(owner: HasFileno) -> int:
     return fileno()
 
 
-def duplicate(number: int) -> int:
-    """Return a new descriptor of the same open file, closed on exec."""
-    return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 0)
+def own(owner: _Owned, make: Callable[[list[int]], object], *details: Any) -> _Owned:
+    """Have a new object own the number that `make` adds to a list, and return the object.
 
-
-def own_duplicate(source: Descriptor | int, own: Callable[[int], _Owned]) -> _Owned:
-    """Return the owner of a new descriptor of the same open file, closed on exec.
-
-    `own` makes it of the number, and leaves that open where it fails.
+    The one way from a system call that makes something to its owner. `make` adds the number as the
+    call returns, before a signal handler can run; `details` are what the object's `_own` takes
+    beside it. Where anything raises, the number is given back.
     """
-    hold = Hold(source) if isinstance(source, Descriptor) else None
-    numbers: list[int] = []
-    owners: list[_Owned] = []
+    made: list[int] = []
     try:
-        number = hold.take() if hold is not None else source
-        # What a call returns is in a list before a signal handler can run.
-        numbers.extend(map(fcntl.fcntl, (number,), (fcntl.F_DUPFD_CLOEXEC,), (0,)))
-        owners.extend(map(own, numbers))
-        if hold is not None:
-            hold.drop()
-        return owners[0]
+        make(made)
+        owner._own(made[0], *details)
+        return owner
     except BaseException:
-        if hold is not None:
-            hold.drop()
-        for owner in owners:
-            owner.close()
-        for made in numbers[len(owners) :]:
-            os.close(made)
+        if not _discard(owner) and made:
+            owner._give_back(made[0])
+        raise
+
+
+def _discard(owner: Owner) -> bool:
+    """Close an object that its caller won't get; return whether it owned anything."""
+    owns = getattr(owner, "_number", -1) >= 0
+    if owns:
+        owner.close()
+    return owns
+
+
+def keep(made: list[int], call: Callable[..., int], *arguments: Any) -> None:
+    """Add to a list what a function of C returns, before a signal handler can run."""
+    made.extend(map(call, *((argument,) for argument in arguments)))
+
+
+def own_descriptor(make: Callable[[list[int]], object]) -> Descriptor:
+    """Return the owner of a descriptor that `make` adds to a list; see `own`."""
+    return own(Descriptor.__new__(Descriptor), make)
+
+
+def duplicate(number: int, made: list[int]) -> None:
+    """Add to a list a new descriptor of the same open file, closed on exec."""
+    keep(made, fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, 0)
+
+
+def own_duplicate(owner: _Owned, source: Descriptor | int, *details: Any) -> _Owned:
+    """Have a new object own a new descriptor of the same open file, closed on exec; see `own`."""
+    if not isinstance(source, Descriptor):
+        return own(owner, partial(duplicate, source), *details)
+    hold = Hold(source)
+    try:
+        own(owner, partial(duplicate, hold.take()), *details)
+        hold.drop()
+        return owner
+    except BaseException:
+        hold.drop()
+        _discard(owner)
         raise
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fcntl import ioctl
+from itertools import chain
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -116,11 +117,38 @@ def call(
             _require_again(error, fd, what, since)
 
 
-def dma_heap_alloc(fd: int, size: int, fd_flags: int) -> int:
-    """Allocate from a dma-heap and return the dma-buf's descriptor."""
+def make(
+    fd: int,
+    number: int,
+    argument: bytearray | buffer,
+    what: str,
+    made: list[int],
+    *,
+    at: int | None = None,
+    since: str = "",
+) -> None:
+    """Issue an ioctl that makes a descriptor or a handle, and add the number of that to a list.
+
+    The number is the 32-bit one that the kernel writes into the argument, at this byte; without
+    one it is the ioctl's result. It is in the list before a signal handler can run, so that none
+    that raises can lose it: from the system call to the list no code of Python's is run.
+    """
+    while True:
+        numbers: Iterable[Any] = map(ioctl, (fd,), (number,), (argument,))
+        if at is not None:  # the result is 0: the offset from there
+            where = (memoryview(argument)[at:],)
+            numbers = chain.from_iterable(map(_u32.unpack_from, where, numbers))
+        try:
+            made.extend(numbers)
+            return
+        except OSError as error:
+            _require_again(error, fd, what, since)
+
+
+def dma_heap_alloc(fd: int, size: int, fd_flags: int, made: list[int]) -> None:
+    """Allocate from a dma-heap, and add the dma-buf's descriptor to a list."""
     data = bytearray(_heap_allocation.pack(size, 0, fd_flags, 0))
-    call(fd, DMA_HEAP_IOCTL_ALLOC, data, "DMA_HEAP_IOCTL_ALLOC")
-    return int(_heap_allocation.unpack(data)[1])
+    make(fd, DMA_HEAP_IOCTL_ALLOC, data, "DMA_HEAP_IOCTL_ALLOC", made, at=8)
 
 
 def dma_buf_sync(fd: int, flags: int) -> None:
@@ -141,12 +169,11 @@ def dma_buf_set_name(fd: int, name: bytes) -> None:
     call(fd, DMA_BUF_SET_NAME_B, name + b"\0", "DMA_BUF_SET_NAME")
 
 
-def dma_buf_export_sync_file(fd: int, flags: int) -> int:
-    """Return a sync_file of the fences that an access with these flags would wait for."""
+def dma_buf_export_sync_file(fd: int, flags: int, made: list[int]) -> None:
+    """Add to a list a sync_file of the fences that an access with these flags would wait for."""
     data = bytearray(_export.pack(flags, -1))
     what = "DMA_BUF_IOCTL_EXPORT_SYNC_FILE"
-    call(fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, data, what, since="Linux 6.0")
-    return int(_export.unpack(data)[1])
+    make(fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, data, what, made, at=4, since="Linux 6.0")
 
 
 def dma_buf_import_sync_file(fd: int, flags: int, sync_file: int) -> None:
@@ -156,11 +183,10 @@ def dma_buf_import_sync_file(fd: int, flags: int, sync_file: int) -> None:
     call(fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, data, what, since="Linux 6.0")
 
 
-def sync_merge(fd: int, name: bytes, other: int) -> int:
-    """Return a sync_file that signals when two have; its name has at most 31 bytes."""
+def sync_merge(fd: int, name: bytes, other: int, made: list[int]) -> None:
+    """Add to a list a sync_file that signals when two have; its name has at most 31 bytes."""
     data = bytearray(_merge.pack(name, other, -1, 0, 0))
-    call(fd, SYNC_IOC_MERGE, data, "SYNC_IOC_MERGE")
-    return int(_merge.unpack(data)[2])
+    make(fd, SYNC_IOC_MERGE, data, "SYNC_IOC_MERGE", made, at=36)
 
 
 class SyncFileInfo(NamedTuple):
@@ -202,11 +228,10 @@ def sync_set_deadline(fd: int, deadline_ns: int) -> None:
     call(fd, SYNC_IOC_SET_DEADLINE, data, "SYNC_IOC_SET_DEADLINE", since="Linux 6.6")
 
 
-def sw_sync_create_fence(fd: int, value: int) -> int:
-    """Return a sync_file that signals when the software timeline reaches a value."""
+def sw_sync_create_fence(fd: int, value: int, made: list[int]) -> None:
+    """Add to a list a sync_file that signals when the software timeline reaches a value."""
     data = bytearray(_create_fence.pack(value, b"", -1))  # the kernel ignores the name
-    call(fd, SW_SYNC_IOC_CREATE_FENCE, data, "SW_SYNC_IOC_CREATE_FENCE")
-    return int(_create_fence.unpack(data)[2])
+    make(fd, SW_SYNC_IOC_CREATE_FENCE, data, "SW_SYNC_IOC_CREATE_FENCE", made, at=36)
 
 
 def sw_sync_inc(fd: int, count: int) -> None:
@@ -214,20 +239,21 @@ def sw_sync_inc(fd: int, count: int) -> None:
     call(fd, SW_SYNC_IOC_INC, _u32.pack(count), "SW_SYNC_IOC_INC")
 
 
-def udmabuf_create(fd: int, memfd: int, offset: int, size: int) -> int:
-    """Make a dma-buf of a part of a memfd and return its descriptor."""
+def udmabuf_create(fd: int, memfd: int, offset: int, size: int, made: list[int]) -> None:
+    """Make a dma-buf of a part of a memfd, and add its descriptor to a list."""
     data = bytearray(_udmabuf.pack(memfd, UDMABUF_FLAGS_CLOEXEC, offset, size))
-    return int(call(fd, UDMABUF_CREATE, data, "UDMABUF_CREATE"))
+    make(fd, UDMABUF_CREATE, data, "UDMABUF_CREATE", made)
 
 
-def udmabuf_create_list(fd: int, items: Sequence[tuple[int, int, int]]) -> int:
-    """Make a dma-buf of parts of memfds, (memfd, offset, size) each, and return its descriptor."""
+def udmabuf_create_list(fd: int, items: Sequence[tuple[int, int, int]], made: list[int]) -> None:
+    """Make a dma-buf of (memfd, offset, size) each, and add its descriptor to a list."""
     entries = [(memfd, 0, offset, size) for memfd, offset, size in items]
     header = (UDMABUF_FLAGS_CLOEXEC, len(entries), entries)
     data = ffi.new("struct udmabuf_create_list *", header)
     while True:
         try:
-            return _libc.ioctl(fd, UDMABUF_CREATE_LIST, data)
+            _libc.ioctl(fd, UDMABUF_CREATE_LIST, data, made)
+            return
         except OSError as error:
             _require_again(error, fd, "UDMABUF_CREATE_LIST", "")
 

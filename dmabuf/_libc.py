@@ -53,12 +53,12 @@ def filesystem_magic(fd: int) -> int:
     return int(result.f_type)
 
 
-def ioctl(fd: int, request: int, argument: object) -> int:
-    """Issue an ioctl whose argument exceeds 1,024 bytes; `fcntl.ioctl` keeps the GIL for those."""
-    result = int(_libc.ioctl(fd, request, argument))
-    if result < 0:
-        raise OSError(ffi.errno, os.strerror(ffi.errno))
-    return result
+def ioctl(fd: int, request: int, argument: object, made: list[int]) -> None:
+    """Issue an ioctl whose argument exceeds 1,024 bytes; `fcntl.ioctl` keeps the GIL for those.
+
+    Its result, a descriptor, is added to a list.
+    """
+    _add(made, _libc.ioctl, fd, request, argument)
 
 
 def kcmp(first: int, second: int, kind: int) -> int:
@@ -75,30 +75,30 @@ def kcmp(first: int, second: int, kind: int) -> int:
     return result
 
 
-def pidfd_getfd(pidfd: int, fd: int, into: list[int]) -> None:
-    """Append a duplicate of another process's descriptor to a list, as does the system call."""
-    arguments = (_PIDFD_GETFD, pidfd, fd, 0, 0, 0)
-    results: list[int] = []
-    try:
-        # It is in a list before a signal handler can run.
-        results.extend(map(_libc.syscall, *([argument] for argument in arguments)))
-    finally:
-        if results and results[0] >= 0:
-            into += results
-    if results[0] < 0:
+def pidfd_getfd(pidfd: int, fd: int, made: list[int]) -> None:
+    """Add a duplicate of another process's descriptor to a list."""
+    _add(made, _libc.syscall, _PIDFD_GETFD, pidfd, fd, 0, 0, 0)
+
+
+def _add(made: list[int], call: Any, *arguments: object) -> None:
+    """Add what a function returns to a list, before a signal handler can run; OSError for -1."""
+    results = map(call, *((argument,) for argument in arguments))
+    before = len(made)
+    made.extend(filter((-1).__ne__, results))
+    if len(made) == before:
         number = ffi.errno
         raise OSError(number, os.strerror(number))
 
 
-def timerfd_create() -> int:
-    """Return the descriptor of a timer, of the clock of `time.monotonic()`; reads never block.
+def timerfd_create(made: list[int]) -> None:
+    """Add the descriptor of a timer, of the clock of `time.monotonic()`; reads never block.
 
     Python's own `os.timerfd_create` is of 3.13.
     """
-    number = int(_libc.timerfd_create(_CLOCK_MONOTONIC, _TIMER_FLAGS))
-    if number < 0:
-        raise os_error(ffi.errno, "timerfd_create")
-    return number
+    try:
+        _add(made, _libc.timerfd_create, _CLOCK_MONOTONIC, _TIMER_FLAGS)
+    except OSError as error:
+        raise os_error(error.errno or errno.EIO, "timerfd_create") from None
 
 
 def timerfd_set(fd: int, seconds: float) -> None:

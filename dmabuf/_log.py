@@ -49,12 +49,12 @@ class _Logged:
         self.issue = issue
         self._tell = tell
 
-    def __call__(self, fd: int, request: int, argument: Any) -> Any:
+    def __call__(self, fd: int, request: int, argument: Any, *made: list[int]) -> Any:
         given = _words(request, argument)
         path = open_file(fd)
         began = time.perf_counter()
         try:
-            result = self.issue(fd, request, argument)
+            result = self.issue(fd, request, argument, *made)
         except OSError as error:
             ended = time.perf_counter()
             outcome = errno.errorcode.get(error.errno or 0, str(error))

@@ -34,13 +34,14 @@ class Mapped(Descriptor):
     is lent, stays until the number is given back, and for as long as there is a view.
     """
 
-    __slots__ = ("_loan", "_mapping", "_size")
+    __slots__ = ("_device", "_inode", "_loan", "_mapping", "_size")
 
-    def __init__(self, number: int, size: int, loan: Loan | None = None) -> None:
-        self._size = size
+    def _own(self, number: int, loan: Loan | None = None) -> None:
+        status = os.fstat(number)
+        self._device, self._inode, self._size = status.st_dev, status.st_ino, status.st_size
         self._loan = loan
         self._mapping: Any = None  # what exports the memory
-        super().__init__(number)
+        super()._own(number)
 
     @property
     def size(self) -> int:

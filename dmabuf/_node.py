@@ -9,6 +9,7 @@ import pwd
 import stat
 from typing import NamedTuple
 
+from dmabuf._fd import keep
 from dmabuf.errors import UnsupportedError, os_error
 
 
@@ -27,14 +28,17 @@ class Kind(NamedTuple):
     """How to load it where it is a module."""
 
 
-def open_node(path: str, flags: int, kind: Kind) -> int:
-    """Open a node of this kind. Nothing else is ever opened: OSError (ENOTTY) says what it is."""
+def open_node(path: str, flags: int, kind: Kind, made: list[int]) -> None:
+    """Open a node of this kind, and add its descriptor to a list.
+
+    Nothing else is ever opened: OSError (ENOTTY) says what it is.
+    """
     try:
         status = os.stat(path)
         subsystem = _subsystem(status)
         if subsystem != kind.subsystem:
             raise os_error(errno.ENOTTY, f"{path} is not a {kind.what} but {subsystem}")
-        return os.open(path, flags | os.O_CLOEXEC)
+        keep(made, os.open, path, flags | os.O_CLOEXEC)
     except FileNotFoundError:
         raise _missing(path, kind) from None
     except PermissionError as error:

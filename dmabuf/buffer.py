@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dmabuf import _ioctl, _parcel, _procfs, _wait
 from dmabuf._fd import (
-    Descriptor,
     Hold,
     check_dma_buf,
     descriptor_number,
     lock,
+    own,
     own_duplicate,
     owned_number,
 )
@@ -50,7 +49,7 @@ class Buffer(Mapped):
     Documentation/driver-api/dma-buf.rst in the kernel's sources.
     """
 
-    __slots__ = ("_begun", "_device", "_inode")
+    __slots__ = ("_begun",)
     if _wait.POLL_NEEDS_OWNER:
         _give_back = staticmethod(_wait.close_when_idle)
 
@@ -62,14 +61,11 @@ class Buffer(Mapped):
         """
         number = owned_number(fd)
         check_dma_buf(number)
-        self._adopt(number)
+        self._own(number)
 
-    def _adopt(self, number: int, loan: Loan | None = None) -> None:
-        status = os.fstat(number)
-        self._inode = status.st_ino
-        self._device = status.st_dev
+    def _own(self, number: int, loan: Loan | None = None) -> None:
         self._begun: dict[int, list[Hold]] | None = None
-        Mapped.__init__(self, number, status.st_size, loan)
+        super()._own(number, loan)
 
     @classmethod
     def from_fd(cls: type[_Buffer], fd: int | HasFileno) -> _Buffer:
@@ -77,7 +73,7 @@ class Buffer(Mapped):
         number = descriptor_number(fd)
         check_dma_buf(number)
         loan = loan_of(fd) if isinstance(fd, Buffer) else None
-        return own_duplicate(number, partial(_adopted, cls, loan))
+        return own_duplicate(cls.__new__(cls), number, loan)
 
     @property
     def inode(self) -> int:
@@ -111,7 +107,8 @@ class Buffer(Mapped):
 
     def dup(self: _Buffer) -> _Buffer:
         """Return another owner of the same memory, with a descriptor and a mapping of its own."""
-        return own_duplicate(self, partial(_adopted, type(self), self._loan))
+        kind = type(self)
+        return own_duplicate(kind.__new__(kind), self, self._loan)
 
     def read(self) -> AccessScope:
         """Return a scope in which the processor reads: `with buffer.read() as memory`.
@@ -193,7 +190,7 @@ class Buffer(Mapped):
         """
         bits = access_bits(access)
         with Hold(self) as number:
-            return own_fence(_ioctl.dma_buf_export_sync_file(number, bits))
+            return own_fence(partial(_ioctl.dma_buf_export_sync_file, number, bits))
 
     def import_fence(self, fence: Fence, access: Access) -> None:
         """Add a fence to the buffer, as that of a reader (READ) or of a writer (WRITE).
@@ -331,32 +328,21 @@ class Buffer(Mapped):
         return f"<dmabuf.Buffer fd={self._number} {about}{name} exporter={told.exporter!r}>"
 
 
-def own_buffer(number: int, name: str | None = None) -> Buffer:
-    """Own a descriptor that the kernel has just made, and name it; closed if that fails."""
-    return _own(Buffer, number, name)
+def own_buffer(make: Callable[[list[int]], object], name: str | None = None) -> Buffer:
+    """Own the dma-buf that `make` adds to a list (see `own`), and name it; closed if that fails."""
+    buffer = own(Buffer.__new__(Buffer), make)
+    if name is not None:
+        try:
+            buffer.name = name
+        except BaseException:
+            buffer.close()
+            raise
+    return buffer
 
 
 def lent_buffer(owner: Buffer, loan: Loan) -> Buffer:
     """Return a buffer with a descriptor of its own, whose memory is lent."""
-    return own_duplicate(owner, partial(_adopted, Buffer, loan))
-
-
-def _adopted(kind: type[_Buffer], loan: Loan | None, number: int) -> _Buffer:
-    buffer = kind.__new__(kind)
-    buffer._adopt(number, loan)
-    return buffer
-
-
-def _own(kind: type[_Buffer], number: int, name: str | None) -> _Buffer:
-    buffer = kind.__new__(kind)
-    try:
-        if name is not None:
-            _ioctl.dma_buf_set_name(number, checked_name(name))
-        buffer._adopt(number)
-    except BaseException:
-        Descriptor(number).close()
-        raise
-    return buffer
+    return own_duplicate(Buffer.__new__(Buffer), owner, loan)
 
 
 def checked_name(name: str) -> bytes:

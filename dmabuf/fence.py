@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dmabuf import _ioctl, _parcel, _wait
-from dmabuf._fd import Descriptor, Hold, descriptor_number, own_duplicate, owned_number
+from dmabuf._fd import Descriptor, Hold, descriptor_number, own, own_duplicate, owned_number
 from dmabuf._procfs import open_file
 from dmabuf._record import record
 from dmabuf.errors import NotASyncFileError
@@ -106,11 +106,12 @@ class Fence(Descriptor):
         """Return a fence with a descriptor of its own, a duplicate of `fd`, which stays open."""
         number = descriptor_number(fd)
         _check_sync_file(number)
-        return own_duplicate(number, partial(own_fence_as, cls))
+        return own_duplicate(cls.__new__(cls), number)
 
     def dup(self: _Fence) -> _Fence:
         """Return another owner of the same fence, with a descriptor of its own."""
-        return own_duplicate(self, partial(own_fence_as, type(self)))
+        kind = type(self)
+        return own_duplicate(kind.__new__(kind), self)
 
     @property
     def status(self) -> FenceStatus:
@@ -222,16 +223,9 @@ class Fence(Descriptor):
         return f"<dmabuf.Fence fd={self._number} {status} name={_ioctl.text(about.name)!r}>"
 
 
-def own_fence(number: int) -> Fence:
-    """Own a descriptor that the kernel has just made."""
-    return own_fence_as(Fence, number)
-
-
-def own_fence_as(kind: type[_Fence], number: int) -> _Fence:
-    """Own it as a fence of a kind of its own."""
-    fence = kind.__new__(kind)
-    Descriptor.__init__(fence, number)
-    return fence
+def own_fence(make: Callable[[list[int]], object]) -> Fence:
+    """Own the sync_file that `make` adds to a list; see `own`."""
+    return own(Fence.__new__(Fence), make)
 
 
 def _check_sync_file(number: int) -> None:
@@ -249,7 +243,7 @@ def _merge(fences: Sequence[Fence], name: bytes) -> Fence:
     """Merge two or more, as a balanced tree: in a chain each merge would copy all before it."""
     if len(fences) == 2:
         with Hold(fences[0]) as first, Hold(fences[1]) as second:
-            return own_fence(_ioctl.sync_merge(first, name, second))
+            return own_fence(partial(_ioctl.sync_merge, first, name, second))
     middle = len(fences) // 2
     with _merge(fences[middle:], name) as right:
         if middle == 1:

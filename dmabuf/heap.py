@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import NamedTuple, SupportsIndex
 
 from dmabuf import _ioctl, _memory, _node
-from dmabuf._fd import Descriptor, Hold
+from dmabuf._fd import Descriptor, Hold, own
 from dmabuf._record import record
 from dmabuf.access import Access, access_bits
 from dmabuf.buffer import Buffer, checked_name, own_buffer
@@ -102,8 +103,8 @@ class Heap(Descriptor):
         if "/" not in path:
             path = os.path.join(DIRECTORY, path)
         info = _info(path)
-        super().__init__(_node.open_node(path, os.O_RDONLY, KIND))
         self._info = info
+        own(self, partial(_node.open_node, path, os.O_RDONLY, KIND))
 
     @property
     def name(self) -> str:
@@ -136,10 +137,10 @@ class Heap(Descriptor):
             _memory.require(length, f"heap {self.name}", cma=self._info.contiguous)
         with Hold(self) as number:
             try:
-                fd = _ioctl.dma_heap_alloc(number, length, flags)
+                make = partial(_ioctl.dma_heap_alloc, number, length, flags)
+                return own_buffer(make, name)
             except OSError as error:
                 raise self._refused(error, length) from None
-        return own_buffer(fd, name)
 
     def _refused(self, error: OSError, size: int) -> AllocationError:
         cma = self._info.contiguous

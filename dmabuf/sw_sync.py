@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 
 from dmabuf import _ioctl
-from dmabuf._fd import Descriptor, Hold
+from dmabuf._fd import Descriptor, Hold, keep, own
 from dmabuf.errors import UnsupportedError, os_error
 from dmabuf.fence import Fence, own_fence
 
@@ -33,14 +34,13 @@ class Timeline(Descriptor):
     def __init__(self) -> None:
         """Create a timeline. UnsupportedError where the kernel has none, PermissionError."""
         try:
-            number = os.open(PATH, os.O_RDWR | os.O_CLOEXEC)
+            own(self, lambda made: keep(made, os.open, PATH, os.O_RDWR | os.O_CLOEXEC))
         except FileNotFoundError:
             text = f"{PATH} is missing: it needs a kernel with CONFIG_SW_SYNC, and debugfs: mount"
             text = f"{text} -t debugfs none /sys/kernel/debug"
             raise UnsupportedError(errno.ENOENT, text) from None
         except PermissionError:
             raise os_error(errno.EACCES, f"{PATH} is root's; run as root") from None
-        super().__init__(number)
 
     def fence(self, value: int) -> Fence:
         """Return a fence that signals when the timeline reaches `value`, 0 to 2**32 - 1.
@@ -50,7 +50,7 @@ class Timeline(Descriptor):
         """
         _check(value)
         with Hold(self) as number:
-            return own_fence(_ioctl.sw_sync_create_fence(number, value))
+            return own_fence(partial(_ioctl.sw_sync_create_fence, number, value))
 
     def advance(self, count: int = 1) -> None:
         """Move on by `count`, 0 to 2**32 - 1, and signal what that reaches."""

@@ -10,10 +10,11 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from dmabuf import _ioctl, _libc, _memory, _node
-from dmabuf._fd import descriptor_number
+from dmabuf._fd import Descriptor, descriptor_number, keep, own_descriptor
 from dmabuf._record import record
 from dmabuf.buffer import Buffer, checked_name, own_buffer
 from dmabuf.errors import AllocationError, RefusedError, UnsupportedError, os_error
@@ -56,13 +57,17 @@ def limits() -> Limits:
     try:
         return _limits()
     except FileNotFoundError:
-        os.close(_node.open_node(PATH, os.O_RDWR, KIND))  # loads the module, or says what is wrong
+        _open().close()  # loads the module, or says what is wrong
     return _limits()
 
 
 def _limits() -> Limits:
     megabytes = _parameter("size_limit_mb")
     return Limits(None if megabytes == _UNLIMITED else megabytes << 20, _parameter("list_limit"))
+
+
+def _open() -> Descriptor:
+    return own_descriptor(partial(_node.open_node, PATH, os.O_RDWR, KIND))
 
 
 def _parameter(name: str) -> int:
@@ -90,23 +95,22 @@ def allocate(
         flags |= os.MFD_HUGETLB | (page.bit_length() - 1) << os.MFD_HUGE_SHIFT
     elif _memory.must_check(length):
         _memory.require(length, "udmabuf")
-    memfd = _memfd(name or "dmabuf", flags)
-    try:
-        os.ftruncate(memfd, length)
-        fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        return _create([(memfd, 0, length)], name)
-    except OSError as error:
-        if hugepages is not None and error.errno == errno.EINVAL:
-            text = "udmabufs of huge pages need Linux 6.12; leave hugepages out"
-            raise UnsupportedError(errno.EINVAL, text) from None
-        raise
-    finally:
-        os.close(memfd)
+    with own_descriptor(partial(_memfd, name or "dmabuf", flags)) as memfd:
+        number = memfd.fileno()
+        try:
+            os.ftruncate(number, length)
+            fcntl.fcntl(number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+            return _create([(number, 0, length)], name)
+        except OSError as error:
+            if hugepages is not None and error.errno == errno.EINVAL:
+                text = "udmabufs of huge pages need Linux 6.12; leave hugepages out"
+                raise UnsupportedError(errno.EINVAL, text) from None
+            raise
 
 
-def _memfd(name: str, flags: int) -> int:
+def _memfd(name: str, flags: int, made: list[int]) -> None:
     try:
-        return os.memfd_create(name, flags)
+        keep(made, os.memfd_create, name, flags)
     except OSError as error:
         raise os_error(error.errno or errno.EIO, "memfd_create for a udmabuf") from None
 
@@ -153,19 +157,17 @@ def from_memfds(
 
 
 def _create(items: list[tuple[int, int, int]], name: str | None) -> Buffer:
-    device = _node.open_node(PATH, os.O_RDWR, KIND)
-    try:
+    with _open() as device:
         if len(items) == 1:
-            number = _ioctl.udmabuf_create(device, *items[0])
+            make = partial(_ioctl.udmabuf_create, device.fileno(), *items[0])
         else:
-            number = _ioctl.udmabuf_create_list(device, items)
-    except OSError as error:
-        if error.errno in (errno.ENOMEM, errno.ENOSPC):
-            raise _no_memory(error, items) from None
-        raise
-    finally:
-        os.close(device)
-    return own_buffer(number, name)
+            make = partial(_ioctl.udmabuf_create_list, device.fileno(), items)
+        try:
+            return own_buffer(make, name)
+        except OSError as error:
+            if error.errno in (errno.ENOMEM, errno.ENOSPC):
+                raise _no_memory(error, items) from None
+            raise
 
 
 def _check_memfd(memfd: int) -> None:

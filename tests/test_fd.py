@@ -525,7 +525,7 @@ class TestSignals:
                 contextlib.suppress(interrupt.Interrupted),
                 moment.runs(interrupt.raise_interrupted),
             ):
-                made = own_duplicate(file, Descriptor)
+                made = own_duplicate(Descriptor.__new__(Descriptor), file)
             if made is not None:
                 assert refers(made.fileno(), file.inode), moment.where
                 made.close()

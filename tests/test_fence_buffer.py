@@ -3,12 +3,14 @@
 import contextlib
 import errno
 import os
+from functools import partial
 
 import pytest
 from helpers.fences import POLL, once_asleep, sleeps
 
 import dmabuf
 from dmabuf import Access, FenceStatus
+from dmabuf._fd import duplicate
 from dmabuf.fence import own_fence
 
 READ, WRITE, READ_WRITE = Access.READ, Access.WRITE, Access.READ_WRITE
@@ -239,7 +241,7 @@ class TestRefusals:
                 buffer.export_fence(access)
             assert caught.value.errno == errno.ENOTTY
             assert os.uname().release in str(caught.value)
-        fence = own_fence(os.dup(buffer.fileno()))  # there are no real ones here
+        fence = own_fence(partial(duplicate, buffer.fileno()))  # there are no real ones here
         with fence, pytest.raises(dmabuf.UnsupportedError, match=r"needs Linux 6\.0") as caught:
             buffer.import_fence(fence, READ)
         assert caught.value.errno == errno.ENOTTY

@@ -108,17 +108,16 @@ class TestMerge:
 
     def test_many_are_merged_as_a_balanced_tree(self, source, monkeypatch):
         """In a chain each merge would copy all before it."""
-        made, merge = [], _ioctl.sync_merge
+        counts, merge = [], _ioctl.sync_merge
 
-        def noted(first: int, name: bytes, second: int) -> int:
-            number = merge(first, name, second)
-            made.append(_ioctl.sync_file_info(number).num_fences)
-            return number
+        def noted(first: int, name: bytes, second: int, made: list[int]) -> None:
+            merge(first, name, second, made)
+            counts.append(_ioctl.sync_file_info(made[0]).num_fences)
 
         monkeypatch.setattr(_ioctl, "sync_merge", noted)
         pendings = source.many(32)
         pendings[0].fence.merge(*(one.fence for one in pendings[1:])).close()
-        assert sorted(made) == [2] * 16 + [4] * 8 + [8] * 4 + [16] * 2 + [32]
+        assert sorted(counts) == [2] * 16 + [4] * 8 + [8] * 4 + [16] * 2 + [32]
         for one in pendings:
             one.fence.close()
 

@@ -150,7 +150,7 @@ class TestLimits:
         device = os.open("/dev/udmabuf", os.O_RDWR)
         try:
             with pytest.raises(OSError, match="Invalid argument"):
-                _ioctl.udmabuf_create_list(device, pieces)
+                _ioctl.udmabuf_create_list(device, pieces, [])
         finally:
             os.close(device)
 

@@ -55,10 +55,11 @@ def test_it_streams_into_a_buffer_of_ours():
     with streaming() as (process, node):
         device = borrowed(process, node)
         try:
-            number = _ioctl.expbuf(device, _ioctl.V4L2_BUF_TYPE_VIDEO_CAPTURE, 0, 0)
+            made: list[int] = []
+            _ioctl.expbuf(device, _ioctl.V4L2_BUF_TYPE_VIDEO_CAPTURE, 0, 0, made)
         finally:
             os.close(device)
-        with dmabuf.Buffer(number) as buffer:
+        with dmabuf.Buffer(made[0]) as buffer:
             assert buffer.exporter == "videobuf2_vmalloc"
             image = dmabuf.Image(buffer, "R8", *SIZE)
             with image.read() as (pixels,):

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from dmabuf import _node, udmabuf
+from dmabuf._fd import own_descriptor
 from dmabuf.devices.found import (
     DrmDevice,
     FoundDevice,
@@ -127,7 +129,9 @@ def _describe_heap(path: str) -> HeapDevice:
 
 
 def _describe_udmabuf(path: str) -> UdmabufDevice:
-    _, error = _attempt(lambda: os.close(_node.open_node(path, os.O_RDWR, udmabuf.KIND)))
+    _, error = _attempt(
+        own_descriptor(partial(_node.open_node, path, os.O_RDWR, udmabuf.KIND)).close
+    )
     limits, _ = _attempt(udmabuf.limits)
     return UdmabufDevice((_node_at(path, error),), driver=None, name="udmabuf", info=limits)
 

@@ -7,10 +7,11 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, duplicate
+from dmabuf._fd import Descriptor, duplicate, own
 from dmabuf._record import record
 from dmabuf.devices.discovery import describe, kind_of, subsystems, udev
 from dmabuf.devices.found import FoundDevice, Kind
@@ -84,7 +85,7 @@ class Watch(Descriptor):
     def __init__(self, monitor: Any) -> None:
         """See `watch`."""
         self._lock = threading.RLock()  # libudev has none
-        super().__init__(duplicate(monitor.fileno()))
+        own(self, partial(duplicate, monitor.fileno()))
         self._monitor: Any | None = monitor  # closes its own descriptor when it is collected
 
     def next(self, timeout: float | None = None) -> Event:

@@ -9,9 +9,10 @@ import errno
 import select
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from dmabuf import _libc
-from dmabuf._fd import Descriptor, Hold, duplicate
+from dmabuf._fd import Hold, duplicate, own_descriptor
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 _SOON = 1e-6  # a timer of 0 would be stopped
@@ -31,11 +32,11 @@ class Events:
         self._wakes = _NEVER
         self._epoll = select.epoll()
         try:
-            self._timer = Descriptor(_libc.timerfd_create())
+            self._timer = own_descriptor(_libc.timerfd_create)
             try:
                 self._epoll.register(self._timer.fileno(), READABLE)
                 # Waits hold this one, so that a close in another thread doesn't reuse its number.
-                self.descriptor = Descriptor(duplicate(self._epoll.fileno()))
+                self.descriptor = own_descriptor(partial(duplicate, self._epoll.fileno()))
             except BaseException:
                 self._timer.close()
                 raise

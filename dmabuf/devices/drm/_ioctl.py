@@ -7,7 +7,7 @@ import os
 from functools import partial
 from typing import Any, NamedTuple
 
-from dmabuf._ioctl import READ, WRITE, call, struct_request
+from dmabuf._ioctl import READ, WRITE, call, make, struct_request
 from dmabuf.devices.drm._uapi import ffi
 
 struct = partial(struct_request, ffi, "d")
@@ -57,12 +57,12 @@ def prime_fd_to_handle(fd: int, buffer: int) -> int:
     return int(data.handle)
 
 
-def prime_handle_to_fd(fd: int, handle: int, mode: int) -> int:
-    """Export a handle as a dma-buf and return its descriptor; mode is O_RDONLY or O_RDWR."""
+def prime_handle_to_fd(fd: int, handle: int, mode: int, made: list[int]) -> None:
+    """Export a handle as a dma-buf, O_RDONLY or O_RDWR, and add its descriptor to a list."""
     data: Any = ffi.new("struct drm_prime_handle *", {"handle": handle, "fd": -1})
     data.flags = mode | os.O_CLOEXEC
-    call(fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, ffi.buffer(data), "DRM_IOCTL_PRIME_HANDLE_TO_FD")
-    return int(data.fd)
+    what = "DRM_IOCTL_PRIME_HANDLE_TO_FD"
+    make(fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, ffi.buffer(data), what, made, at=8)
 
 
 class Dumb(NamedTuple):

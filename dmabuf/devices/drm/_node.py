@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
-from dmabuf._fd import Descriptor, Owner
+from dmabuf._fd import Descriptor, Owner, own
 from dmabuf._node import Kind, open_node
 from dmabuf.devices.drm import _ioctl
 from dmabuf.devices.drm._handles import HandleCount
@@ -29,14 +30,13 @@ class Node(Descriptor):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a primary or render node; OSError, with the path, if that fails."""
         self._path = os.fspath(path)
-        number = open_node(self._path, os.O_RDWR, _RENDER if is_render(self._path) else _PRIMARY)
-        try:
-            self._driver = _ioctl.driver_name(number)
-            self._count = HandleCount()
-        except BaseException:
-            Descriptor(number).close()
-            raise
-        super().__init__(number)
+        self._count = HandleCount()
+        kind = _RENDER if is_render(self._path) else _PRIMARY
+        own(self, partial(open_node, self._path, os.O_RDWR, kind))
+
+    def _own(self, number: int) -> None:
+        self._driver = _ioctl.driver_name(number)
+        super()._own(number)
 
     @property
     def path(self) -> str:

@@ -6,7 +6,7 @@ import errno
 import os
 from typing import Any
 
-from dmabuf._ioctl import READ, WRITE, address, call
+from dmabuf._ioctl import READ, WRITE, address, call, make
 from dmabuf.devices.drm._ioctl import struct
 from dmabuf.devices.drm._uapi import ffi
 from dmabuf.errors import UnsupportedError
@@ -45,11 +45,11 @@ def syncobj_destroy(fd: int, handle: int) -> None:
     call(fd, DRM_IOCTL_SYNCOBJ_DESTROY, ffi.buffer(data), "DRM_IOCTL_SYNCOBJ_DESTROY")
 
 
-def syncobj_handle_to_fd(fd: int, handle: int, flags: int) -> int:
-    """Return a descriptor of a sync object or, as the flags say, a sync_file of its fence."""
+def syncobj_handle_to_fd(fd: int, handle: int, flags: int, made: list[int]) -> None:
+    """Add to a list a descriptor of a sync object or, by the flags, a sync_file of its fence."""
     data: Any = ffi.new("struct drm_syncobj_handle *", {"handle": handle, "flags": flags, "fd": -1})
-    call(fd, DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD, ffi.buffer(data), "DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD")
-    return int(data.fd)
+    what = "DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD"
+    make(fd, DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD, ffi.buffer(data), what, made, at=8)
 
 
 def syncobj_fd_to_handle(fd: int, source: int) -> int:

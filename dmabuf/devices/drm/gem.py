@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Callable
 from errno import EACCES
+from functools import partial
 from typing import NamedTuple
 
 from dmabuf._fd import Hold
@@ -55,11 +56,11 @@ class GemBuffer(Handle[NodeT]):
             raise ValueError("DRM exports with access READ or READ_WRITE, not WRITE")
         with Hold(self) as handle, Hold(self._device) as number:
             try:
-                fd = _ioctl.prime_handle_to_fd(number, handle, _MODES[wanted])
+                export = partial(_ioctl.prime_handle_to_fd, number, handle, _MODES[wanted])
+                buffer = own_buffer(export)
             except OSError as error:
                 raise refusal(self._device, error, f"can't export {self!r}") from None
-            buffer = own_buffer(fd)
-        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        mode = fcntl.fcntl(buffer.fileno(), fcntl.F_GETFL) & os.O_ACCMODE
         if mode != _MODES[wanted]:
             buffer.close()
             text = f"{self!r} was first exported with access {_ACCESS[mode]}, which stays so"

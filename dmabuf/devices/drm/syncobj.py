@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, descriptor_number
+from dmabuf._fd import Descriptor, Hold, descriptor_number, own
 from dmabuf.devices.drm import _syncobj_ioctl as _ioctl
 from dmabuf.devices.drm._node import Handle
 from dmabuf.devices.drm._syncobj_event import SyncobjEvent, closed_with
@@ -124,12 +125,15 @@ class Syncobj(Handle[Device]):
                 self.transfer(binary, point=point)
                 return binary.export_fence()
         flags = _ioctl.DRM_SYNCOBJ_HANDLE_TO_FD_FLAGS_EXPORT_SYNC_FILE
-        number = self._call(lambda fd, handle: _ioctl.syncobj_handle_to_fd(fd, handle, flags))
-        return own_fence(number)
+        export = _ioctl.syncobj_handle_to_fd
+        return self._call(lambda fd, handle: own_fence(partial(export, fd, handle, flags)))
 
     def export(self) -> SyncobjFile:
         """Return a descriptor of the sync object itself, for another process or device."""
-        return SyncobjFile(self._call(lambda fd, own: _ioctl.syncobj_handle_to_fd(fd, own, 0)))
+        export = _ioctl.syncobj_handle_to_fd
+        return self._call(
+            lambda fd, handle: own(SyncobjFile.__new__(SyncobjFile), partial(export, fd, handle, 0))
+        )
 
     def wait(
         self,

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from dmabuf._fd import Hold
+from dmabuf._fd import Hold, own
 from dmabuf._ioctl import address
 from dmabuf.access import Access
 from dmabuf.devices.kms import _ioctl
 from dmabuf.devices.kms._pipeline import Pipeline
 from dmabuf.devices.kms._uapi import ffi
 from dmabuf.devices.kms.outputs import Mode
-from dmabuf.fence import Fence, own_fence_as
+from dmabuf.fence import Fence
 from dmabuf.image import Image
 
 Ids = Mapping[str, int]
@@ -65,7 +65,7 @@ class Atomic:
                 objects[self._pipeline.connector.number] = connector
                 plane |= self._placement(mode)
             _ioctl.atomic(fd, flags, objects, cookie)
-            return own_fence_as(OutFence, int(out_fence[0]))
+            return own(OutFence.__new__(OutFence), lambda made: made.append(int(out_fence[0])))
 
     def _placement(self, mode: Mode) -> dict[int, int]:
         """Return where the plane is: the image's pixels (16.16) on those of the mode."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from types import TracebackType
 
-from dmabuf._fd import Descriptor, Hold
+from dmabuf._fd import Descriptor, Hold, own
 from dmabuf._node import Kind, open_node
 from dmabuf.devices.v4l2.info import V4l2Info, read_info
 from dmabuf.errors import RefusedError, os_error
@@ -27,13 +28,11 @@ class DeviceFile(Descriptor):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a node. OSError, with the path, if that fails."""
         node = os.fspath(path)
-        number = open_node(node, os.O_RDWR | os.O_NONBLOCK, _NODE)
-        try:
-            self._info = read_info(number, node)
-        except BaseException:
-            Descriptor(number).close()
-            raise
-        super().__init__(number)
+        own(self, partial(open_node, node, os.O_RDWR | os.O_NONBLOCK, _NODE), node)
+
+    def _own(self, number: int, node: str = "") -> None:
+        self._info = read_info(number, node)
+        super()._own(number)
 
     @property
     def info(self) -> V4l2Info:

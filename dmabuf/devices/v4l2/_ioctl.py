@@ -9,7 +9,7 @@ from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
 
-from dmabuf._ioctl import READ, WRITE, call, request, struct_request, text
+from dmabuf._ioctl import READ, WRITE, call, make, request, struct_request, text
 from dmabuf.devices.v4l2._uapi import ffi
 
 struct = partial(struct_request, ffi, "V")
@@ -230,13 +230,19 @@ def reqbufs(fd: int, data: Any) -> None:
     call(fd, VIDIOC_REQBUFS, ffi.buffer(data), "VIDIOC_REQBUFS")
 
 
-def expbuf(fd: int, kind: int, index: int, plane: int) -> int:
-    """Return a descriptor, for reading and writing, of a buffer that the device has allocated."""
+def expbuf(fd: int, kind: int, index: int, plane: int, made: list[int]) -> None:
+    """Add to a list a descriptor, for reading and writing, of a buffer of the device's own."""
     flags = os.O_CLOEXEC | os.O_RDWR
     about = {"type": kind, "index": index, "plane": plane, "flags": flags}
     data: Any = ffi.new("struct v4l2_exportbuffer *", about)
-    call(fd, VIDIOC_EXPBUF, ffi.buffer(data), "VIDIOC_EXPBUF")
-    return int(data.fd)
+    make(
+        fd,
+        VIDIOC_EXPBUF,
+        ffi.buffer(data),
+        "VIDIOC_EXPBUF",
+        made,
+        at=ffi.offsetof("struct v4l2_exportbuffer", "fd"),
+    )
 
 
 class Dequeued(NamedTuple):

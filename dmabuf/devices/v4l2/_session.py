@@ -13,6 +13,7 @@ import errno
 import threading
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 
 from dmabuf import _wait
 from dmabuf.buffer import Buffer, own_buffer
@@ -132,8 +133,8 @@ class Session:
     def _export(self, fd: int, count: int) -> list[tuple[Buffer, ...]]:
         for index in range(count):
             for plane in range(self._planes):
-                number = _ioctl.expbuf(fd, self.kind, index, plane)
-                self._exported.append(own_buffer(number))
+                export = partial(_ioctl.expbuf, fd, self.kind, index, plane)
+                self._exported.append(own_buffer(export))
         return list(zip(*[iter(self._exported)] * self._planes, strict=True))
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from threading import get_ident
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold
+from dmabuf._fd import Descriptor, Hold, keep, own_descriptor
 from dmabuf.devices.v4l2._file import DeviceFile
 
 
@@ -31,7 +31,8 @@ class Waits:
 
     def begin(self) -> None:
         """Make waits possible."""
-        self._over = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
+        self._over = own_descriptor(lambda made: keep(made, os.eventfd, 0, flags))
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for the device or for `end()`. False if `timeout` seconds pass first."""

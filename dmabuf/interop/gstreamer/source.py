@@ -9,11 +9,12 @@ import threading
 import time
 import warnings
 from collections import deque
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, duplicate
+from dmabuf._fd import duplicate, own_descriptor
 from dmabuf._scm import MessageError
 from dmabuf.errors import os_error
 from dmabuf.interop.gstreamer._caps import Caps, parse_caps
@@ -62,7 +63,7 @@ class Source:
         try:
             self._connect(where)
             self._socket.setblocking(False)
-            self._descriptor = Descriptor(duplicate(self._socket.fileno()))
+            self._descriptor = own_descriptor(partial(duplicate, self._socket.fileno()))
         except BaseException:
             self._socket.close()
             raise
