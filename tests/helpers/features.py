@@ -177,7 +177,7 @@ TURNS = {
     "6.12": (
         *("test_cli_bench", "test_cli_completion", "test_cli_diff", "test_cli_graph"),
         *("test_cli_permission", "test_cli_ps", "test_cli_share", "test_cli_stress"),
-        *("test_cli_top", "test_cli_watch", "test_examples_share", "test_usage*"),
+        *("test_cli_top", "test_cli_watch", "test_examples_share", "test_guides", "test_usage*"),
     ),
     "7.3": ("test_gstreamer_sink", "test_pool", "test_publish*", "test_share*", "test_subscriber*"),
 }
