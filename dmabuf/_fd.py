@@ -256,6 +256,12 @@ class Hold:
     __exit__ = drop
 
 
+def require_open(owner: Owner) -> None:
+    """Raise ValueError if it is closed; `fileno()` is for numbers that are given out."""
+    if owner._closed:
+        owner._require_open()
+
+
 def watch(owner: Owner, key: object, watcher: Watcher) -> None:
     """Have somebody told, under a key of theirs, when a descriptor is closed."""
     owner._watchers[key] = watcher

@@ -8,7 +8,8 @@ import os
 from typing import TYPE_CHECKING
 
 from dmabuf import _libc
-from dmabuf._fd import Descriptor, Hold, lock
+from dmabuf._fd import Hold, lock
+from dmabuf._polls import Polled, note_polled
 from dmabuf.errors import os_error
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
             """Remember that another process gets the memory."""
 
 
-class Mapped(Descriptor):
+class Mapped(Polled):
     """A descriptor whose memory is mapped once, when it is first asked for.
 
     A view of the mapping keeps it, whatever is closed: the last one unmaps. A loan, of memory that
@@ -99,7 +100,8 @@ def loan_of(owner: Mapped) -> Loan | None:
 
 
 def note_shared(owner: Mapped) -> None:
-    """Tell whoever lends the memory that another process gets it."""
+    """Tell whoever lends the memory that another process gets it, which may poll it too."""
+    note_polled(owner)
     loan = owner._loan
     if loan is not None:
         loan.note_shared()

@@ -10,13 +10,13 @@ import errno
 import math
 import os
 import select
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from dmabuf._fd import Descriptor, Hold, unwatch, watch, watchers
+from dmabuf._polls import note_polled
 from dmabuf.errors import os_error
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def wait(
     """
     poll = select.poll()
     with Hold(owner) as number, Hold(end or owner) as other:
+        note_polled(owner)
         poll.register(number, events)
         if end is not None:
             poll.register(other, READABLE)
@@ -52,7 +53,8 @@ def first(waits: Sequence[tuple[Descriptor, int]], timeout: float | None) -> int
     with ExitStack() as holds:
         numbers = [holds.enter_context(Hold(owner)) for owner, _ in waits]
         wanted: dict[int, int] = {}
-        for number, (_, events) in zip(numbers, waits, strict=True):
+        for number, (owner, events) in zip(numbers, waits, strict=True):
+            note_polled(owner)
             wanted[number] = wanted.get(number, 0) | events
             poll.register(number, wanted[number])
         happened = dict(_polled(poll, timeout))
@@ -125,6 +127,7 @@ class _LoopEvent:
         self.events = events
         self.futures: dict[asyncio.Future[None], None] = {}
         add = loop.add_reader if events == READABLE else loop.add_writer
+        note_polled(owner)
         try:
             add(self._hold.take(), self._wake)
         except BaseException:
@@ -184,29 +187,3 @@ class _LoopEvent:
             remove = loop.remove_reader if self.events == READABLE else loop.remove_writer
             remove(number)
         self._hold.drop()
-
-
-def _needs_owner() -> bool:
-    """Whether this kernel dies of a buffer that is closed while a poll of it is pending.
-
-    drivers/dma-buf/dma-buf.c takes a reference for a pending poll since Linux 5.16.
-    """
-    major, minor = os.uname().release.split(".")[:2]
-    return (int(major), int(minor)) < (5, 16)
-
-
-POLL_NEEDS_OWNER = _needs_owner()
-
-
-def close_when_idle(number: int) -> None:
-    """Close a dma-buf's descriptor once no fence is pending, in a thread if that is later."""
-    descriptor = Descriptor(number)
-    if is_ready(descriptor, WRITABLE):
-        descriptor.close()
-    else:
-        threading.Thread(target=_wait_and_close, args=(descriptor,)).start()
-
-
-def _wait_and_close(descriptor: Descriptor) -> None:
-    with descriptor:
-        wait(descriptor, WRITABLE, None)

@@ -17,6 +17,7 @@ from dmabuf._fd import (
     owned_number,
 )
 from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, read_only
+from dmabuf._polls import note_polled
 from dmabuf.access import EVENTS, Access, AccessScope, access_bits, end_left
 from dmabuf.fence import Fence, own_fence
 
@@ -50,8 +51,6 @@ class Buffer(Mapped):
     """
 
     __slots__ = ("_begun",)
-    if _wait.POLL_NEEDS_OWNER:
-        _give_back = staticmethod(_wait.close_when_idle)
 
     def __init__(self, fd: int) -> None:
         """Take over a dma-buf's descriptor.
@@ -62,6 +61,7 @@ class Buffer(Mapped):
         number = owned_number(fd)
         check_dma_buf(number)
         self._own(number)
+        note_polled(self)  # by whoever had it
 
     def _own(self, number: int, loan: Loan | None = None) -> None:
         self._begun: dict[int, list[Hold]] | None = None
@@ -70,10 +70,13 @@ class Buffer(Mapped):
     @classmethod
     def from_fd(cls: type[_Buffer], fd: int | HasFileno) -> _Buffer:
         """Return a buffer with a descriptor of its own, a duplicate of `fd`, which stays open."""
+        if isinstance(fd, Buffer):
+            return own_duplicate(cls.__new__(cls), fd, loan_of(fd))
         number = descriptor_number(fd)
         check_dma_buf(number)
-        loan = loan_of(fd) if isinstance(fd, Buffer) else None
-        return own_duplicate(cls.__new__(cls), number, loan)
+        buffer = own_duplicate(cls.__new__(cls), number)
+        note_polled(buffer)  # by whoever has it
+        return buffer
 
     @property
     def inode(self) -> int:

@@ -4,7 +4,7 @@ import socket
 import threading
 
 import pytest
-from helpers import strace, vgem
+from helpers import strace
 from helpers.fences import (
     IOCTL,
     POLL,
@@ -17,12 +17,10 @@ from helpers.fences import (
     sleeps,
     stop,
 )
-from helpers.leaks import descriptors
 from helpers.process import in_child
 
 import dmabuf
 from dmabuf import Access
-from dmabuf.devices.drm import Vgem
 
 READ, WRITE = Access.READ, Access.WRITE
 ALL = (READ, WRITE, Access.READ_WRITE)
@@ -182,62 +180,3 @@ class TestProcesses:
                     return frame.inode, early, ready.wait(5)
 
             assert in_child(consume) == (buffer.inode, False, True)
-
-
-@pytest.mark.needs("vgem", "no export")
-class TestBeforeLinux516:
-    """A kernel that dies of a busy buffer that is closed while a poll of it is pending."""
-
-    @pytest.fixture
-    def busy(self):
-        """The fence, and a list of the only buffer, to pop."""
-        with Vgem() as device:
-            buffer = vgem.allocate(4096)
-            with device.import_buffer(buffer) as gem:
-                fence = device.attach_fence(gem, WRITE)
-            assert not buffer.is_idle(READ)
-            buffers = [buffer]
-            del buffer
-            yield fence, buffers
-        join_threads()
-
-    def test_the_number_is_kept_until_the_buffer_is_idle(self, busy):
-        fence, buffers = busy
-        buffer = buffers.pop()
-        number, before = buffer.fileno(), descriptors()
-        buffer.close()
-        assert buffer.closed
-        assert is_open(number)
-        assert descriptors() == before
-        fence.signal()
-        join_threads()
-        assert not is_open(number)
-        assert descriptors() == before - 1
-
-    def test_a_collected_buffer_is_kept_too(self, busy):
-        fence, buffers = busy
-        buffer = buffers.pop()
-        number = buffer.fileno()
-        with pytest.warns(ResourceWarning, match="unclosed Buffer"):
-            del buffer
-        assert is_open(number)
-        fence.signal()
-
-    def test_a_buffer_that_was_never_polled_is_kept_too(self):
-        with Vgem() as device:
-            buffer = vgem.allocate(4096)
-            number = buffer.fileno()
-            with device.import_buffer(buffer) as gem:
-                device.attach_fence(gem, READ)
-            buffer.close()
-            assert is_open(number)
-        join_threads()
-        assert not is_open(number)
-
-    def test_an_idle_buffer_is_closed_at_once(self):
-        buffer = vgem.allocate(4096)
-        number = buffer.fileno()
-        assert buffer.is_idle(WRITE)
-        buffer.close()
-        assert not is_open(number)
-        assert threading.active_count() == 1

@@ -9,8 +9,8 @@ from helpers import cameras, interrupt
 from helpers.fences import is_open
 from test_v4l2_stream import GIVEN_BACK, LONG, OVER, XRGB, allocated
 
-from dmabuf import _wait
 from dmabuf._fd import Hold
+from dmabuf._polls import POLL_NEEDS_OWNER
 from dmabuf.devices import v4l2
 from dmabuf.devices.v4l2._file import Use
 from dmabuf.devices.v4l2._ring import Loan, Ring, SlotState
@@ -298,7 +298,7 @@ class TestAHandlerThatRaises:
     def test_amid_stopping_leaves_nothing_running(self, camera, allocate):
         with allocated(allocate, camera.format(), 2) as buffers:
             # Before Linux 5.16 closing a buffer takes a poll, amid which it may be lost.
-            sources = buffers if _wait.POLL_NEEDS_OWNER else None
+            sources = buffers if POLL_NEEDS_OWNER else None
             for moment in interrupt.every_point(*GAPS):
                 frames = camera.stream(sources, count=2).__enter__()
                 with (

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dmabuf._fd import require_open
 from dmabuf._record import record
 from dmabuf.buffer import Buffer
 from dmabuf.image.formats import LINEAR
@@ -65,7 +66,7 @@ def _spread(buffer: Buffer | Sequence[Buffer], format: PixelFormat) -> list[Buff
         if not isinstance(owner, Buffer):
             kind = type(owner).__name__
             raise TypeError(f"an image is on a dmabuf.Buffer, or on one per plane, not on {kind}")
-        owner.fileno()  # ValueError if it is closed
+        require_open(owner)
     count = len(format.planes)
     if len(given) not in (1, count):
         wanted = "one buffer" if count == 1 else f"one buffer, or {count}"

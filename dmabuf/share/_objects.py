@@ -14,6 +14,7 @@ from struct import Struct
 from struct import error as StructError
 from typing import Any, TypeAlias
 
+from dmabuf._fd import require_open
 from dmabuf._mapping import note_shared
 from dmabuf._message import BUFFER, FENCE, IMAGE
 from dmabuf._scm import MessageError
@@ -67,7 +68,7 @@ class Table:
         ]
 
     def _index(self, owner: Buffer | Fence) -> int:
-        owner.fileno()  # ValueError if it is closed
+        require_open(owner)
         if isinstance(owner, Buffer):
             note_shared(owner)
         return self.owners.setdefault(owner, len(self.owners))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from dmabuf._fd import require_open
 from dmabuf.buffer import Buffer
 from dmabuf.image import Image
 from dmabuf.share._wire import MOST_MESSAGE, MOST_PLANES, Layout, SharedPlane
@@ -94,7 +95,7 @@ def offered(item: Publishable, image: Image | None, message: bytes) -> Offer:
 def _buffers(item: Publishable) -> dict[Buffer, int]:
     """Return the distinct buffers of an item, each with how many of its bytes hold data."""
     if isinstance(item, Buffer):
-        item.fileno()  # ValueError if it is closed
+        require_open(item)
         return {item: item.size}
     given = getattr(item, "buffers", None)
     if given is None or not (hasattr(item, "queue") or hasattr(item, "close")):
@@ -111,7 +112,7 @@ def _buffers(item: Publishable) -> dict[Buffer, int]:
     used: dict[Buffer, int] = {}
     counts = getattr(item, "bytes_used", None) or [buffer.size for buffer in given]
     for buffer, count in zip(given, counts, strict=True):
-        buffer.fileno()
+        require_open(buffer)
         used[buffer] = max(count, used.get(buffer, 0))
     if not 1 <= len(used) <= MOST_PLANES:
         raise ValueError(f"an item has 1 to {MOST_PLANES} buffers, not {len(used)}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dmabuf import _scm
 from dmabuf._fd import Hold
+from dmabuf._polls import note_polled
 from dmabuf.buffer import Buffer
 
 _NOSIGNAL = int(socket.MSG_NOSIGNAL)  # a plain number: operators of enum's flags are slow
@@ -23,6 +24,8 @@ def send(sock: socket.socket, packet: bytes, buffers: Sequence[Buffer] = ()) -> 
         return
     with contextlib.ExitStack() as holds:
         numbers = [holds.enter_context(Hold(buffer)) for buffer in buffers]
+        for buffer in buffers:
+            note_polled(buffer)  # by the peer
         _scm.send(sock, (packet,), numbers)
 
 

@@ -90,6 +90,9 @@ FEATURES = {
     ),
     "export": Feature(lambda: RELEASE >= (6, 0), "Linux 6.0, which exports and imports fences"),
     "no export": Feature(lambda: RELEASE < (6, 0), "a kernel before Linux 6.0"),
+    "poll trap": Feature(
+        lambda: RELEASE < (5, 16), "a kernel before Linux 5.16, whose polls keep no buffer"
+    ),
     "deadline": Feature(lambda: RELEASE >= (6, 6), "Linux 6.6, whose fences take deadlines"),
     "no deadline": Feature(lambda: RELEASE < (6, 6), "a kernel before Linux 6.6"),
     "passrights": Feature(
@@ -163,6 +166,8 @@ ABSENT = {
 }
 if RELEASE < (6, 16):
     ABSENT.setdefault(KERNEL, set()).add("passrights")
+if RELEASE >= (5, 16):
+    ABSENT.setdefault(KERNEL, set()).add("poll trap")
 if KERNEL != "6.12" or find_spec("torch") is None:  # not every Python has a build of it
     ABSENT.setdefault(KERNEL, set()).add("torch")
 # The virtual machine has the machine's own programs.

@@ -11,8 +11,13 @@ from pathlib import Path
 TESTS = Path(__file__).parent.parent
 
 
-def run_program(program: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run a program, indented or not, to its end; `options` are the interpreter's."""
+def run_program(
+    program: str, *options: str, timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program, indented or not, to its end; `options` are the interpreter's.
+
+    TimeoutExpired if it has none within so many seconds.
+    """
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(program)],
@@ -20,4 +25,5 @@ def run_program(program: str, *options: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         check=False,
+        timeout=timeout,
     )

@@ -60,7 +60,8 @@ class GemBuffer(Handle[NodeT]):
                 buffer = own_buffer(export)
             except OSError as error:
                 raise refusal(self._device, error, f"can't export {self!r}") from None
-        mode = fcntl.fcntl(buffer.fileno(), fcntl.F_GETFL) & os.O_ACCMODE
+        with Hold(buffer) as number:
+            mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
         if mode != _MODES[wanted]:
             buffer.close()
             text = f"{self!r} was first exported with access {_ACCESS[mode]}, which stays so"

@@ -7,6 +7,7 @@ import weakref
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from dmabuf._fd import require_open
 from dmabuf.buffer import Buffer
 from dmabuf.devices.drm import Device
 from dmabuf.devices.kms import _ioctl
@@ -39,7 +40,7 @@ class Framebuffers:
         The kernel's framebuffer keeps the memory, so the handles are given back at once.
         """
         for buffer in image.buffers:
-            buffer.fileno()  # ValueError when closed
+            require_open(buffer)
         code = image.format.drm
         places = tuple((hash(one.buffer), one.offset, one.stride) for one in image.planes)
         key = code, image.width, image.height, image.modifier, places

@@ -1,0 +1,243 @@
+"""A kernel that dies of a busy buffer that is closed while a poll of it is pending."""
+
+import asyncio
+import contextlib
+import select
+import threading
+
+import pytest
+from helpers import vgem
+from helpers.fences import is_open, join_threads
+from helpers.leaks import descriptors
+from helpers.process import in_child
+from helpers.program import run_program
+
+import dmabuf
+from dmabuf import Access, Buffer, Image
+from dmabuf.devices.drm import Vgem
+
+pytestmark = pytest.mark.needs("vgem", "poll trap")
+
+READ, WRITE = Access.READ, Access.WRITE
+LONG = 60.0  # seconds, in which every program has ended, or the kernel keeps it for ever
+
+
+@pytest.fixture
+def busy():
+    """The fence, and a list of the only buffer, to pop; nobody has polled it."""
+    with Vgem() as device:
+        with device.create_dumb(32, 32, 32) as gem:
+            buffers = [gem.export()]
+            fence = device.attach_fence(gem, WRITE)
+        yield fence, buffers
+    join_threads()
+
+
+def select_it(buffer: Buffer) -> None:
+    select.select([buffer], [], [], 0)
+
+
+def wait_in_asyncio(buffer: Buffer) -> None:
+    async def main() -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(buffer.ready(READ), 0.01)
+
+    asyncio.run(main())
+
+
+def poll_in_child(buffer: Buffer) -> None:
+    assert not in_child(lambda: buffer.is_idle(READ))
+
+
+POLLS = {
+    "wait": lambda buffer: buffer.wait(READ, 0.01),
+    "is_idle": lambda buffer: buffer.is_idle(WRITE),
+    "wait_any": lambda buffer: dmabuf.wait_any([(buffer, READ)], 0.01),
+    "ready": wait_in_asyncio,
+    "select": select_it,
+    "a child": poll_in_child,
+}
+OWN_USES = {
+    "nothing": lambda buffer: None,
+    "an image": lambda buffer: Image(buffer, "R8", 32, 32),
+    "a duplicate": lambda buffer: buffer.dup().close(),
+    "from_fd": lambda buffer: Buffer.from_fd(buffer).close(),
+    "its memory": lambda buffer: buffer.memory,
+    "its description": repr,
+}
+
+
+class TestClosing:
+    @pytest.mark.parametrize("poll", POLLS.values(), ids=POLLS)
+    def test_what_was_polled_is_kept_until_it_is_idle(self, busy, poll):
+        fence, buffers = busy
+        buffer = buffers.pop()
+        poll(buffer)
+        before = descriptors()
+        buffer.close()
+        assert buffer.closed
+        assert descriptors() == before
+        fence.signal()
+        join_threads()
+        assert descriptors() == before - 1
+
+    @pytest.mark.parametrize("use", OWN_USES.values(), ids=OWN_USES)
+    def test_what_nobody_has_polled_is_closed_at_once(self, busy, use):
+        _, buffers = busy
+        buffer = buffers.pop()
+        use(buffer)
+        before = descriptors()
+        buffer.close()
+        assert descriptors() == before - 1
+
+    def test_a_duplicate_of_what_was_polled_is_kept(self, busy):
+        fence, buffers = busy
+        with buffers.pop() as buffer:
+            other = buffer.dup()
+            assert not buffer.is_idle(READ)
+        before = descriptors()
+        other.close()
+        assert descriptors() == before
+        fence.signal()
+
+    def test_a_buffer_that_others_had_before_is_kept(self, busy):
+        fence, buffers = busy
+        number = buffers.pop().detach()
+        with dmabuf.Buffer(number):
+            pass
+        assert is_open(number)
+        fence.signal()
+        join_threads()
+        assert not is_open(number)
+
+    def test_an_idle_buffer_is_closed_at_once(self):
+        buffer = vgem.allocate(4096)
+        number = buffer.fileno()
+        assert buffer.is_idle(WRITE)
+        buffer.close()
+        assert not is_open(number)
+        assert threading.active_count() == 1
+
+
+class TestCollecting:
+    def test_what_was_polled_is_kept_until_it_is_idle(self, busy):
+        fence, buffers = busy
+        assert not buffers[0].is_idle(READ)
+        before = descriptors()
+        with pytest.warns(ResourceWarning, match="unclosed Buffer"):
+            buffers.clear()
+        assert descriptors() == before
+        fence.signal()
+        join_threads()
+        assert descriptors() == before - 1
+
+    def test_what_nobody_has_polled_is_closed_at_once(self, busy):
+        _, buffers = busy
+        before = descriptors()
+        with pytest.warns(ResourceWarning, match="unclosed Buffer"):
+            buffers.clear()
+        assert descriptors() == before - 1
+
+
+MADE = """
+    import os, select, signal, sys, threading, time
+    from helpers.busy import busy_buffer
+    from dmabuf import Access
+    buffer, signal_it = busy_buffer()
+"""
+NO_THREADS = """
+    import resource
+    os.setresuid(65534, 65534, 65534)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+"""
+ENDS = {
+    "by itself": "",
+    "by sys.exit": "sys.exit()",
+    "with the buffer in a cycle": "cycle = [buffer]; cycle.append(cycle); del buffer",
+    "with the buffer in a daemon": """
+    def body(buffer):
+        has_it.set()
+        time.sleep(1000)
+    has_it = threading.Event()
+    threading.Thread(target=body, args=(buffer,), daemon=True).start()
+    has_it.wait()
+    del buffer
+    """,
+    "closing it as it exits": "import atexit; atexit.register(buffer.close)",
+}
+
+
+def run(*parts: str) -> str:
+    """Return what a program prints that makes a busy buffer."""
+    done = run_program("".join((MADE, *parts)), timeout=LONG)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+class TestExiting:
+    @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+    def test_with_what_nobody_has_polled_waits_for_nothing(self, end):
+        assert run(f"\n    {end}\n") == "pending"
+
+    @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+    def test_with_what_was_polled_waits_until_it_is_idle(self, end):
+        poll = "assert not buffer.wait(Access.READ, 0.01)"
+        assert run(f"\n    {poll}\n    {end}\n") == "signalled"
+
+    def test_with_what_a_daemon_polls_waits_until_it_is_idle(self):
+        daemon = "threading.Thread(target=buffer.wait, args=(Access.READ,), daemon=True)"
+        assert run(f"\n    {daemon}.start()\n") == "signalled"
+
+    def test_of_a_child_that_was_forked_while_a_thread_waited_to_close_it(self):
+        end = """
+    buffer.is_idle(Access.READ)
+    buffer.close()
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        """
+        assert run(end) == "signalled"
+
+
+class TestWithoutThreads:
+    """RLIMIT_NPROC, or a container's limit of processes."""
+
+    def test_what_nobody_has_polled_is_closed_at_once(self):
+        assert run(NO_THREADS, "\n    buffer.close()\n") == "pending"
+
+    def test_closing_what_was_polled_waits_in_place(self):
+        end = """
+    number = buffer.fileno()
+    signal.signal(signal.SIGALRM, lambda *_: (signal_it(), print("signals")))
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    buffer.close()
+    print("closed")
+    try:
+        os.fstat(number)
+    except OSError:
+        print("is closed")
+        """
+        assert run(NO_THREADS, end).split("\n") == ["signals", "closed", "is closed", "signalled"]
+
+    def test_a_handler_that_raises_amid_it_does_so_at_its_end(self):
+        end = """
+    def handler(*_):
+        calls.append(1)
+        if len(calls) < 3:
+            raise KeyError(len(calls))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal_it()
+    calls = []
+    number = buffer.fileno()
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
+    try:
+        buffer.close()
+    except KeyError as error:
+        print(error)
+    try:
+        os.fstat(number)
+    except OSError:
+        print("is closed")
+        """
+        assert run(NO_THREADS, end).split("\n") == ["2", "is closed", "signalled"]
