@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from dmabuf import _forks
 from dmabuf.access import Access
 from dmabuf.fence import Fence
-from dmabuf.share import _forks
 from dmabuf.share._delivery import Delivery
 from dmabuf.share._events import READABLE, Events
 from dmabuf.share._items import Item, ItemState

@@ -11,9 +11,8 @@ import warnings
 from types import TracebackType
 from typing import Literal, TypeVar
 
-from dmabuf import _wait
+from dmabuf import _forks, _wait
 from dmabuf._scm import MessageError
-from dmabuf.share import _forks
 from dmabuf.share._connection import Connection
 from dmabuf.share._events import READABLE, Events
 from dmabuf.share._listening import Where

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from weakref import WeakSet
 
+from dmabuf import _forks
 from dmabuf._fd import Descriptor, Hold
 from dmabuf.devices.drm import _ioctl
 
@@ -27,7 +26,7 @@ class HandleCount:
         self.forked = False
         self._released: deque[int] = deque()
         self._lock = threading.Lock()
-        _counts.add(self)
+        _forks.leave_in_child(self)
 
     @contextlib.contextmanager
     def locked(self, device: Descriptor) -> Iterator[int]:
@@ -74,18 +73,7 @@ class HandleCount:
             if error.errno != errno.ENODEV:
                 raise
 
-    def become_forked(self) -> None:
-        """Leave the handles to the parent, in a forked child."""
+    def leave_to_parent(self) -> None:
+        """Leave the handles to the parent; called in a forked child."""
         self.forked = True
-        self._lock = threading.Lock()  # whoever held it may not live here
-
-
-_counts: WeakSet[HandleCount] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for count in _counts:
-        count.become_forked()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+        self._lock = threading.Lock()

@@ -1,6 +1,7 @@
 """A V4L2 queue from its first buffer to its last: started, waited for and stopped, once.
 
 Its state is NEW, RUNNING (`start()`), ENDING (`stop()` has begun) and OVER (its buffers are freed).
+In a child that is forked after `start()` it is LEFT: the run is the parent's.
 It is changed under `lock`, and so are the slots of the ring that is on it: no ioctl of one stream
 can reach the next one on the same queue. The lock is re-entrant, since a signal handler may take
 frames, give them back or stop while its thread has the lock.
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 
-from dmabuf import _wait
+from dmabuf import _forks, _wait
 from dmabuf.buffer import Buffer, own_buffer
 from dmabuf.devices.v4l2 import _ioctl
 from dmabuf.devices.v4l2._file import DeviceFile, Use
@@ -26,11 +27,11 @@ from dmabuf.errors import RefusedError
 class SessionState(Enum):
     """Whether the queue runs."""
 
-    NEW, RUNNING, ENDING, OVER = range(4)
+    NEW, RUNNING, ENDING, OVER, LEFT = range(5)
 
 
 # Not looked up in the class, which is a call in Python 3.10: a signal handler may raise there.
-_NEW, _RUNNING, _ENDING, _OVER = SessionState
+_NEW, _RUNNING, _ENDING, _OVER, _LEFT = SessionState
 
 
 class StreamOverError(ValueError):
@@ -41,6 +42,7 @@ class Session:
     """One run of a queue. Thread-safe."""
 
     __slots__ = (
+        "__weakref__",
         "_count",
         "_exported",
         "_planes",
@@ -91,6 +93,10 @@ class Session:
         """Raise ValueError unless NEW, or RUNNING."""
         if self._state is state and not self.device.closed:
             return
+        if self._state is _LEFT:
+            path = self.device.path
+            what = f"the stream from {path} is its parent's, and this is a forked child"
+            raise ValueError(f"{what}; stop it there, and open {path} here")
         if state is _NEW:
             self.device.fileno()  # ValueError if closed
             raise ValueError("a stream is for a single use; make a new one")
@@ -108,6 +114,7 @@ class Session:
         try:
             with self.lock, Use(self.device, "stream") as fd:
                 self.require(_NEW)
+                _forks.leave_in_child(self)
                 mine = True
                 try:
                     _ioctl.reqbufs(fd, request)
@@ -148,6 +155,8 @@ class Session:
                 mine = self._state is _RUNNING
                 if mine:
                     self._state = _ENDING
+                elif self._state is _LEFT:
+                    self._close_own()
             if mine:
                 self._end()
         except BaseException:
@@ -174,6 +183,16 @@ class Session:
             self._close_own()
             self._waits.close()
         self._state = _OVER
+
+    def leave_to_parent(self) -> None:
+        """Leave the run to the parent; called in a forked child.
+
+        The child may read what is held, so the buffers stay open until it stops, too.
+        """
+        self.lock = threading.RLock()
+        if self._state is not _OVER:
+            self._state = _LEFT
+        self._waits.leave()
 
     def _close_own(self) -> None:
         for buffer in self._exported:

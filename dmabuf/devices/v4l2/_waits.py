@@ -85,6 +85,14 @@ class Waits:
         if self._over is not None:
             self._over.close()
 
+    def leave(self) -> None:
+        """Close this child's copies; those who wait are in the parent."""
+        self._ended = True
+        self._in_threads.clear()
+        self._in_loops.clear()
+        if self._over is not None:
+            self._over.close()
+
     def _wake_threads(self) -> None:
         if self._over is not None and not self._over.closed:
             with Hold(self._over) as number:

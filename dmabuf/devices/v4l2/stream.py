@@ -28,6 +28,8 @@ class Stream:
     and give them back in any order. While all frames are held, taking one waits until a thread has
     given one back.
 
+    A forked child may read the frames that are held; it takes none, and stops nothing.
+
     V4L2 neither waits for fences nor adds any. So entering, and giving a frame back, waits until
     nobody else uses the buffers; with `async` in the event loop.
 
@@ -149,11 +151,11 @@ class Stream:
             raise StopAsyncIteration from None
 
     def __del__(self) -> None:
-        if self._ring.session.running:
-            try:
+        try:
+            if self._ring.session.running:
                 warnings.warn(f"unstopped {self!r}", ResourceWarning, stacklevel=2, source=self)
-            finally:
-                self._ring.session.stop()
+        finally:
+            self._ring.session.stop()
 
     def __repr__(self) -> str:
         state = self._ring.session.state.name.lower()

@@ -12,11 +12,11 @@ from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from dmabuf import _forks
 from dmabuf.interop.gstreamer._clients import Client, ClientInfo
 from dmabuf.interop.gstreamer._delivery import Delivery
 from dmabuf.interop.gstreamer._messages import described
 from dmabuf.interop.gstreamer._pushed import Pushed
-from dmabuf.share import _forks
 from dmabuf.share._events import READABLE, Events
 from dmabuf.share._listening import Listener, Where
 from dmabuf.share._offers import offered

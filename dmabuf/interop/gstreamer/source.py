@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
-from dmabuf import _wait
+from dmabuf import _forks, _wait
 from dmabuf._fd import duplicate, own_descriptor
 from dmabuf._scm import MessageError
 from dmabuf.errors import os_error
@@ -27,7 +27,6 @@ from dmabuf.interop.gstreamer._unixfd import (
     parse_caps_text,
 )
 from dmabuf.interop.gstreamer.frame import PipelineFrame
-from dmabuf.share import _forks
 from dmabuf.share._listening import Where, address
 
 _Self = TypeVar("_Self", bound="Source")
