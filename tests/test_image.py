@@ -23,6 +23,7 @@ from dmabuf.image import FORMATS, Plane
 
 READ, WRITE, RW = 1, 2, 3  # SYNC START with these flags
 END_READ, END_WRITE, END_RW = 5, 6, 7
+READABLE = [name for name, entry in FORMATS.items() if not entry.opaque]
 X_TILED = 0x100000000000001  # I915_FORMAT_MOD_X_TILED in drm_fourcc.h
 
 
@@ -324,6 +325,8 @@ def kept(allocate):
 class TestAllocate:
     def test_an_image_of_each_format_is_writable_to_its_last_byte(self, kept):
         for name, entry in FORMATS.items():
+            if entry.opaque:
+                continue
             with Image.allocate(name, 7, 5, allocate=kept) as image:
                 (buffer,) = image.buffers
                 assert image.planes == Image(buffer, name, 7, 5).planes
@@ -333,9 +336,11 @@ class TestAllocate:
                         plane[:] = 0xA5
                 last = image.planes[-1]
                 end = last.offset + last.stride * last.height
-                assert buffer.memory[end - 1 - (-end % entry.planes[-1].itemsize)] in (0xA5, 0)
                 assert kept.asked[-1] == (end, None)
-                assert image.to_rgb().shape == (5, 7, 3)
+                written = bytes(buffer.memory[end - entry.planes[-1].itemsize : end])
+                assert numpy.frombuffer(written, entry.planes[-1].dtype)[0] == 0xA5
+                if entry.model != "C":
+                    assert image.to_rgb().shape == (5, 7, 3)
             assert buffer.closed
 
     @pytest.mark.parametrize("align", [1, 2, 3, 64, 256, 4096])
@@ -699,7 +704,7 @@ class TestEveryLayout:
             yield buffer
 
     def test_planes_are_what_they_say_and_never_reach_outside(self, memory):
-        @given(name=st.sampled_from(list(FORMATS)), data=st.data())
+        @given(name=st.sampled_from(READABLE), data=st.data())
         @settings(max_examples=40, deadline=None, database=None)
         def check(name, data):
             entry = FORMATS[name]
@@ -742,15 +747,15 @@ class TestEveryLayout:
             assert array[index].dtype.itemsize == array.itemsize
             assert array[tuple(slice(i, i + 1) for i in index)].ctypes.data == start + at
             array[index] = 0xA5
-            assert bytes(memory.memory[at : at + array.itemsize]) == b"\xa5" + bytes(
-                array.itemsize - 1
-            )
-            memory.memory[at] = 0x5A
+            written = memory.memory[at : at + array.itemsize]
+            assert numpy.frombuffer(written, array.dtype)[0] == 0xA5
+            written[:] = numpy.array([0x5A], array.dtype).tobytes()
             assert array[index] == 0x5A
 
     def test_the_size_that_a_format_tells_is_enough_and_no_more(self, memory):
         sizes = itertools.product((1, 2, 13), (1, 5))
-        for entry, (width, height) in itertools.product(FORMATS.values(), sizes):
+        for name, (width, height) in itertools.product(READABLE, sizes):
+            entry = FORMATS[name]
             step = entry.planes[0].itemsize
             first = (memory.size - entry.size(width, height)) // step * step
             planes = entry.sizes(width, height)

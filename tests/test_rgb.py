@@ -40,10 +40,32 @@ def wrong(buffer, name, options, **mode):
 class TestFormats:
     def test_each_pixel_of_each_is_that_of_the_reference(self, buffer):
         for name, entry in FORMATS.items():
+            if entry.model in ("", "C"):
+                continue
             count = len(entry.planes)
             strides = [layout.row(WIDTH) + 8 for layout in entry.planes]
             options = {"strides": strides, "offsets": [1000, 2000, 3000][:count]}
             assert wrong(buffer, name, options) == []
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("NV12_16L16", "NV12_16L16 7x5 .*is in tiles or compressed: only devices know"),
+            ("PISP_COMP1_RGGB", "is in tiles or compressed"),
+            ("C8", "indices into a palette"),
+        ],
+    )
+    def test_what_has_no_colours_of_its_own_is_refused(self, buffer, name, words):
+        image = Image(buffer, name, WIDTH, HEIGHT)
+        with pytest.raises(ValueError, match=words):
+            image.to_rgb()
+        assert image._repr_png_() is None
+
+    def test_half_floats_beyond_one_are_white_and_no_numbers_are_black(self, buffer):
+        image = Image(buffer, "XBGR16161616F", 5, 1)
+        with image.write() as (pixels,):
+            pixels[0, :, :] = numpy.array([[numpy.nan], [-1], [0.5], [1], [numpy.inf]], "<f2")
+        assert image.to_rgb()[0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
     @pytest.mark.parametrize(("matrix", "full_range"), YUV_MODES[1:])
     def test_so_are_those_of_the_other_yuv(self, buffer, matrix, full_range):

@@ -3,7 +3,14 @@
 from dmabuf.image._table import FORMATS
 from dmabuf.image.formats import LINEAR, from_drm, from_v4l2, pixel_format
 from dmabuf.image.image import Image
-from dmabuf.image.layout import Component, PixelFormat, PlaneLayout, fourcc, fourcc_text
+from dmabuf.image.layout import (
+    Component,
+    Packing,
+    PixelFormat,
+    PlaneLayout,
+    fourcc,
+    fourcc_text,
+)
 from dmabuf.image.planes import Plane
 from dmabuf.image.scope import ImageScope
 
@@ -13,6 +20,7 @@ __all__ = [
     "Component",
     "Image",
     "ImageScope",
+    "Packing",
     "PixelFormat",
     "Plane",
     "PlaneLayout",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from dmabuf.image.layout import Component, PixelFormat
+from dmabuf.image.layout import Component, Packing, PixelFormat, PlaneLayout
 
 Array = numpy.ndarray[Any, Any]
 
@@ -43,7 +43,7 @@ def to_rgb(
             rgb[..., channel] = _eight_bits(samples, component.bits)
         return rgb
     bits = format.components[0].bits
-    raw = _raw(format, planes[0], bits)[:, :width]
+    raw = _samples(format, planes, format.components[0], width, height)
     if format.model == "Y":
         rgb[:] = _eight_bits(raw, bits)[..., None]
     else:
@@ -58,10 +58,12 @@ def _samples(
     layout, plane = format.planes[component.plane], planes[component.plane]
     if plane.ndim == 3:
         plane = plane[..., component.channel]
-    plane = plane[:, component.first :: component.step]
-    if component.bits < 8 * layout.itemsize:
+    if layout.packing is not Packing.NONE:
+        plane = _unpacked(layout, plane, component.bits)
+    elif component.bits < 8 * layout.itemsize:
         plane = plane >> component.shift & (1 << component.bits) - 1
-    across = layout.across * component.step // layout.columns
+    plane = plane[:, component.first :: component.step]
+    across = layout.across * component.step // layout.values(component.bits)
     if layout.down > 1:
         plane = plane.repeat(layout.down, 0)
     if across > 1:
@@ -76,7 +78,10 @@ def _scale(bits: int) -> Array:
 
 
 def _eight_bits(values: Array, bits: int) -> Array:
-    """Scale so that the greatest value becomes 255."""
+    """Scale so that the greatest value becomes 255. Of floats that is 1; what is no number is 0."""
+    if values.dtype.kind == "f":
+        exact: Array = numpy.nan_to_num(values.astype("f8"), nan=0.0).clip(0, 1) * 255 + _HALF
+        return exact.astype("u1")
     return values if bits == 8 else _scale(bits)[values]
 
 
@@ -105,17 +110,27 @@ def _from_yuv(
     return rgb
 
 
-def _raw(format: PixelFormat, plane: Array, bits: int) -> Array:
-    """Return one value per pixel, unpacked as MIPI CSI-2 packs: high bytes, then all low bits."""
-    layout = format.planes[0]
-    if layout.columns == 1:
-        return plane & (1 << bits) - 1 if bits < 8 * layout.itemsize else plane
+def _unpacked(layout: PlaneLayout, plane: Array, bits: int) -> Array:
+    """Return the values of a packed plane, row by row."""
     groups = plane.reshape(len(plane), -1, layout.columns)
-    below = bits - 8
-    shifts = numpy.arange(layout.across, dtype="u1") * numpy.uint8(below)
-    low = groups[..., layout.across :] >> shifts & (1 << below) - 1
-    values = groups[..., : layout.across].astype("u2") << below | low
+    if layout.packing is Packing.MIPI:
+        below, count = bits - 8, layout.values(bits)
+        low = _low_first(groups[..., count:], below)
+        values = groups[..., :count].astype("u2") << below | low
+    else:
+        word = layout.packing.value
+        values = _low_first(groups.reshape(len(plane), -1, word), bits)
     return values.reshape(len(plane), -1)
+
+
+def _low_first(words: Array, bits: int) -> Array:
+    """Return the values that fill each word, whose bytes are the last axis, from its low bits."""
+    count = words.shape[-1]
+    whole = numpy.zeros(words.shape[:-1], "u8")
+    for index in range(count):
+        whole |= words[..., index].astype("u8") << numpy.uint64(8 * index)
+    shifts = numpy.arange(count * 8 // bits, dtype="u8") * numpy.uint64(bits)
+    return (whole[..., None] >> shifts & numpy.uint64((1 << bits) - 1)).astype("u2")
 
 
 def _demosaic(raw: Array, bits: int, mosaic: str, rgb: Array) -> None:

@@ -179,9 +179,10 @@ class Image(Closing):
         """Return a scope in which the processor reads: `with image.read() as planes`.
 
         It gives a tuple of numpy arrays, one per plane, without a copy and read-only: (rows,
-        columns) of "u1", "<u2" or "<u4", or (rows, columns, channels). So XRGB8888 is (h, w, 4)
-        with blue first, RGB565 (h, w) of "<u2", NV12 (h, w) and (h/2, w/2, 2), YUYV (h, w, 2) with
-        luma first (as OpenCV has it), SRGGB10P (h, w*5/4). Sub-sampled sizes round up.
+        columns) of "u1", "<u2", "<u4" or "<f2", or (rows, columns, channels). So XRGB8888 is
+        (h, w, 4) with blue first, RGB565 (h, w) of "<u2", NV12 (h, w) and (h/2, w/2, 2), YUYV
+        (h, w, 2) with luma first (as OpenCV has it), SRGGB10P (h, w*5/4). Sub-sampled sizes round
+        up.
 
         Each distinct buffer gets one bracket, as with `Buffer.read`. Entering blocks until pending
         writers are done; in asyncio use `async with`. The arrays keep their memory, whatever is
@@ -204,6 +205,11 @@ class Image(Closing):
                 f"{self!r} isn't linear: only devices that know its modifier know where its pixels"
                 " are; have one copy it to a linear image"
             )
+        if self._format.opaque:
+            raise ValueError(
+                f"{self!r} is in tiles or compressed: only devices know where its pixels are; take"
+                " another format, or have a device convert it"
+            )
         return ImageScope(self._format, self._planes, access)
 
     def to_rgb(
@@ -222,6 +228,8 @@ class Image(Closing):
 
         if matrix not in _rgb.MATRICES:
             raise ValueError(f"matrix must be one of {', '.join(_rgb.MATRICES)}, not {matrix!r}")
+        if self._format.model == "C":
+            raise ValueError(f"{self!r} holds indices into a palette, which the buffer has not")
         with self.read() as planes:
             return _rgb.to_rgb(self._format, planes, self._width, self._height, matrix, full_range)
 
@@ -246,10 +254,11 @@ class Image(Closing):
     def _repr_png_(self) -> bytes | None:
         """Return the picture that a notebook shows; None without Pillow or pixels to read.
 
-        A closed image has none, and neither has one whose modifier isn't linear. Waits for pending
-        writers, as `read()` does.
+        A closed image has none, and neither has one whose pixels the processor can't find or has no
+        colours for. Waits for pending writers, as `read()` does.
         """
-        if self._closed or self._modifier != LINEAR:
+        hidden = self._modifier != LINEAR or self._format.model in ("", "C")
+        if self._closed or hidden:
             return None
         try:
             from PIL import Image as pillow

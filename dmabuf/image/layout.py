@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from enum import Enum
 from typing import NamedTuple
 
 from dmabuf._record import record
@@ -29,6 +30,27 @@ def fourcc_text(code: int) -> str:
     return repr(text) if text.isprintable() else f"{code:#010x}"
 
 
+class Packing(Enum):
+    """How values that are no whole bytes lie in the bytes of a plane, whose array has these bytes.
+
+        if layout.packing is not dmabuf.image.Packing.NONE:
+            print("to_rgb() unpacks it")
+
+    The member's value is the number of bytes in which such values repeat, where that is fixed.
+    """
+
+    NONE = 0
+    """Each element of the array holds its values by itself."""
+    MIPI = 1
+    """First the high 8 bits of each value of a group, then all low bits: MIPI CSI-2."""
+    WORDS_OF_3 = 3
+    """Words of 3 bytes, filled from the low bits: two values of 12 bits."""
+    WORDS_OF_4 = 4
+    """Words of 4 bytes, filled from the low bits: three values of 10 bits, and 2 bits unused."""
+    WORDS_OF_5 = 5
+    """Words of 5 bytes, filled from the low bits: four values of 10 bits."""
+
+
 @record
 class PlaneLayout(NamedTuple):
     """How one plane lies in memory, in groups: a group is the shortest run of bytes that repeats.
@@ -41,7 +63,7 @@ class PlaneLayout(NamedTuple):
     """
 
     dtype: str = "u1"
-    """The numpy type of the array's elements, little-endian."""
+    """The numpy type of the array's elements; little-endian but for Y16_BE."""
     channels: int = 1
     """The length of the array's last axis; 1 if the array has only two axes."""
     across: int = 1
@@ -50,6 +72,8 @@ class PlaneLayout(NamedTuple):
     """How many rows of pixels one row of the plane covers."""
     columns: int = 1
     """How many columns of the array one group has."""
+    packing: Packing = Packing.NONE
+    """How values that are no whole bytes lie in it."""
 
     @property
     def itemsize(self) -> int:
@@ -60,6 +84,13 @@ class PlaneLayout(NamedTuple):
     def group(self) -> int:
         """Bytes per group."""
         return self.columns * self.channels * self.itemsize
+
+    def values(self, bits: int) -> int:
+        """Return how many values of so many bits a row of one group has, in each channel."""
+        if self.packing is Packing.NONE:
+            return self.columns
+        word = self.columns if self.packing is Packing.MIPI else self.packing.value
+        return self.columns // word * (word * 8 // bits)
 
     def shape(self, width: int, height: int) -> tuple[int, ...]:
         """Return the array's shape for an image of this size in pixels. Odd sizes round up."""
@@ -77,7 +108,8 @@ class Component(NamedTuple):
 
         dmabuf.image.FORMATS["RGB565"].components[0]  # red: bits=5, shift=11
 
-    An element of the plane's array has the value `element >> shift & (1 << bits) - 1`.
+    An element of the plane's array has the value `element >> shift & (1 << bits) - 1`. Where values
+    are packed, `first` and `step` count values.
     """
 
     bits: int = 8
@@ -116,9 +148,25 @@ class PixelFormat(NamedTuple):
     planes: tuple[PlaneLayout, ...]
     """How each plane lies in memory."""
     model: str
-    """What the components are: "RGB", "YUV", "Y", or the first two rows of a Bayer mosaic."""
+    """What the components are: "RGB", "YUV", "Y", or the first two rows of a Bayer mosaic.
+
+    "C" of indices into a palette, which is elsewhere; "" of pixels whose place is not described."""
     components: tuple[Component, ...]
     """Where each component is, in the model's order; a Bayer mosaic has one for all colours."""
+
+    @property
+    def opaque(self) -> bool:
+        """Whether only devices know where the pixels are: in tiles of a V4L2 format, compressed."""
+        return not self.components
+
+    @property
+    def subsampling(self) -> tuple[int, int]:
+        """How many pixels across and down share one value of chroma; (1, 1) without chroma."""
+        if self.model != "YUV":
+            return 1, 1
+        chroma = self.components[1]
+        layout = self.planes[chroma.plane]
+        return layout.across * chroma.step // layout.values(chroma.bits), layout.down
 
     def strides(self, width: int, stride: int | None = None) -> tuple[int, ...]:
         """Return the bytes from row to row of each plane: the least ones, or those for `stride`.

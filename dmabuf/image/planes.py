@@ -99,7 +99,7 @@ def _check(
     what = f"plane {index} of {format} {size[0]}x{size[1]}"
     has = f"its buffer has 0 to {plane.buffer.size}"
     layout = format.planes[index]
-    if modifier != LINEAR:
+    if modifier != LINEAR or format.opaque:
         if plane.stride < 0 or not 0 <= plane.offset < plane.buffer.size:
             raise ValueError(
                 f"{what} can't be at stride {plane.stride}, offset {plane.offset}; {has}"

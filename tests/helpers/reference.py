@@ -6,7 +6,9 @@ BT.601 and BT.709; knows nothing of the package's table.
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -21,14 +23,35 @@ WIDTHS = {
     "2101010": (2, 10, 10, 10),
     "1010102": (10, 10, 10, 2),
     "16161616": (16, 16, 16, 16),
+    "332": (3, 3, 2),
+    "161616": (16, 16, 16),
 }
 # Of chroma: pixels that one value covers, across and down.
 SUBSAMPLING = {
-    **dict.fromkeys(("NV12", "NV21", "P010", "YUV420", "YVU420"), (2, 2)),
-    **dict.fromkeys(("NV16", "NV61", "YUV422", "YVU422"), (2, 1)),
+    **dict.fromkeys(("NV12", "NV21", "P010", "P012", "P016", "YUV420", "YVU420"), (2, 2)),
+    **dict.fromkeys(("NV16", "NV61", "P210", "YUV422", "YVU422"), (2, 1)),
     **dict.fromkeys(("NV24", "NV42", "YUV444", "YVU444"), (1, 1)),
     **dict.fromkeys(("YUYV", "YVYU", "UYVY", "VYUY"), (2, 1)),
+    **dict.fromkeys(("Y210", "Y212", "Y216"), (2, 1)),
+    "NV15": (2, 2),
+    "NV20": (2, 1),
+    "NV30": (1, 1),
+    "P030": (2, 2),
+    **dict.fromkeys(("Y410", "XVYU2101010"), (1, 1)),
 }
+# A byte each, in the order in memory.
+BYTES = {
+    "VUY888": "YUV",
+    "AYUV8888": "VUYA",
+    "XYUV8888": "VUYX",
+    "AVUY8888": "YUVA",
+    "XVUY8888": "YUVX",
+    "AYUV32": "AYUV",
+    "XYUV32": "XYUV",
+}
+DEEP = {"Y212": 12, "Y216": 16, "P012": 12, "P016": 16}
+DEEP |= dict.fromkeys(("P010", "P210", "Y210", "Y410", "XVYU2101010"), 10)
+DEEP |= dict.fromkeys(("NV15", "NV20", "NV30", "P030"), 10)
 RED = {"bt601": Fraction("0.299"), "bt709": Fraction("0.2126")}
 BLUE = {"bt601": Fraction("0.114"), "bt709": Fraction("0.0722")}
 
@@ -50,12 +73,22 @@ class Picture(NamedTuple):
         start = self.offsets[plane] + row * self.strides[plane] + byte
         return int.from_bytes(self.memory[start : start + size], "little")
 
+    def ten_bits(self, plane: int, row: int, index: int) -> int:
+        """Return the value at an index of a row: four in 5 bytes, of P030 three in 4."""
+        values, word = (3, 4) if self.name == "P030" else (4, 5)
+        whole = self.number(plane, row, index // values * word, word)
+        return whole >> index % values * 10 & 1023
+
 
 def pixel(picture: Picture, x: int, y: int, matrix: str = "bt601", full_range: bool = False) -> RGB:
     """Return red, green and blue of one pixel."""
-    if picture.name in SUBSAMPLING:
-        bits = 10 if picture.name == "P010" else 8
+    if picture.name in SUBSAMPLING or picture.name in BYTES:
+        bits = DEEP.get(picture.name, 8)
         return from_yuv(*_yuv(picture, x, y), bits, matrix, full_range)
+    if picture.name.endswith("F"):
+        return _half_floats(picture, x, y)
+    if picture.name in ("Y8I", "Y12I", "Y16I", "Z16", "Y16_BE"):
+        return _grey(picture, x, y)
     packed = re.fullmatch(r"([RGBXA]+)(\d+)", picture.name)
     if packed and packed[2] in WIDTHS:
         return _rgb(picture, x, y, packed[1], WIDTHS[packed[2]])
@@ -109,15 +142,32 @@ def _rgb(picture: Picture, x: int, y: int, order: str, widths: Sequence[int]) ->
 
 def _yuv(picture: Picture, x: int, y: int) -> tuple[int, int, int]:
     name = picture.name
+    if name in BYTES:
+        order = BYTES[name]
+        y_cb_cr = [picture.number(0, y, x * len(order) + order.index(c)) for c in "YUV"]
+        return y_cb_cr[0], y_cb_cr[1], y_cb_cr[2]
     across, down = SUBSAMPLING[name]
     if name in ("YUYV", "YVYU", "UYVY", "VYUY"):
         four = [picture.number(0, y, x // 2 * 4 + byte) for byte in range(4)]
         luma = [byte for letter, byte in zip(name, four, strict=True) if letter == "Y"][x % 2]
         return luma, four[name.index("U")], four[name.index("V")]
+    if name in ("Y410", "XVYU2101010"):
+        word = picture.number(0, y, 4 * x, 4)
+        return word >> 10 & 1023, word & 1023, word >> 20 & 1023
+    if name in ("Y210", "Y212", "Y216"):
+        unused = 16 - DEEP[name]
+        luma, cb, cr = (
+            picture.number(0, y, x // 2 * 8 + byte, 2) >> unused for byte in (x % 2 * 4, 2, 6)
+        )
+        return luma, cb, cr
     column, row = x // across, y // down
-    if name == "P010":
-        luma = picture.number(0, y, 2 * x, 2) >> 6
-        cb, cr = (picture.number(1, row, 4 * column + byte, 2) >> 6 for byte in (0, 2))
+    if name in ("NV15", "NV20", "NV30", "P030"):
+        cb, cr = (picture.ten_bits(1, row, 2 * column + place) for place in (0, 1))
+        return picture.ten_bits(0, y, x), cb, cr
+    if name in DEEP:
+        unused = 16 - DEEP[name]
+        luma = picture.number(0, y, 2 * x, 2) >> unused
+        cb, cr = (picture.number(1, row, 4 * column + byte, 2) >> unused for byte in (0, 2))
         return luma, cb, cr
     luma = picture.number(0, y, x)
     if name.startswith("NV"):
@@ -129,13 +179,40 @@ def _yuv(picture: Picture, x: int, y: int) -> tuple[int, int, int]:
     return (luma, second, first) if swapped else (luma, first, second)
 
 
+def _half_floats(picture: Picture, x: int, y: int) -> RGB:
+    """Return a pixel of four half floats, of which 1 is the greatest that is shown."""
+    letters = picture.name[3::-1]
+    values = {}
+    for place, letter in enumerate(letters):
+        start = picture.offsets[0] + y * picture.strides[0] + x * 8 + 2 * place
+        (value,) = struct.unpack("<e", picture.memory[start : start + 2])
+        shown = 0 if math.isnan(value) else min(max(value, 0), 1)
+        values[letter] = rounded(Fraction(shown) * 255)
+    return values["R"], values["G"], values["B"]
+
+
+def _grey(picture: Picture, x: int, y: int) -> RGB:
+    """Return a pixel of grey or depth; of two eyes' the left one's."""
+    if picture.name == "Y8I":
+        value, bits = picture.number(0, y, 2 * x), 8
+    elif picture.name == "Y12I":
+        value, bits = picture.number(0, y, 3 * x, 3) & 4095, 12
+    else:
+        value, bits = picture.number(0, y, x * (4 if picture.name == "Y16I" else 2), 2), 16
+    if picture.name == "Y16_BE":
+        value = value >> 8 | (value & 255) << 8
+    shown = scaled(Fraction(value), bits)
+    return shown, shown, shown
+
+
 def _raw(picture: Picture, x: int, y: int, bits: int, packed: str) -> int:
     if not packed:
         size = 1 if bits == 8 else 2
         return picture.number(0, y, x * size, size) % 2**bits
-    together, size = {10: (4, 5), 12: (2, 3)}[bits]
+    together, size = {10: (4, 5), 12: (2, 3), 14: (4, 7)}[bits]
     group, place = x // together * size, x % together
-    high, last = (picture.number(0, y, group + byte) for byte in (place, size - 1))
+    high = picture.number(0, y, group + place)
+    last = picture.number(0, y, group + together, size - together)
     return high << bits - 8 | last >> place * (bits - 8) & 2 ** (bits - 8) - 1
 
 
