@@ -365,6 +365,9 @@ def check_dma_buf(number: int) -> None:
     if _libc.filesystem_magic(number) != _libc.DMA_BUF_MAGIC:
         what = f"descriptor {number} is no dma-buf but {open_file(number)}; it was left open"
         raise NotADmaBufError(what)
+    if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_PATH:
+        what = f"descriptor {number} names a dma-buf, but was opened with O_PATH and can't use it"
+        raise NotADmaBufError(f"{what}; pass a descriptor of the dma-buf itself; it was left open")
 
 
 os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)

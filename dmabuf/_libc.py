@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import sys
+from struct import Struct
 from typing import Any
 
 from dmabuf._uapi import ffi
@@ -17,6 +18,7 @@ _MAP_FAILED = -1
 _MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000
 _MAP_NORESERVE = 0x4000
+_NO_ACCESS = 0
 _READ, _READ_WRITE = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE
 _OVER = mmap.MAP_SHARED | _MAP_FIXED
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
@@ -39,6 +41,8 @@ _KCMP = {
     ("ppc64le", True): 354,
     ("s390x", True): 343,
 }.get((os.uname().machine, _WIDE))
+# The first field of struct statfs; the kernel's magics have 32 bits without a sign.
+_MAGIC = Struct("I" if os.uname().machine.startswith("s390") else "L")
 _CLOCK_MONOTONIC = 1  # include/uapi/linux/time.h
 _TIMER_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -50,7 +54,7 @@ def filesystem_magic(fd: int) -> int:
     result: Any = ffi.new("struct statfs *")
     if _libc.fstatfs(fd, result) < 0:
         raise os_error(ffi.errno, f"fstatfs of descriptor {fd}")
-    return int(result.f_type)
+    return int(_MAGIC.unpack_from(ffi.buffer(result))[0])
 
 
 def ioctl(fd: int, request: int, argument: object, made: list[int]) -> None:
@@ -108,32 +112,33 @@ def timerfd_set(fd: int, seconds: float) -> None:
         raise os_error(ffi.errno, f"timerfd_settime of descriptor {fd}")
 
 
-def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:
+def map_shared(fd: int, size: int, *, writable: bool) -> Any:
     """Map a descriptor's first `size` bytes, shared, without keeping a duplicate of it.
 
     Before Python 3.13 `mmap.mmap` duplicates the descriptor that it is given, so it is given none:
-    its anonymous mapping is replaced, in place, by the descriptor's. What holds a view of the
-    result keeps it mapped; nobody may call its `close()`.
+    it makes room, without access and so without memory, which is replaced, in place, by the
+    descriptor's mapping. What holds a view of the result keeps it mapped; nobody may call the
+    `close()` that some results have.
     """
     protection = _READ_WRITE if writable else _READ
     if sys.version_info >= (3, 13):
         return mmap.mmap(fd, size, mmap.MAP_SHARED, protection, trackfd=False)
-    mapping = mmap.mmap(-1, size, _PRIVATE, protection)
-    view = ffi.from_buffer(mapping)
+    room = mmap.mmap(-1, size, _PRIVATE, _NO_ACCESS)
+    view = ffi.from_buffer(room)
     if _libc.mmap(view, size, protection, _OVER, fd, 0) == _MAP_FAILED:
         number = ffi.errno
-        _refill(mapping, view, size, protection)
+        _refill(room, view, size)
         raise os_error(number, f"mmap of {size} bytes of descriptor {fd}")
-    return mapping
+    return ffi.buffer(view) if writable else room  # which exports what can't be written
 
 
-def _refill(mapping: mmap.mmap, view: object, size: int, protection: int) -> None:
-    """Make a mapping safe to drop after its replacement failed.
+def _refill(room: mmap.mmap, view: object, size: int) -> None:
+    """Make room safe to drop after its replacement failed.
 
     Kernels before 6.13 unmap the old range before they ask the exporter, and another thread may map
     something into the hole; dropping the object would unmap that. If the range can't be had back
     whole, the object is kept for good: address space, no memory.
     """
     flags = _PRIVATE | _MAP_FIXED_NOREPLACE
-    if _libc.mmap(view, size, protection, flags, -1, 0) == _MAP_FAILED:
-        _never_unmapped.append(mapping)
+    if _libc.mmap(view, size, _NO_ACCESS, flags, -1, 0) == _MAP_FAILED:
+        _never_unmapped.append(room)

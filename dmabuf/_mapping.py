@@ -7,10 +7,11 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from dmabuf import _libc
+from dmabuf import _libc, _memory
 from dmabuf._fd import Hold, lock
 from dmabuf._polls import Polled, note_polled
-from dmabuf.errors import os_error
+from dmabuf._procfs import open_file
+from dmabuf.errors import NotADmaBufError, os_error
 
 if TYPE_CHECKING:
     from typing import Any, Protocol
@@ -74,19 +75,50 @@ def mapping(owner: Mapped) -> Any:
     if there is not None:
         return there
     with Hold(owner) as number:
+        prove(owner, number)
         mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
         if mode == os.O_WRONLY:
             what = f"{owner!r} can't be mapped: its descriptor is write-only"
             raise os_error(errno.EACCES, f"{what}; allocate it with access=Access.READ_WRITE")
         writable, loan = mode == os.O_RDWR, owner._loan
-        if loan is not None:
-            made = loan.map(number, writable=writable)
-        else:
-            made = _libc.map_shared(number, owner.size, writable=writable)
+        try:
+            if loan is not None:
+                made = loan.map(number, writable=writable)
+            else:
+                made = _libc.map_shared(number, owner.size, writable=writable)
+        except OSError as error:
+            raise _unmappable(owner, error) from None
         with lock:  # the first of several threads wins; a buffer closed meanwhile keeps none
             if owner._mapping is None and not owner._closed:
                 owner._mapping = made
             return owner._mapping or made
+
+
+def _unmappable(owner: Mapped, error: OSError) -> OSError:
+    """Return the error of a buffer that can't be mapped, with what is in the way."""
+    number = error.errno or errno.EIO
+    reason = _memory.mapping_limit(owner._size, number)
+    reason = reason or "its exporter or a limit of this process refuses it; see ulimit -a and dmesg"
+    return os_error(number, f"{owner!r} can't be mapped: {reason}")
+
+
+def prove(owner: Mapped, number: int) -> None:
+    """Raise NotADmaBufError if somebody closed a number that is held, and it is another file's.
+
+    OSError (EBADF) if it is nobody's.
+    """
+    try:
+        status = os.fstat(number)
+    except OSError as error:
+        raise os_error(error.errno or errno.EBADF, _closed_by_others(owner, number)) from None
+    if (status.st_dev, status.st_ino) != (owner._device, owner._inode):
+        what = f"{_closed_by_others(owner, number)} and it is now {open_file(number)}"
+        raise NotADmaBufError(f"{what}; look for what closes a descriptor that is not its own")
+
+
+def _closed_by_others(owner: Mapped, number: int) -> str:
+    about = f"inode {owner._inode}, {owner._size} bytes"
+    return f"descriptor {number} of a buffer ({about}) was closed behind its owner's back"
 
 
 def is_mapped(owner: Mapped) -> bool:

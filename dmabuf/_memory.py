@@ -79,6 +79,36 @@ def shortage(size: int, *, cma: bool = False) -> str:
     return text if size > most else ""
 
 
+def mapping_limit(size: int, number: int) -> str:
+    """Say which limit keeps so many bytes from being mapped; nothing if none is known to.
+
+    `number` is the errno of mmap(2).
+    """
+    if number not in (errno.ENOMEM, errno.EAGAIN):
+        return ""
+    from resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_MEMLOCK, getrlimit
+
+    if number == errno.EAGAIN:
+        most, _ = getrlimit(RLIMIT_MEMLOCK)
+        text = f"its memory would be locked (mlockall), {most} bytes of which a process may have"
+        return f"{text} (RLIMIT_MEMLOCK); raise ulimit -l"
+    try:
+        with open("/proc/self/statm", "rb") as statm, open("/proc/self/maps", "rb") as maps:
+            used, count = int(statm.read().split()[0]) * PAGE, sum(1 for _ in maps)
+        with open("/proc/sys/vm/max_map_count", "rb") as value:
+            most_mappings = int(value.read())
+    except OSError:
+        return ""
+    most, _ = getrlimit(RLIMIT_AS)
+    if most != RLIM_INFINITY and used + size > most:
+        text = f"{size} bytes of address space wanted, and {used} of {most} are in use (RLIMIT_AS)"
+        return f"{text}; raise ulimit -v"
+    if count >= most_mappings:
+        text = f"this process has {count} mappings, and vm.max_map_count is {most_mappings}"
+        return f"{text}; drop views of buffers, or raise it with sysctl -w vm.max_map_count="
+    return ""
+
+
 def _free(size: int) -> tuple[int, str]:
     """Return how many bytes may be asked for, and what is to be said if these are too few."""
     fields = meminfo()

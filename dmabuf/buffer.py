@@ -16,7 +16,7 @@ from dmabuf._fd import (
     own_duplicate,
     owned_number,
 )
-from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, read_only
+from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, prove, read_only
 from dmabuf._polls import note_polled
 from dmabuf.access import EVENTS, Access, AccessScope, access_bits, end_left
 from dmabuf.fence import Fence, own_fence
@@ -71,7 +71,7 @@ class Buffer(Mapped):
     def from_fd(cls: type[_Buffer], fd: int | HasFileno) -> _Buffer:
         """Return a buffer with a descriptor of its own, a duplicate of `fd`, which stays open."""
         if isinstance(fd, Buffer):
-            return own_duplicate(cls.__new__(cls), fd, loan_of(fd))
+            return _duplicate(cls, fd, loan_of(fd))
         number = descriptor_number(fd)
         check_dma_buf(number)
         buffer = own_duplicate(cls.__new__(cls), number)
@@ -97,6 +97,7 @@ class Buffer(Mapped):
     def name(self, name: str | None) -> None:
         encoded = checked_name(name) if name is not None else b""
         with Hold(self) as number:
+            prove(self, number)
             _ioctl.dma_buf_set_name(number, encoded)
 
     @property
@@ -106,12 +107,12 @@ class Buffer(Mapped):
 
     def _about(self) -> _procfs.About:
         with Hold(self) as number:
+            prove(self, number)
             return _procfs.about_own(number)
 
     def dup(self: _Buffer) -> _Buffer:
         """Return another owner of the same memory, with a descriptor and a mapping of its own."""
-        kind = type(self)
-        return own_duplicate(kind.__new__(kind), self, self._loan)
+        return _duplicate(type(self), self, self._loan)
 
     def read(self) -> AccessScope:
         """Return a scope in which the processor reads: `with buffer.read() as memory`.
@@ -193,6 +194,7 @@ class Buffer(Mapped):
         """
         bits = access_bits(access)
         with Hold(self) as number:
+            prove(self, number)
             return own_fence(partial(_ioctl.dma_buf_export_sync_file, number, bits))
 
     def import_fence(self, fence: Fence, access: Access) -> None:
@@ -206,6 +208,7 @@ class Buffer(Mapped):
         if not isinstance(fence, Fence):
             raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
         with Hold(self) as number, Hold(fence) as sync_file:
+            prove(self, number)
             _ioctl.dma_buf_import_sync_file(number, bits, sync_file)
 
     def is_idle(self, access: Access) -> bool:
@@ -282,6 +285,7 @@ class Buffer(Mapped):
         from dmabuf import _message
 
         with Hold(self) as number:
+            prove(self, number)
             note_shared(self)
             _message.send(sock, [(_message.BUFFER, number)], _message.ONE_BUFFER)
 
@@ -345,7 +349,13 @@ def own_buffer(make: Callable[[list[int]], object], name: str | None = None) -> 
 
 def lent_buffer(owner: Buffer, loan: Loan) -> Buffer:
     """Return a buffer with a descriptor of its own, whose memory is lent."""
-    return own_duplicate(Buffer.__new__(Buffer), owner, loan)
+    return _duplicate(Buffer, owner, loan)
+
+
+def _duplicate(kind: type[_Buffer], source: Buffer, loan: Loan | None) -> _Buffer:
+    with Hold(source) as number:
+        prove(source, number)
+    return own_duplicate(kind.__new__(kind), source, loan)
 
 
 def checked_name(name: str) -> bytes:

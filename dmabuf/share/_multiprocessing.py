@@ -8,7 +8,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any
 
 from dmabuf._fd import Hold
-from dmabuf._mapping import note_shared
+from dmabuf._mapping import note_shared, prove
 from dmabuf._parcel import Parcel
 from dmabuf.buffer import Buffer
 from dmabuf.fence import Fence
@@ -24,6 +24,7 @@ def ship(parcel: Parcel) -> tuple[Any, ...]:
     kind = Buffer if isinstance(owner, Buffer) else Fence
     with Hold(owner) as number:
         if isinstance(owner, Buffer):
+            prove(owner, number)
             note_shared(owner)
         return _inherit, (kind, DupFd(number))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dmabuf import _scm
 from dmabuf._fd import Hold
+from dmabuf._mapping import prove
 from dmabuf._polls import note_polled
 from dmabuf.buffer import Buffer
 
@@ -24,7 +25,8 @@ def send(sock: socket.socket, packet: bytes, buffers: Sequence[Buffer] = ()) -> 
         return
     with contextlib.ExitStack() as holds:
         numbers = [holds.enter_context(Hold(buffer)) for buffer in buffers]
-        for buffer in buffers:
+        for buffer, number in zip(buffers, numbers, strict=True):
+            prove(buffer, number)
             note_polled(buffer)  # by the peer
         _scm.send(sock, (packet,), numbers)
 

@@ -13,9 +13,11 @@ from typing import Any
 
 from dmabuf import _message
 from dmabuf._fd import Hold
+from dmabuf._mapping import prove
 from dmabuf._message import LIMIT, Arrival
 from dmabuf._scm import MessageError, Sender
 from dmabuf._transfer import Steps, run
+from dmabuf.buffer import Buffer
 from dmabuf.share._objects import KINDS, Shared, Table, objects_of
 
 __all__ = [
@@ -163,6 +165,9 @@ def _sending(
     table = Table(list(objects))
     with contextlib.ExitStack() as holds:
         numbers = [holds.enter_context(Hold(owner)) for owner in table.owners]
+        for owner, number in zip(table.owners, numbers, strict=True):
+            if isinstance(owner, Buffer):
+                prove(owner, number)
         descriptors = list(zip(table.kinds(), numbers, strict=True))
         yield _message.send_steps(sock, descriptors, table.encoded, message)
 

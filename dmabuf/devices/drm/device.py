@@ -7,6 +7,7 @@ from typing import NamedTuple, SupportsIndex, TypeVar
 
 from dmabuf import _memory
 from dmabuf._fd import Hold
+from dmabuf._mapping import prove
 from dmabuf._record import record
 from dmabuf.buffer import Buffer
 from dmabuf.devices.drm import _ioctl
@@ -81,6 +82,7 @@ class Device(Node):
         if not isinstance(buffer, Buffer):
             raise TypeError(f"buffer must be a dmabuf.Buffer, not {type(buffer).__name__}")
         with Hold(buffer) as fd, self._count.locked(self) as number:
+            prove(buffer, fd)
             try:
                 handle = _ioctl.prime_fd_to_handle(number, fd)
             except OSError as error:

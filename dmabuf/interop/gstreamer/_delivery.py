@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 
 from dmabuf._fd import Hold
+from dmabuf._mapping import prove
 from dmabuf._polls import note_polled
 from dmabuf._scm import MessageError
 from dmabuf.interop.gstreamer._clients import Client
@@ -70,7 +71,8 @@ class Delivery:
         with ExitStack() as holds:
             buffers = [item.offer.buffers[index] for index in about.buffers]
             numbers = [holds.enter_context(Hold(buffer)) for buffer in buffers]
-            for buffer in buffers:
+            for buffer, descriptor in zip(buffers, numbers, strict=True):
+                prove(buffer, descriptor)
                 note_polled(buffer)  # by the client
             self._count += 1
             self._caps = pack_caps(about.caps)
