@@ -1,7 +1,8 @@
 """Waiting for a descriptor: poll(2), and the event loop's own selector for asyncio.
 
-No thread, no interval. A wait holds its descriptor, so the number can't be reused under it; closing
-the object ends the waits of event loops with ValueError.
+No thread, no interval. A wait holds its descriptor, so the number can't be reused under it: a call
+of poll(2) goes on when another thread closes the object, and ends as it would have. Closing ends
+the waits of event loops with ValueError.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from dmabuf._fd import Descriptor, Hold, unwatch, watch, watchers
+from dmabuf._fd import Descriptor, Hold, own_duplicate, unwatch, watch, watchers
 from dmabuf._polls import note_polled
 from dmabuf.errors import os_error
 
@@ -69,9 +70,7 @@ def _polled(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:
     if timeout is None:
         happened = poll.poll()
     else:
-        if math.isnan(timeout):
-            raise ValueError("timeout must be a number of seconds, not nan")
-        left = max(timeout, 0.0)
+        left = _checked_seconds(timeout)
         deadline = time.monotonic() + left
         while not (happened := poll.poll(min(left, _LONGEST) * 1000)):
             if left <= _LONGEST:
@@ -81,6 +80,17 @@ def _polled(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:
         if events & select.POLLNVAL:
             raise os_error(errno.EBADF, f"poll on descriptor {number}, which others have closed")
     return happened
+
+
+def _checked_seconds(timeout: float) -> float:
+    """Return a time-out as a float from 0; TypeError or ValueError if it is no number."""
+    try:
+        if not math.isnan(timeout):
+            return max(float(timeout), 0.0)
+    except TypeError:
+        kind = type(timeout).__name__
+        raise TypeError(f"timeout must be a number of seconds or None, not {kind}") from None
+    raise ValueError("timeout must be a number of seconds, not nan")
 
 
 async def ready(owner: Descriptor, events: int) -> None:
@@ -114,10 +124,12 @@ def wake(owner: Descriptor, events: int) -> bool:
 class _LoopEvent:
     """The tasks of one event loop that wait for one descriptor: one event in its selector.
 
-    A forked child shares the selector with its parent, and may not touch it.
+    A loop has one reader a number, and the owner's own may be the program's: `add_reader(fence, …)`
+    before or after. So the loop gets a duplicate. A forked child shares the selector with its
+    parent, and may not touch it.
     """
 
-    __slots__ = ("_hold", "_loop", "_owner", "_process", "events", "futures")
+    __slots__ = ("_duplicate", "_hold", "_loop", "_owner", "_process", "events", "futures")
 
     def __init__(self, owner: Descriptor, loop: asyncio.AbstractEventLoop, events: int) -> None:
         self._owner = owner
@@ -126,12 +138,18 @@ class _LoopEvent:
         self._hold = Hold(owner)
         self.events = events
         self.futures: dict[asyncio.Future[None], None] = {}
+        self._duplicate: list[Descriptor] = []
         add = loop.add_reader if events == READABLE else loop.add_writer
         note_polled(owner)
         try:
-            add(self._hold.take(), self._wake)
-        except BaseException:
-            self._hold.drop()
+            self._hold.take()
+            # What a call returns is in a list before a signal handler can run.
+            self._duplicate.extend(map(own_duplicate, (owner,), (Descriptor,)))
+            add(self._duplicate[0].fileno(), self._wake)
+        except BaseException as error:
+            self._let_go()
+            if isinstance(error, OSError) and error.errno == errno.EMFILE:
+                raise os_error(error.errno, f"no descriptor is left to await {owner!r}") from None
             raise
         watch(owner, (loop, events), self)
 
@@ -177,13 +195,18 @@ class _LoopEvent:
                 future.set_exception(ValueError(f"closed while it was awaited: {self._owner!r}"))
 
     def _stop(self) -> None:
-        """Take the descriptor out of the selector, before it may be closed."""
-        number = self._hold.number
-        if number < 0:
+        """Take the duplicate out of the selector, before it is closed."""
+        if self._hold.number < 0:
             return
         unwatch(self._owner, (self._loop, self.events))
         if self._process == os.getpid():
             loop = self._loop
             remove = loop.remove_reader if self.events == READABLE else loop.remove_writer
-            remove(number)
+            remove(self._duplicate[0].fileno())
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the duplicate, and then let the owner's number go, which may be the last one."""
+        for duplicate in self._duplicate:
+            duplicate.close()
         self._hold.drop()

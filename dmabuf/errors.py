@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 
@@ -71,6 +72,20 @@ class NotASyncFileError(ValueError):
     """
 
 
+_REMEDIES = {
+    errno.EMFILE: "; close descriptors, or raise their number with ulimit -n",
+    errno.ENFILE: "; close descriptors, or have root raise their number in /proc/sys/fs/file-max",
+}
+
+
 def os_error(number: int, what: str) -> OSError:
     """Return the `OSError` subclass for an errno, saying what was tried and what to do."""
-    return OSError(number, f"{os.strerror(number)}: {what}")
+    return OSError(number, f"{os.strerror(number)}: {what}{_REMEDIES.get(number, '')}")
+
+
+def message_of(error: OSError) -> str:
+    """Return an error's message without its errno, and of one of Python's own all that it has."""
+    message = error.strerror or str(error)
+    if error.filename is None:
+        return message
+    return f"{error.filename}: {message}{_REMEDIES.get(error.errno or 0, '')}"

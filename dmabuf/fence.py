@@ -164,13 +164,17 @@ class Fence(Descriptor):
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it signals. Return False if `timeout` seconds pass first.
 
-        By poll(2). Other threads run meanwhile, and a signal handler that raises ends the wait. A
-        fence that ends in error has signalled: see `error`.
+        By poll(2). Other threads run meanwhile, and a signal handler that raises ends the wait;
+        `close()` in another thread does not. A fence that ends in error has signalled: see `error`.
         """
         return _wait.wait(self, _wait.READABLE, timeout)
 
     def __await__(self) -> Generator[object, None, None]:
-        """Wait in the running asyncio event loop; ValueError if the fence gets closed."""
+        """Wait in the running asyncio event loop; ValueError if the fence gets closed.
+
+        It waits on a duplicate, so that `loop.add_reader(fence, …)` is left alone. OSError (EMFILE)
+        if this process can't have one more descriptor.
+        """
         return _wait.ready(self, _wait.READABLE).__await__()
 
     def merge(self, *others: Fence, name: str | None = None) -> Fence:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import signal
 import threading
@@ -9,7 +10,7 @@ import threading
 import pytest
 from helpers.fences import EPOLL, interrupt, is_open, many_descriptors, once_asleep
 from helpers.interrupt import every_point
-from helpers.process import in_child
+from helpers.process import descriptors_left, in_child
 from helpers.tasks import waiting, watched
 
 import dmabuf
@@ -107,7 +108,7 @@ class TestFence:
     @pytest.mark.timeout(120)
     def test_thousands_of_fences(self, pending, source):
         count = 10_000 if source.driver == "sw_sync" else 2000  # vgem's expire
-        with many_descriptors(count + 100):
+        with many_descriptors(2 * count + 100):  # each await has one of its own
             fences = [pending.fence.dup() for _ in range(count)]
 
             async def main():
@@ -302,6 +303,51 @@ class TestClosed:
             assert [type(result) for result in results] == [ValueError, type(None)] * 10
             for fence in fences:
                 fence.close()
+
+        asyncio.run(main())
+
+
+class TestReadersOfTheProgram:
+    """A loop has one reader a number: the program's own, which an await leaves alone."""
+
+    def test_one_that_was_there_before_stays(self, pending):
+        async def main():
+            loop, called = asyncio.get_running_loop(), []
+            loop.add_reader(pending.fence, called.append, "the program's")
+            [task] = await waiting(pending.fence)
+            pending.signal()
+            await task
+            while not called:
+                await asyncio.sleep(0)
+            await pending.fence
+            assert loop.remove_reader(pending.fence)
+            assert watched() == 0
+
+        asyncio.run(main())
+
+    def test_one_that_comes_and_goes_meanwhile_does_not_end_the_wait(self, pending):
+        async def main():
+            loop = asyncio.get_running_loop()
+            [task] = await waiting(pending.fence)
+            loop.add_reader(pending.fence, lambda: loop.remove_reader(pending.fence))
+            assert loop.remove_reader(pending.fence)
+            pending.signal()
+            await asyncio.wait_for(task, 30)
+            assert watched() == 0
+
+        asyncio.run(main())
+
+    def test_without_a_descriptor_left_an_await_says_so(self, pending):
+        async def main():
+            await asyncio.sleep(0)
+            words = r"no descriptor is left to await <dmabuf.Fence.*ulimit -n"
+            with descriptors_left(0), pytest.raises(OSError, match=words) as caught:
+                await pending.fence
+            assert caught.value.errno == errno.EMFILE
+            assert watched() == 0
+            [task] = await waiting(pending.fence)
+            pending.signal()
+            await task
 
         asyncio.run(main())
 

@@ -40,6 +40,24 @@ class TestBuffer:
 
         asyncio.run(main())
 
+    @pytest.mark.needs("vgem")
+    def test_readers_and_writers_of_the_programs_own_stay(self, buffer, device, gem):
+        async def main():
+            loop, called = asyncio.get_running_loop(), []
+            fence = device.attach_fence(gem, WRITE)
+            loop.add_reader(buffer, called.append, READ)
+            loop.add_writer(buffer, called.append, WRITE)
+            tasks = await waiting(buffer.ready(READ), buffer.ready(WRITE))
+            fence.signal()
+            await asyncio.gather(*tasks)
+            while set(called) != {READ, WRITE}:
+                await asyncio.sleep(0)
+            assert loop.remove_reader(buffer)
+            assert loop.remove_writer(buffer)
+            assert watched() == 0
+
+        asyncio.run(main())
+
     @pytest.mark.needs("vgem", "export")
     def test_readers_and_writers_wait_side_by_side(self, buffer, device, gem, pending):
         async def main():
@@ -48,7 +66,7 @@ class TestBuffer:
             tasks = await waiting(
                 buffer.ready(READ), buffer.ready(WRITE), buffer.ready(READ), buffer.ready(WRITE)
             )
-            assert watched() == 1  # with both events
+            assert watched() == 2  # one for each event
             pending.signal()
             await asyncio.gather(tasks[0], tasks[2])
             await asyncio.sleep(0)
