@@ -132,4 +132,5 @@ def _cma(size: int) -> tuple[int, str]:
         return _LARGEST_FILE, f"{size} bytes wanted in one piece"
     where = "CmaFree and CmaTotal in /proc/meminfo"
     text = f"{size} bytes wanted in one piece, {free} of {total} free ({where})"
-    return total, f"{text}; close buffers or boot with a larger cma="
+    lag = "the largest free piece may be smaller, and what was just closed comes back with a delay"
+    return total, f"{text}; {lag}; close buffers, try again, or boot with a larger cma="

@@ -180,7 +180,7 @@ def _whole(header: _Header, limit: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if header.all_descriptors > soft:
         what = f"a message has {header.all_descriptors} descriptors, and this process may have"
-        raise os_error(errno.EMFILE, f"{what} {soft} in all (RLIMIT_NOFILE); raise ulimit -n")
+        raise os_error(errno.EMFILE, f"{what} {soft} in all (RLIMIT_NOFILE)")
     return header.all_descriptors + header.table_bytes + header.message_bytes
 
 

@@ -9,6 +9,7 @@ import pwd
 import stat
 from typing import NamedTuple
 
+from dmabuf import _kernel
 from dmabuf._fd import keep
 from dmabuf.errors import UnsupportedError, os_error
 
@@ -22,10 +23,22 @@ class Kind(NamedTuple):
     """Its class in sysfs."""
     group: str
     """The group that distributions give it to."""
-    option: str
-    """The kernel version and options that have it."""
-    remedy: str
-    """How to load it where it is a module."""
+    since: str
+    """The kernel version that has it first; nothing if all have it."""
+    options: tuple[str, ...]
+    """The kernel's options that have it."""
+    module: str
+    """The module that it is in; nothing if each device has its own."""
+
+    @property
+    def needs(self) -> str:
+        """The version and options that have it."""
+        options = " and ".join(self.options)
+        return f"{self.since} with {options}" if self.since else options
+
+    def how_to_get(self, path: str | None = None) -> str:
+        """Return what to do where the kernel lacks it; `path` is the node that it would make."""
+        return _kernel.how_to_get(self.options, self.module, path)
 
 
 def open_node(path: str, flags: int, kind: Kind, made: list[int]) -> None:
@@ -46,6 +59,10 @@ def open_node(path: str, flags: int, kind: Kind, made: list[int]) -> None:
             rules = "its mode allows it, but the container's device rules (cgroup) don't"
             raise os_error(errno.EPERM, f"{path}: {rules}; run it with --device {path}") from None
         raise os_error(errno.EACCES, f"{path} {_permission(path, kind)}") from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise os_error(error.errno or errno.EIO, path) from None
 
 
 def kernel_name(path: str) -> str:
@@ -98,12 +115,15 @@ def _missing(path: str, kind: Kind) -> OSError:
         return os_error(errno.ENOENT, f"{path}: {what} container (--device {path})")
     if kind.subsystem != "misc" and os.path.isdir(listed):
         nodes = [node for node in os.listdir(listed) if os.path.exists(f"{listed}/{node}/dev")]
-        there = ", ".join(sorted(nodes)) or f"none; {kind.remedy}"
+        if not nodes:
+            text = f"{path}: the kernel has no {kind.what} yet; {kind.how_to_get()}"
+            return os_error(errno.ENOENT, text)
+        there = ", ".join(sorted(nodes))
         return os_error(errno.ENOENT, f"{path}: no such {kind.what}; the kernel has: {there}")
     if usual:
         release = os.uname().release
-        text = f"{path}: this kernel (Linux {release}) has no {kind.what}; it needs {kind.option}"
-        return UnsupportedError(errno.ENOENT, f"{text}; {kind.remedy}")
+        text = f"{path}: this kernel (Linux {release}) has no {kind.what}: it needs {kind.needs}"
+        return UnsupportedError(errno.ENOENT, f"{text}; {kind.how_to_get(path)}")
     return os_error(errno.ENOENT, path)
 
 

@@ -186,7 +186,7 @@ class Packet:
             raise os_error(
                 errno.EMFILE,
                 f"the descriptors of a message: {self.count} of them came, and this process may"
-                f" have {soft} in all (RLIMIT_NOFILE); raise ulimit -n",
+                f" have {soft} in all (RLIMIT_NOFILE)",
             )
         if flags & _TRUNC:
             raise MessageError(f"the peer sent a packet of more than {size} bytes")

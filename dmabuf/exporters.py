@@ -10,7 +10,7 @@ from typing import SupportsIndex
 
 from dmabuf import _memory, heap
 from dmabuf.buffer import Buffer, checked_name
-from dmabuf.errors import AllocationError
+from dmabuf.errors import AllocationError, message_of
 
 
 def allocate(
@@ -37,7 +37,7 @@ def allocate(
             return attempt()
         except OSError as error:
             attempts.append(error)
-            reasons.append(f"\n  {exporter}: {error.strerror}")
+            reasons.append(f"\n  {exporter}: {message_of(error)}")
     numbers = [error.errno for error in attempts if error.errno not in (None, errno.ENOENT)]
     listed = "".join(reasons) or " heaps is empty"
     text = f"no exporter could allocate {length} bytes:{listed}"

@@ -12,15 +12,16 @@ from dmabuf._fd import Descriptor, Hold, own
 from dmabuf._record import record
 from dmabuf.access import Access, access_bits
 from dmabuf.buffer import Buffer, checked_name, own_buffer
-from dmabuf.errors import AllocationError
+from dmabuf.errors import AllocationError, os_error
 
 DIRECTORY = "/dev/dma_heap"
 KIND = _node.Kind(
     what="dma-heap",
     subsystem="dma_heap",
     group="video",
-    option="Linux 5.6 with CONFIG_DMABUF_HEAPS and CONFIG_DMABUF_HEAPS_SYSTEM",
-    remedy="try modprobe system_heap",
+    since="Linux 5.6",
+    options=("CONFIG_DMABUF_HEAPS", "CONFIG_DMABUF_HEAPS_SYSTEM"),
+    module="system_heap",
 )
 _MODES = {
     _ioctl.SYNC_READ: os.O_RDONLY,
@@ -72,6 +73,11 @@ def heaps() -> list[HeapInfo]:
         nodes = sorted(os.listdir(DIRECTORY))
     except FileNotFoundError:
         return []
+    except PermissionError:
+        what = f"{DIRECTORY} can't be listed; run as root, or chmod a+rx {DIRECTORY}"
+        raise os_error(errno.EACCES, what) from None
+    except OSError as error:
+        raise os_error(error.errno or errno.EIO, f"{DIRECTORY} can't be listed") from None
     return [_info(os.path.join(DIRECTORY, node)) for node in nodes]
 
 
@@ -143,10 +149,10 @@ class Heap(Descriptor):
                 raise self._refused(error, length) from None
 
     def _refused(self, error: OSError, size: int) -> AllocationError:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return AllocationError(error.errno, f"{error.strerror}")
         cma = self._info.contiguous
         reason = _memory.shortage(size, cma=cma) if error.errno == errno.ENOMEM else ""
-        if error.errno == errno.EMFILE:
-            reason = "close descriptors, or raise their number with ulimit -n"
         reason = reason or f"{size} bytes refused by {self.path}; see dmesg"
         return AllocationError(error.errno or errno.EIO, f"{error.strerror}: {reason}")
 

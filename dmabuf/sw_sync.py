@@ -11,6 +11,7 @@ from functools import partial
 
 from dmabuf import _ioctl
 from dmabuf._fd import Descriptor, Hold, keep, own
+from dmabuf._kernel import how_to_get_in_debugfs
 from dmabuf.errors import UnsupportedError, os_error
 from dmabuf.fence import Fence, own_fence
 
@@ -36,11 +37,15 @@ class Timeline(Descriptor):
         try:
             own(self, lambda made: keep(made, os.open, PATH, os.O_RDWR | os.O_CLOEXEC))
         except FileNotFoundError:
-            text = f"{PATH} is missing: it needs a kernel with CONFIG_SW_SYNC, and debugfs: mount"
-            text = f"{text} -t debugfs none /sys/kernel/debug"
-            raise UnsupportedError(errno.ENOENT, text) from None
+            text = f"{PATH} is missing: it needs CONFIG_SW_SYNC and debugfs"
+            how = how_to_get_in_debugfs("CONFIG_SW_SYNC")
+            raise UnsupportedError(errno.ENOENT, f"{text}; {how}") from None
         except PermissionError:
             raise os_error(errno.EACCES, f"{PATH} is root's; run as root") from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise os_error(error.errno or errno.EIO, PATH) from None
 
     def fence(self, value: int) -> Fence:
         """Return a fence that signals when the timeline reaches `value`, 0 to 2**32 - 1.

@@ -29,8 +29,9 @@ KIND = _node.Kind(
     what="udmabuf device",
     subsystem="misc",
     group="kvm",
-    option="Linux 4.20 with CONFIG_UDMABUF",
-    remedy="try modprobe udmabuf",
+    since="Linux 4.20",
+    options=("CONFIG_UDMABUF",),
+    module="udmabuf",
 )
 _UNLIMITED = 2**31 - 1  # MiB: the INT_MAX that drivers/dma-buf/udmabuf.c starts with
 _HUGETLBFS_MAGIC = 0x958458F6  # linux/magic.h

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import dmabuf
 from dmabuf import Access, HeapInfo
+from dmabuf.heap import KIND
 
 SYSTEM = "/dev/dma_heap/system"
 PAGE = 4096
@@ -372,7 +373,7 @@ class TestOwnership:
 
     def test_copies_and_pickles_are_refused(self, heap):
         for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
-            with pytest.raises(TypeError, match="descriptor has one owner"):
+            with pytest.raises(TypeError, match=r"descriptor has one owner.*dmabuf\.share\.send"):
                 duplicate(heap)
 
 
@@ -522,7 +523,11 @@ class TestAllocation:
                 assert caught.value.errno == errno.EMFILE
             buffers.pop().close()
             buffers.append(heap.allocate(PAGE))
-            text = r"system: Too many .*\n  /dev/dma_heap: Too many .*\n  udmabuf: Too many "
+            text = (
+                r"system: Too many .*: /dev/dma_heap/system; .*ulimit -n"
+                r"\n  /dev/dma_heap: Too many .*: /dev/dma_heap can't be listed; .*ulimit -n"
+                r"\n  udmabuf: Too many .*; .*ulimit -n"
+            )
             with pytest.raises(dmabuf.AllocationError, match=text) as caught:
                 dmabuf.allocate(PAGE)
             assert caught.value.errno == errno.EMFILE
@@ -653,8 +658,8 @@ class TestBest:
     def test_without_any_exporter_says_what_kernel_has_them(self):
         text = (
             r"no exporter could allocate 4096 bytes:"
-            r"\n  system: .*no dma-heap; it needs Linux 5.6 with CONFIG_DMABUF_HEAPS.*modprobe.*"
-            r"\n  udmabuf: .*no udmabuf device; it needs Linux 4.20 with CONFIG_UDMABUF.*modprobe"
+            r"\n  system: .*no dma-heap: it needs Linux 5.6 with CONFIG_DMABUF_HEAPS.*; .*"
+            r"\n  udmabuf: .*no udmabuf device: it needs Linux 4.20 with CONFIG_UDMABUF; "
         )
         with pytest.raises(dmabuf.AllocationError, match=text) as caught:
             dmabuf.allocate(PAGE)
@@ -718,8 +723,9 @@ class TestKernelWithoutHeaps:
         with pytest.raises(dmabuf.UnsupportedError, match="has no dma-heap") as caught:
             dmabuf.Heap(heap)
         assert caught.value.errno == errno.ENOENT
-        for word in (os.uname().release, "Linux 5.6", "CONFIG_DMABUF_HEAPS_SYSTEM", "modprobe"):
+        for word in (os.uname().release, "Linux 5.6", "CONFIG_DMABUF_HEAPS_SYSTEM"):
             assert word in str(caught.value)
+        assert str(caught.value).endswith(KIND.how_to_get("/dev/dma_heap/system"))
 
     def test_refuses_other_paths_as_what_they_are(self):
         with pytest.raises(OSError, match="/dev/null is not a dma-heap but mem") as caught:

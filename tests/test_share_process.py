@@ -72,7 +72,7 @@ class TestFromProcess:
 
     def test_says_which_permission_is_missing(self, buffer):
         parent, number = os.getpid(), buffer.fileno()
-        with pytest.raises(PermissionError, match=r"ptrace_scope.*share\.send"):
+        with pytest.raises(PermissionError, match=r"run this as root, or.*share\.send"):
             in_child(lambda: share.from_process(parent, number), user=NOBODY)
 
 

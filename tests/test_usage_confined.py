@@ -2,11 +2,10 @@
 
 import ctypes
 import os
-import struct
 import threading
 
 import pytest
-from helpers.confine import forbid_kcmp, mount_proc
+from helpers.confine import drop_capability_to_trace, forbid_kcmp, mount_proc
 from helpers.holding import CLONE_FILES, SHARE_TABLE, of
 from helpers.peer import Peer
 from helpers.process import NOBODY, in_child
@@ -190,14 +189,7 @@ class TestPermission:
 
     def test_root_without_the_capability_to_trace_says_what_it_could_not_read(self, buffer):
         def look():
-            libc = ctypes.CDLL(None, use_errno=True)
-            header = struct.pack("Ii", 0x20080522, 0)
-            caps = bytearray(24)
-            assert libc.capget(header, (ctypes.c_char * 24).from_buffer(caps)) == 0
-            words = list(struct.unpack("6I", caps))
-            words[0] &= ~(1 << 19)  # CAP_SYS_PTRACE
-            words[1] &= ~(1 << 19)
-            assert libc.capset(header, struct.pack("6I", *words)) == 0
+            drop_capability_to_trace()
             return usage.scan()
 
         scan = in_child(look)

@@ -9,6 +9,7 @@ from typing import Any
 from dmabuf import _libc
 from dmabuf._fd import Descriptor, descriptor_number
 from dmabuf._procfs import open_file
+from dmabuf._tracing import how_to_take
 from dmabuf.buffer import Buffer
 from dmabuf.errors import NotADmaBufError, NotASyncFileError, UnsupportedError, os_error
 from dmabuf.fence import Fence
@@ -61,9 +62,8 @@ def _explained(error: OSError, what: str) -> OSError:
     if error.errno == errno.EPERM:
         return os_error(
             errno.EPERM,
-            f"{what}: this process may not trace that one; it needs the same user and"
-            " /proc/sys/kernel/yama/ptrace_scope 0, or CAP_SYS_PTRACE. Or have that process send it"
-            " over a socket: dmabuf.share.send",
+            f"{what}: this process may not trace that one; {how_to_take()}. Or have that process"
+            " send it over a socket: dmabuf.share.send",
         )
     return os_error(error.errno or 0, what)
 

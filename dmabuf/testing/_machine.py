@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dmabuf
+from dmabuf._kernel import how_to_get, how_to_get_in_debugfs
 from dmabuf.errors import UnsupportedError, os_error
 
 _BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
@@ -63,17 +64,17 @@ def _find_camera() -> str:
             return about.path
     if refused is not None:
         raise refused
-    text = "there is no test camera here: run `modprobe vivid` as root (CONFIG_VIDEO_VIVID)"
-    raise UnsupportedError(errno.ENODEV, text)
+    text = "there is no test camera here: it needs CONFIG_VIDEO_VIVID"
+    raise UnsupportedError(errno.ENODEV, f"{text}; {how_to_get(('CONFIG_VIDEO_VIVID',), 'vivid')}")
 
 
 def _try_debugfs() -> None:
     try:
         os.close(os.open(_BUFINFO, os.O_RDONLY | os.O_CLOEXEC))
     except FileNotFoundError:
-        text = f"{_BUFINFO} is missing: mount debugfs with `mount -t debugfs none"
-        text = f"{text} /sys/kernel/debug` as root (CONFIG_DEBUG_FS)"
-        raise UnsupportedError(errno.ENOENT, text) from None
+        text = f"{_BUFINFO} is missing: it needs CONFIG_DEBUG_FS"
+        how = how_to_get_in_debugfs("CONFIG_DEBUG_FS")
+        raise UnsupportedError(errno.ENOENT, f"{text}; {how}") from None
     except PermissionError:
         raise os_error(errno.EACCES, f"{_BUFINFO} is root's: run as root") from None
 

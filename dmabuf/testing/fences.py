@@ -13,7 +13,7 @@ from dmabuf._record import record
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer
 from dmabuf.devices.drm import Vgem
-from dmabuf.errors import UnsupportedError
+from dmabuf.errors import UnsupportedError, message_of
 from dmabuf.exporters import allocate as allocate_best
 from dmabuf.fence import Fence
 
@@ -141,11 +141,11 @@ def open_source() -> VgemSource | SwSyncSource:
     try:
         return _open_vgem()
     except OSError as error:
-        vgem = error.strerror
+        vgem = message_of(error)
     try:
         return SwSyncSource()
     except OSError as error:
-        text = f"there are no fences to be signalled by hand: {vgem}; {error.strerror}"
+        text = f"there are no fences to be signalled by hand: {vgem}; {message_of(error)}"
         raise UnsupportedError(errno.ENODEV, text) from None
 
 

@@ -141,7 +141,9 @@ def _open(request: pytest.FixtureRequest, opener: Callable[[], _Opened], *words:
                 ATTEMPTS[word]()
         return opener()
     except OSError as error:
-        cause = error.strerror or str(error)
+        from dmabuf.errors import message_of
+
+        cause = message_of(error)
     if required:
         pytest.fail(f"--dmabuf-require {word}: {cause}", pytrace=False)
     pytest.skip(cause)

@@ -24,6 +24,18 @@ def mount_proc(options: str = "") -> None:
     assert libc.mount(b"proc", b"/proc", b"proc", 0, options.encode() or None) == 0
 
 
+def drop_capability_to_trace() -> None:
+    """Take CAP_SYS_PTRACE from this process, which root may do without."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
+    capabilities = bytearray(24)
+    assert libc.capget(header, (ctypes.c_char * 24).from_buffer(capabilities)) == 0
+    words = list(struct.unpack("6I", capabilities))
+    words[0] &= ~(1 << 19)
+    words[1] &= ~(1 << 19)
+    assert libc.capset(header, struct.pack("6I", *words)) == 0
+
+
 def forbid_kcmp() -> None:
     """Have the kernel refuse kcmp(2) to this process from now on, as container runtimes do."""
     steps = (

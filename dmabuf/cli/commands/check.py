@@ -8,9 +8,10 @@ import os
 import sys
 
 from dmabuf import __version__, _memory
+from dmabuf._kernel import Configuration, configuration
 from dmabuf.cli.checks import ioctls
 from dmabuf.cli.checks.exporters import candidates, exporters
-from dmabuf.cli.checks.kernel import Configuration, advise, configuration
+from dmabuf.cli.checks.kernel import advise
 from dmabuf.cli.checks.permission import User, ask, find_user, group_name
 from dmabuf.cli.checks.probe import MEASURED, Result, probe
 from dmabuf.cli.console.failure import Failure, UsageError
@@ -95,7 +96,7 @@ def _try(output: Output) -> None:
     trials = ioctls.trials([*working, *found])
     built = configuration()
     memory = _meminfo()
-    advice = [advise(result.exporter, result.error, built) for result in results]
+    advice = [advise(result.error) for result in results]
     _print_machine(built, memory, output)
     _print_results(results, output)
     rows = [(trial.name, _yes(trial.works), trial.error or "") for trial in trials]

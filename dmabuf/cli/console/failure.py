@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from errno import errorcode
 
+from dmabuf.errors import message_of
+
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
 class Asked(Exception):
     """The user asks for a text, the help or the version, and not for work."""
+
+    def __init__(self, text: str, document: dict[str, object] | None = None) -> None:
+        """`document` is what the JSON has in place of the text; a help has none."""
+        super().__init__(text)
+        self.document = document
 
 
 class Answered(Exception):
@@ -41,6 +48,5 @@ class UsageError(Failure):
 
 def one_line(error: OSError) -> str:
     """Return an error's message without its errno; a list of exporters behind semicolons."""
-    head, *rest = (line.strip() for line in (error.strerror or str(error)).splitlines())
-    message = f"{head} {'; '.join(rest)}" if rest else head
-    return message if error.filename is None else f"{error.filename}: {message}"
+    head, *rest = (line.strip() for line in message_of(error).splitlines())
+    return f"{head} {'; '.join(rest)}" if rest else head

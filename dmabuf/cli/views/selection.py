@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from dmabuf._tracing import how_to_look
 from dmabuf.cli.console.failure import Failure, UsageError
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.size import parse_size
 from dmabuf.cli.console.values import parse_count, typed
+
+_LONGEST = 64 << 20
+"""Bytes of a snapshot: more than a hundred thousand buffers need."""
 
 if TYPE_CHECKING:
     from dmabuf.usage import BufferUsage, Holder, ProcessUsage, Usage
@@ -55,10 +58,12 @@ def read(path: str) -> Usage:
         if path == "-":
             if sys.stdin is None:
                 raise Failure("standard input is closed")
-            text = sys.stdin.buffer.read()
+            text = sys.stdin.buffer.read(_LONGEST + 1)
         else:
             with open(path, "rb") as file:
-                text = file.read()
+                text = file.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise ValueError(f"this is no snapshot of dmabuf.usage: it has over {_LONGEST} bytes")
         return Usage.from_json(text)
     except ValueError as error:
         raise Failure(f"{path}: {error}") from None
@@ -136,12 +141,8 @@ def tell_unreadable(usage: Usage, output: Output, *, then: bool) -> None:
     count = len(usage.unreadable)
     if not count:
         return
-    what = "1 process" if count == 1 else f"{count} processes"
+    what, whom = ("1 process", "it holds") if count == 1 else (f"{count} processes", "they hold")
     if then:
         output.note(f"{what} could not be read when the snapshot was taken")
-    elif os.geteuid():
-        whom = "it holds" if count == 1 else "they hold"
-        output.note(f"{what} can't be read: run it as root to see what {whom}")
     else:
-        whom = "it holds" if count == 1 else "they hold"
-        output.note(f"{what} can't be read: CAP_SYS_PTRACE is needed to see what {whom}")
+        output.note(f"{what} can't be read; to see what {whom}, {how_to_look()}")

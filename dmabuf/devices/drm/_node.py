@@ -14,7 +14,7 @@ from dmabuf.devices.drm import _ioctl
 from dmabuf.devices.drm._handles import HandleCount
 from dmabuf.errors import UnsupportedError, os_error
 
-_RENDER = Kind("DRM device", "drm", "render", "CONFIG_DRM", "load its driver")
+_RENDER = Kind("DRM device", "drm", "render", "", ("CONFIG_DRM",), "")
 _PRIMARY = _RENDER._replace(group="video")  # distributions give these to a group of their own
 # What drivers say without the function behind an ioctl, by kernel version.
 _LACKING = (errno.ENOSYS, errno.EOPNOTSUPP)

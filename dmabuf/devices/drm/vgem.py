@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dmabuf._fd import Hold
+from dmabuf._kernel import how_to_get
 from dmabuf._record import record
 from dmabuf.access import Access, access_bits
 from dmabuf.devices.drm import _ioctl
@@ -18,6 +19,7 @@ from dmabuf.devices.drm.gem import GemBuffer
 from dmabuf.errors import UnsupportedError, os_error
 
 _DIRECTORY = Path("/dev/dri")
+_CLASS = "/sys/class/drm"
 
 
 class Vgem(Device):
@@ -37,7 +39,8 @@ class Vgem(Device):
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         """Open vgem. Without `path` its node is found by the driver, the primary one if permitted.
 
-        UnsupportedError where the kernel has no vgem, or has not loaded it.
+        UnsupportedError where the kernel has no vgem, or has not loaded it; PermissionError and
+        FileNotFoundError where it has, and its node is not for this user, or not here.
         """
         super().__init__(_find() if path is None else path)
         if self.driver != "vgem":
@@ -77,10 +80,23 @@ class VgemFence(NamedTuple):
     def signal(self) -> None:
         """Signal the fence, once.
 
-        OSError: ENOENT the second time, ETIMEDOUT after the fence has expired.
+        TimeoutError (ETIMEDOUT) after the fence has expired; FileNotFoundError (ENOENT) the second
+        time, also after that.
         """
         with Hold(self.device) as number:
-            _ioctl.vgem_fence_signal(number, self.handle)
+            try:
+                _ioctl.vgem_fence_signal(number, self.handle)
+            except OSError as error:
+                raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> OSError:
+        fence = f"fence {self.handle} of {self.device.path}"
+        if error.errno == errno.ETIMEDOUT:
+            text = f"{fence} has expired: vgem itself signals each 10 s after it was attached, and"
+            return os_error(errno.ETIMEDOUT, f"{text} whoever waited went on; signal it earlier")
+        if error.errno == errno.ENOENT:
+            return os_error(errno.ENOENT, f"{fence} was signalled before; attach another one")
+        return error
 
 
 def _find() -> str:
@@ -89,8 +105,11 @@ def _find() -> str:
         with contextlib.suppress(OSError), Device(node) as device:
             if device.driver == "vgem":
                 return _primary(node)
-    text = "there is no vgem here that may be opened: run `modprobe vgem` as root (CONFIG_DRM_VGEM)"
-    raise UnsupportedError(errno.ENODEV, text)
+    for name in sorted(os.listdir(_CLASS) if os.path.isdir(_CLASS) else (), reverse=True):
+        if os.path.basename(os.path.realpath(f"{_CLASS}/{name}/device")) == "vgem":
+            Device(_DIRECTORY / name).close()  # says what is in the way
+    text = f"this kernel (Linux {os.uname().release}) has no vgem: it needs CONFIG_DRM_VGEM"
+    raise UnsupportedError(errno.ENODEV, f"{text}; {how_to_get(('CONFIG_DRM_VGEM',), 'vgem')}")
 
 
 def _primary(node: Path) -> str:

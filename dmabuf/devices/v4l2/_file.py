@@ -12,7 +12,7 @@ from dmabuf._node import Kind, open_node
 from dmabuf.devices.v4l2.info import V4l2Info, read_info
 from dmabuf.errors import RefusedError, os_error
 
-_NODE = Kind("V4L2 device", "video4linux", "video", "CONFIG_VIDEO_DEV", "load its driver")
+_NODE = Kind("V4L2 device", "video4linux", "video", "", ("CONFIG_VIDEO_DEV",), "")
 _CAUSES = {
     errno.ENODEV: "the device has gone, unplugged or unbound from its driver; close it",
     errno.EBUSY: "its buffers are in use; leave its stream, or end the program that has one",
