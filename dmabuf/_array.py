@@ -21,13 +21,12 @@ def array_on(
     kind = numpy.dtype(dtype)
     if kind.hasobject or kind.itemsize == 0:
         raise ValueError(f"dtype {kind!r} can't be an element of shared memory")
-    given = (shape,) if isinstance(shape, SupportsIndex) else shape
-    lengths = tuple(operator.index(length) for length in given)
-    start = operator.index(offset)
+    lengths = _integers(shape if type(shape) is tuple else _lengths(shape), "shape")
+    (start,) = _integers((offset,), "offset")
     if strides is None:
         steps = _contiguous(lengths, kind.itemsize)
     else:
-        steps = tuple(operator.index(step) for step in strides)
+        steps = _integers(strides, "strides")
     if len(steps) != len(lengths):
         raise ValueError(f"{len(steps)} strides for {len(lengths)} dimensions")
     if any(length < 0 for length in lengths):
@@ -47,6 +46,26 @@ def array_on(
     # frombuffer keeps the memory; ndarray on anything but such an array would not.
     base = numpy.frombuffer(memory, "u1")
     return numpy.ndarray(lengths, kind, buffer=base, offset=start, strides=steps)
+
+
+def _lengths(shape: SupportsIndex | Sequence[SupportsIndex]) -> Sequence[SupportsIndex]:
+    """Return a shape that may be a number as the lengths that it stands for."""
+    try:
+        operator.index(shape)  # type: ignore[arg-type]
+    except TypeError:
+        return shape  # type: ignore[return-value]
+    return (shape,)  # type: ignore[return-value]
+
+
+def _integers(given: Sequence[SupportsIndex], what: str) -> tuple[int, ...]:
+    """Return numbers as ints; TypeError, with what they are for, if one is none."""
+    try:
+        parts = tuple(given)
+        if bool not in map(type, parts):
+            return tuple(map(operator.index, parts))
+    except TypeError:
+        pass
+    raise TypeError(f"{what} must be in whole numbers, not {given!r}")
 
 
 def _contiguous(lengths: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -150,7 +150,10 @@ class Owner(Closing):
 
     def __reduce__(self) -> str:
         name = type(self).__name__
-        raise TypeError(f"a {name} can't be copied or pickled: its {self._NUMBER} has one owner")
+        raise TypeError(
+            f"a {name} can't be copied or pickled: its {self._NUMBER} has one owner; open it again"
+            " there, and pass buffers on by dmabuf.share.send or multiprocessing"
+        )
 
     def __del__(self) -> None:
         # Nobody holds what is collected: every hold refers to its owner.

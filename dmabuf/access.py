@@ -84,8 +84,12 @@ class AccessScope:
             raise read_only(self._buffer)
         try:
             dma_buf_sync(hold.take(), bits)
-        except HoldUsedError:
-            raise  # by somebody else, whose access goes on
+        except HoldUsedError:  # by somebody else, whose access goes on
+            call = {SYNC_READ: "read()", SYNC_WRITE: "write()"}.get(bits, "read_write()")
+            raise HoldUsedError(
+                f"this scope of {self._buffer!r} was entered before, and is for a single use; make"
+                f" a new one with {call}"
+            ) from None
         except BaseException as error:
             end_left(hold, bits, error)
             raise

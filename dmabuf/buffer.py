@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from dmabuf import _ioctl, _parcel, _procfs, _wait
 from dmabuf._fd import (
@@ -223,12 +223,16 @@ class Buffer(Mapped):
         """Block until `access` could begin. Return False if `timeout` seconds pass first.
 
         By poll(2), on every kernel. Other threads run meanwhile, and a signal handler that raises
-        ends the wait.
+        ends the wait; `close()` in another thread does not.
         """
         return _wait.wait(self, EVENTS[access_bits(access)], timeout)
 
     async def ready(self, access: Access) -> None:
-        """Wait in asyncio until `access` could begin; ValueError if the buffer gets closed."""
+        """Wait in asyncio until `access` could begin; ValueError if the buffer gets closed.
+
+        It waits on a duplicate, so that the loop's own reader of the buffer is left alone. OSError
+        (EMFILE) if this process can't have one more descriptor.
+        """
         await _wait.ready(self, EVENTS[access_bits(access)])
 
     @property
@@ -309,6 +313,18 @@ class Buffer(Mapped):
         except BaseException:
             arrival.close()
             raise
+
+    def __array__(self, *arguments: object, **options: object) -> NoReturn:
+        raise TypeError(
+            "a Buffer is no array: use buffer.array(shape, dtype), or numpy.asarray(memory) in a"
+            " scope, `with buffer.read() as memory`"
+        )
+
+    def __len__(self) -> NoReturn:
+        raise TypeError("a Buffer has no len(): its bytes are buffer.size")
+
+    def __bool__(self) -> Literal[True]:
+        return True
 
     def __reduce__(self) -> Any:
         return _parcel.reduce(self)

@@ -22,9 +22,12 @@ def wait_any(fences: Iterable[_Item], timeout: float | None = None) -> _Item | N
         first = dmabuf.wait_any([fence, (buffer, dmabuf.Access.READ)], timeout=0.1)
 
     The first in the given order if several have signalled. None, which is false, if `timeout`
-    seconds pass first. ValueError if there is nothing to wait for, or one is closed. Other threads
-    run meanwhile, and a signal handler that raises ends the wait.
+    seconds pass first. ValueError if there is nothing to wait for, or one is closed; one that
+    another thread closes meanwhile is waited for as before. Other threads run meanwhile, and a
+    signal handler that raises ends the wait.
     """
+    if isinstance(fences, (Fence, Buffer)):
+        raise TypeError(f"wait_any takes several: [{type(fences).__name__}, …]")
     items = list(fences)
     if not items:
         raise ValueError("there is no fence to wait for")
@@ -39,4 +42,8 @@ def _wanted(item: object) -> tuple[Descriptor, int]:
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Buffer):
         return item[0], EVENTS[access_bits(item[1])]
     kind = type(item).__name__
+    if isinstance(item, tuple):
+        kind = f"({', '.join(type(part).__name__ for part in item)})"
+    elif isinstance(item, Buffer):
+        kind = "Buffer: say for which access, as in [(buffer, Access.READ)]"
     raise TypeError(f"wait_any takes fences and pairs (buffer, access), not {kind}")

@@ -9,6 +9,7 @@ import select
 import socket
 import warnings
 
+import numpy
 import pytest
 
 import dmabuf
@@ -229,6 +230,14 @@ class TestOwnership:
         assert not os.get_inheritable(buffer.fileno())
         with buffer.dup() as other:
             assert not os.get_inheritable(other.fileno())
+
+    def test_is_no_array_and_no_sequence_and_says_what_is(self, buffer):
+        for take in (numpy.asarray, numpy.array, numpy.frombuffer):
+            with pytest.raises(TypeError, match=r"buffer\.array\(|bytes-like"):
+                take(buffer)
+        with pytest.raises(TypeError, match=r"its bytes are buffer\.size"):
+            len(buffer)
+        assert buffer
 
     def test_copies_and_pickles_are_refused(self, buffer):
         for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):

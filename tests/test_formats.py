@@ -216,6 +216,23 @@ class TestSizes:
         with pytest.raises(ValueError, match="NV12 has 2 planes, not 1 strides"):
             FORMATS["NV12"].size(7, 5, [16])
 
+    @pytest.mark.parametrize(
+        ("size", "error", "words"),
+        [
+            ((0, 5), ValueError, "at least one pixel, not 0x5"),
+            ((7, -1), ValueError, "at least one pixel, not 7x-1"),
+            ((7.0, 5), TypeError, "whole numbers of pixels, not 7.0 and 5"),
+            (("7", 5), TypeError, "whole numbers of pixels, not '7' and 5"),
+            ((7, 5, -16), ValueError, "rows of at least 7 bytes, not of -16"),
+            ((7, 5, 6), ValueError, "rows of at least 7 bytes, not of 6"),
+            ((7, 5, 16.0), TypeError, "strides"),
+            ((7, 5, [16, "x"]), TypeError, "strides"),
+        ],
+    )
+    def test_nonsense_has_no_size(self, size, error, words):
+        with pytest.raises(error, match=words):
+            FORMATS["NV12"].size(*size)
+
     def test_one_stride_gives_the_others(self):
         assert FORMATS["YUV422"].strides(7, 16) == (16, 8, 8)
         assert FORMATS["NV24"].strides(7, 16) == (16, 32)

@@ -192,13 +192,33 @@ class TestArray:
             (1, "O", None, ValueError, "shared memory"),
             (1, "V0", None, ValueError, "shared memory"),
             (1, "no such", None, TypeError, "no such"),
-            (1.5, "u1", None, TypeError, "float"),
-            ("12", "u1", None, TypeError, "str"),
+            (1.5, "u1", None, TypeError, "shape must be in whole numbers, not 1.5"),
+            ("12", "u1", None, TypeError, "shape must be in whole numbers, not '12'"),
+            (None, "u1", None, TypeError, "shape must be in whole numbers, not None"),
+            (True, "u1", None, TypeError, "shape must be in whole numbers"),
+            ((2, True), "u1", None, TypeError, "shape must be in whole numbers"),
+            ((2, 2.0), "u1", None, TypeError, "shape must be in whole numbers"),
+            (numpy.array([2.0]), "u1", None, TypeError, "shape must be in whole numbers"),
+            (2, "u1", 1, TypeError, "strides must be in whole numbers, not 1"),
         ],
     )
     def test_nonsense_is_refused(self, buffer, shape, dtype, strides, error, word):
         with pytest.raises(error, match=word):
             buffer.array(shape, dtype, strides=strides)
+
+    def test_an_offset_that_is_no_whole_number_is_refused(self, buffer):
+        for offset in (1.0, "1", None, True):
+            with pytest.raises(TypeError, match="offset must be in whole numbers"):
+                buffer.array(1, offset=offset)
+
+    @pytest.mark.parametrize(
+        "shape", [[2, 3], numpy.array([2, 3]), (numpy.int64(2), numpy.uint8(3)), range(2, 4)]
+    )
+    def test_a_shape_is_any_sequence_of_whole_numbers(self, buffer, shape):
+        assert buffer.array(shape).shape == (2, 3)
+        assert buffer.array(2, strides=numpy.array([3])).strides == (3,)
+        assert buffer.array(numpy.int64(7)).shape == (7,)
+        assert buffer.array(numpy.array(7)).shape == (7,)
 
     def test_read_only_arrays_can_not_be_made_writable(self, buffer):
         array = buffer.array(4, writable=False)

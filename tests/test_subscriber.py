@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import threading
@@ -137,7 +138,12 @@ def test_both_sides_live_in_one_event_loop(path: str, allocate: Allocate) -> Non
     assert asyncio.run(both()) >= 1
 
 
-def test_there_must_be_a_publisher(path: str) -> None:
+def test_there_must_be_a_publisher(path: str, tmp_path: Path) -> None:
+    for where, what in ((tmp_path, "a directory"), (__file__, "a file"), ("/dev/null", "a device")):
+        for reconnect in (False, True):
+            with pytest.raises(OSError, match=f"it is {what}.*and no publisher's socket") as caught:
+                Subscriber(where, reconnect=reconnect)
+            assert caught.value.errno == errno.ENOTSOCK
     with pytest.raises(FileNotFoundError, match="no publisher has made it"):
         Subscriber(path)
 

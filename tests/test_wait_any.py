@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy
 import pytest
 from helpers import interrupt
 from helpers.fences import POLL, once_asleep
@@ -113,12 +116,27 @@ def test_an_access_that_is_none_is_refused(buffer):
     for access, error in ((0, ValueError), (4, ValueError), ("READ", TypeError)):
         with pytest.raises(error, match="access must be"):
             dmabuf.wait_any([(buffer, access)])
-    with pytest.raises(TypeError, match="not tuple"):
-        dmabuf.wait_any([(buffer,)])
-    with pytest.raises(TypeError, match="not Buffer"):
-        dmabuf.wait_any([buffer])
+    for wrong, words in (
+        ([(buffer,)], r"not \(Buffer\)"),
+        ([(buffer, READ, 1)], r"not \(Buffer, Access, int\)"),
+        ([(READ, buffer)], r"not \(Access, Buffer\)"),
+        ([buffer], r"not Buffer: say for which access, as in \[\(buffer, Access.READ\)\]"),
+        ((buffer, READ), "not Buffer: say for which access"),
+        (buffer, r"wait_any takes several: \[Buffer"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            dmabuf.wait_any(wrong)
 
 
 def test_a_time_that_is_none_is_refused(buffer):
     with pytest.raises(ValueError, match="nan"):
         dmabuf.wait_any([(buffer, READ)], float("nan"))
+    for wrong in ("1", [], 1j):
+        with pytest.raises(TypeError, match="timeout must be a number of seconds or None, not"):
+            dmabuf.wait_any([(buffer, READ)], wrong)
+
+
+def test_a_time_is_a_number_of_any_kind(busy):
+    buffer, _ = busy
+    for timeout in (numpy.float32(0.01), numpy.int8(0), Fraction(1, 100), Decimal("0.01"), True):
+        assert not buffer.wait(READ, timeout)

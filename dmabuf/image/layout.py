@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 from dmabuf._record import record
 
@@ -28,6 +28,25 @@ def fourcc_text(code: int) -> str:
     except (OverflowError, UnicodeDecodeError):
         return f"{code:#010x}"
     return repr(text) if text.isprintable() else f"{code:#010x}"
+
+
+def checked_pixels(width: SupportsIndex, height: SupportsIndex) -> tuple[int, int]:
+    """Return an image's size as ints; TypeError or ValueError if it can't be one."""
+    try:
+        size = operator.index(width), operator.index(height)
+    except TypeError:
+        what = f"width and height must be whole numbers of pixels, not {width!r} and {height!r}"
+        raise TypeError(what) from None
+    if min(size) < 1:
+        raise ValueError(f"an image has at least one pixel, not {size[0]}x{size[1]}")
+    return size
+
+
+def _checked_strides(strides: Sequence[SupportsIndex]) -> list[int]:
+    try:
+        return list(map(operator.index, strides))
+    except TypeError:
+        raise TypeError(f"strides must be whole numbers of bytes, not {strides!r}") from None
 
 
 class Packing(Enum):
@@ -174,8 +193,10 @@ class PixelFormat(NamedTuple):
         `stride` is the first plane's. Those of the others follow by sub-sampling, as with V4L2's
         `bytesperline` where all planes are in one buffer.
         """
+        width, _ = checked_pixels(width, 1)
         if stride is None:
             return tuple(layout.row(width) for layout in self.planes)
+        (stride,) = _checked_strides([stride])
         luma = self.planes[0]
         return tuple(
             -(-stride * layout.group * luma.across // (layout.across * luma.group))
@@ -209,11 +230,17 @@ class PixelFormat(NamedTuple):
         """Return the bytes of each plane, as whole rows of `strides`: one buffer's size per plane.
 
         `strides` is as in `Image`: None for the least, the first plane's, or one per plane.
+        ValueError for a stride that is shorter than its row, or an image without a pixel.
         """
+        width, height = checked_pixels(width, height)
         if not isinstance(strides, Sequence):
             strides = self.strides(width, strides)
         if len(strides) != len(self.planes):
             raise ValueError(f"{self} has {len(self.planes)} planes, not {len(strides)} strides")
+        strides = _checked_strides(strides)
+        for layout, stride in zip(self.planes, strides, strict=True):
+            if stride < (row := layout.row(width)):
+                raise ValueError(f"{self} has rows of at least {row} bytes, not of {stride}")
         rows = (layout.shape(width, height)[0] for layout in self.planes)
         return tuple(map(operator.mul, rows, strides))
 

@@ -16,7 +16,7 @@ from dmabuf.buffer import Buffer
 from dmabuf.errors import RefusedError, os_error
 from dmabuf.image import FORMATS, Image
 from dmabuf.share import _packets, _wire
-from dmabuf.share._listening import Where, address
+from dmabuf.share._listening import Where, address, what_is_no_socket
 from dmabuf.share._wire import Bye, FrameMessage, Layout, Policy, Reason, Retire, Start, Welcome
 from dmabuf.share.frame import Contents, SharedFrame
 
@@ -89,6 +89,10 @@ class Connection:
             _packets.send(self._sock, _wire.pack_hello(depth, policy, start))
         except OSError as error:
             self._sock.close()
+            instead = what_is_no_socket(where) if error.errno == errno.ECONNREFUSED else None
+            if instead is not None:
+                what = f"subscribing at {self._name}: it is {instead}, and no publisher's socket"
+                raise os_error(errno.ENOTSOCK, what) from None
             advice = _ADVICE.get(error.errno or 0)
             if advice is None:
                 raise

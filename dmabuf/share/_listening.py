@@ -38,6 +38,19 @@ def address(where: Where) -> str | bytes:
     return b"\0" + encoded[1:] if path.startswith("@") else path
 
 
+def what_is_no_socket(where: Where) -> str | None:
+    """Return what stands at a path that is no socket's; None for a socket, or nothing."""
+    try:
+        mode = os.stat(where).st_mode
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISSOCK(mode):
+        return None
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a file" if stat.S_ISREG(mode) else "a device or a pipe"
+
+
 class Listener:
     """A listening socket, and what stands in the file system for it."""
 

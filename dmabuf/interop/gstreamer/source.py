@@ -27,7 +27,7 @@ from dmabuf.interop.gstreamer._unixfd import (
     parse_caps_text,
 )
 from dmabuf.interop.gstreamer.frame import PipelineFrame
-from dmabuf.share._listening import Where, address
+from dmabuf.share._listening import Where, address, what_is_no_socket
 
 _Self = TypeVar("_Self", bound="Source")
 _SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -74,6 +74,10 @@ class Source:
         try:
             self._socket.connect(address(where))
         except (FileNotFoundError, ConnectionRefusedError) as error:
+            instead = what_is_no_socket(where)
+            if instead is not None:
+                what = f"{self._name} is {instead}, and not the socket of a pipeline's unixfdsink"
+                raise os_error(errno.ENOTSOCK, what) from None
             what = (
                 f"no pipeline serves {self._name}; start one that ends in"
                 f" ! unixfdsink socket-path={self._name}"
