@@ -1,6 +1,7 @@
 """Conversion to RGB: right to the rounding for every format, against pixels computed one by one."""
 
 import itertools
+import os
 import random
 import sys
 
@@ -164,11 +165,37 @@ class TestSave:
             shown = numpy.asarray(picture)
         assert (shown == image.to_rgb(matrix="bt709", full_range=True)).all()
 
+    def test_a_file_is_replaced_and_a_pipe_written(self, buffer, tmp_path):
+        image, _ = filled(buffer, "NV12")
+        picture = image._repr_png_()
+        path = tmp_path / "frame.png"
+        path.write_bytes(b"before")
+        image.save(path)
+        assert path.read_bytes() == picture
+        reader, writer = os.pipe()
+        with open(reader, "rb") as pipe:
+            with open(writer, "wb"):
+                (tmp_path / "pipe.png").symlink_to(f"/dev/fd/{writer}")
+                (tmp_path / "pipe.tiff").symlink_to(f"/dev/fd/{writer}")
+                image.save(tmp_path / "pipe.png")
+                assert pipe.read(len(picture)) == picture
+                image.save(tmp_path / "pipe.tiff")  # in whose writing places are sought
+            assert pipe.read(2) == b"II"
+
+    def test_an_image_that_can_not_be_read_leaves_the_file_as_it_was(self, buffer, tmp_path):
+        image, _ = filled(buffer, "NV12")
+        path = tmp_path / "frame.png"
+        path.write_bytes(b"before")
+        buffer.close()
+        with pytest.raises(ValueError, match="closed"):
+            image.save(path)
+        assert path.read_bytes() == b"before"
+
     def test_without_pillow_says_what_to_install(self, buffer, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "PIL", None)
         with pytest.raises(ImportError, match=r"pip install dmabuf\[image\]"):
             Image(buffer, "R8", 2, 2).save(tmp_path / "frame.png")
 
     def test_an_ending_that_pillow_does_not_know_is_refused(self, buffer, tmp_path):
-        with pytest.raises(ValueError, match="unknown file extension"):
+        with pytest.raises(ValueError, match=r"its ending '\.nonsense' is no picture's"):
             Image(buffer, "R8", 2, 2).save(tmp_path / "frame.nonsense")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from dmabuf import exporters
 from dmabuf._closing import Closing
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer, checked_name
 from dmabuf.image.formats import LINEAR, pixel_format
-from dmabuf.image.layout import PixelFormat
+from dmabuf.image.layout import PixelFormat, checked_pixels
 from dmabuf.image.planes import Plane, place_planes
 from dmabuf.image.scope import ImageScope
 
@@ -71,7 +71,7 @@ class Image(Closing):
         self._owned: Buffer | None = None
         self._closed = False
         self._format = pixel_format(format)
-        self._width, self._height = _checked_size(width, height)
+        self._width, self._height = checked_pixels(width, height)
         self._modifier = operator.index(modifier)
         if not 0 <= self._modifier < 1 << 64:
             raise ValueError(f"a modifier has 64 bits: {modifier}")
@@ -101,7 +101,7 @@ class Image(Closing):
         is not there. A buffer that is too small for the image is closed: ValueError.
         """
         layout = pixel_format(format)
-        width, height = _checked_size(width, height)
+        width, height = checked_pixels(width, height)
         strides = layout.aligned_strides(width, operator.index(stride_align))
         if name is not None:
             checked_name(name)
@@ -242,14 +242,27 @@ class Image(Closing):
     ) -> None:
         """Write `to_rgb()` to a file, in the format that its name ends in: `image.save("a.png")`.
 
-        ImportError without Pillow, which is the extra "image". ValueError for a name whose ending
-        Pillow can't write.
+        The file is there whole, or as it was before, whatever interrupts it; one that was there
+        keeps its mode. ImportError without Pillow, which is the extra "image". ValueError for a
+        name whose ending Pillow can't write.
         """
         try:
             from PIL import Image as pillow
         except ImportError as error:
             raise ImportError("Image.save() needs Pillow: pip install dmabuf[image]") from error
-        pillow.fromarray(self.to_rgb(matrix=matrix, full_range=full_range)).save(path)
+        from io import BytesIO
+
+        from dmabuf._whole_file import whole_file
+
+        name = os.fsdecode(path)
+        ending = os.path.splitext(name)[1].lower()
+        kind = pillow.registered_extensions().get(ending)
+        if kind not in pillow.SAVE:
+            raise ValueError(f"Pillow can't write {name!r}: its ending {ending!r} is no picture's")
+        picture = BytesIO()  # a pipe can't be sought in, which some formats want
+        pillow.fromarray(self.to_rgb(matrix=matrix, full_range=full_range)).save(picture, kind)
+        with whole_file(name) as file:
+            file.write(picture.getbuffer())
 
     def _repr_png_(self) -> bytes | None:
         """Return the picture that a notebook shows; None without Pillow or pixels to read.
@@ -269,6 +282,11 @@ class Image(Closing):
         picture = BytesIO()
         pillow.fromarray(self.to_rgb()).save(picture, "png")
         return picture.getvalue()
+
+    def __array__(self, *arguments: object, **options: object) -> NoReturn:
+        raise TypeError(
+            "an Image is no array: use its planes, `with image.read() as planes`, or image.to_rgb()"
+        )
 
     def _require_open(self) -> None:
         if self._closed:
@@ -294,11 +312,3 @@ def _again(
     """Make an image of what `Image.__reduce__` gave."""
     buffers, strides, offsets = zip(*planes, strict=True)
     return Image(buffers, name, *size, strides=strides, offsets=offsets, modifier=modifier)
-
-
-def _checked_size(width: int, height: int) -> tuple[int, int]:
-    """Return an image's size as ints; TypeError or ValueError if it can't be one."""
-    size = operator.index(width), operator.index(height)
-    if min(size) < 1:
-        raise ValueError(f"an image has at least one pixel, not {size[0]}x{size[1]}")
-    return size

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 
+from dmabuf._whole_file import whole_file
 from dmabuf.cli.console.failure import Failure, UsageError
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.values import parse_count, typed
@@ -86,7 +87,7 @@ def _save(text: str, path: str) -> None:
     """Write the file that its name's end asks for."""
     kind = os.path.splitext(path)[1].lower()
     data = text.encode() if kind == _DOT else _drawn(text, kind.removeprefix("."))
-    with open(path, "wb") as file:
+    with whole_file(path) as file:
         file.write(data)
 
 

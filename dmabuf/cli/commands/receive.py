@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmabuf._whole_file import whole_file
 from dmabuf.cli.console import described
 from dmabuf.cli.console.failure import Failure, UsageError, one_line
 from dmabuf.cli.console.hold import is_stop_asked, stop_signals_blocked, wait_for_stop
@@ -208,7 +209,7 @@ def _image(frame: SharedFrame) -> Any:
 def _save(frame: SharedFrame, path: str) -> None:
     try:
         if path.endswith(".raw"):
-            with open(path, "wb") as file:
+            with whole_file(path) as file:
                 for buffer, used in zip(frame.buffers, frame.bytes_used, strict=True):
                     with buffer.read() as memory:
                         file.write(memory[:used])

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import IO, NamedTuple
 
+from dmabuf._whole_file import whole_file
+
 # Okabe and Ito's colours, which the colour-blind can tell apart as well, behind a slate.
 COLOURS = ("#5b6770", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """The lines' colours, in their order; they come again if there are more lines."""
@@ -73,7 +75,7 @@ def save(path: str, title: str, names: Sequence[str], panels: Sequence[Panel]) -
         box = _Box(x + _LEFT, y + 36, x + width - _MARGIN, y + height - _BELOW)
         pen.text((x, y + 6), panel.title, size=16)
         _draw(pen, box, panel, names)
-    with open(path, "wb") as file:
+    with whole_file(path) as file:
         pen.save(file)
 
 
