@@ -74,6 +74,8 @@ def main() -> None:
         watch(options.socket, options.frames)
     except KeyboardInterrupt:
         print("stopped")
+    except OSError as error:
+        raise SystemExit(f"camera_client.py: {error.strerror}") from None
 
 
 if __name__ == "__main__":

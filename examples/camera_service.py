@@ -37,6 +37,8 @@ def main() -> None:
         serve(options.socket, options.camera, options.format, *options.size)
     except KeyboardInterrupt:
         print("stopped")
+    except OSError as error:
+        raise SystemExit(f"camera_service.py: {error.strerror}") from None
 
 
 if __name__ == "__main__":

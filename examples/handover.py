@@ -117,7 +117,10 @@ def picture(spans: list[Span], path: str) -> None:
 
 def main() -> None:
     """Print the time line, and save it if a path is given."""
-    spans = asyncio.run(run())
+    try:
+        spans = asyncio.run(run())
+    except OSError as error:  # without an exporter, vgem, or a kernel that exports fences
+        sys.exit(" ".join(f"handover.py: {error.strerror}".split()))
     print(text(spans))
     for path in sys.argv[1:]:
         picture(spans, path)

@@ -18,6 +18,7 @@ from helpers.leaks import descriptors
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
+import dmabuf
 from dmabuf.cli import main
 from dmabuf.cli.checks import contents
 
@@ -50,6 +51,10 @@ def run(capfd):
         return status, document
 
     return run
+
+
+def test_the_version_is_a_document(run):
+    assert run("--version") == (0, {"schema": 1, "command": None, "version": dmabuf.__version__})
 
 
 class TestManual:

@@ -288,6 +288,17 @@ def on_a_terminal(*arguments, **environment):
     return process.returncode, shown.decode()
 
 
+def names_of_ioctls(columns):
+    """Return the first column of the table of ioctls on a terminal, as one word."""
+    _, shown = on_a_terminal("check", COLUMNS=str(columns), NO_COLOR="1")
+    lines = iter(re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines())
+    next(line for line in lines if line.startswith("Ioctls"))
+    table = list(iter(lambda: next(lines), ""))
+    assert max(map(len, table)) <= columns
+    width = next(line.index("works") for line in table if "works" in line)
+    return "".join(line[:width].strip() for line in table)
+
+
 class TestTerminal:
     def test_tables_fit_and_are_coloured(self):
         status, shown = on_a_terminal()
@@ -297,6 +308,10 @@ class TestTerminal:
         rows = [line for line in plain.splitlines() if re.match(r"(system|udmabuf) ", line)]
         assert len(rows) == 4
         assert all(len(line) <= 80 for line in rows)
+
+    @pytest.mark.parametrize("columns", [32, 40, 60])
+    def test_tables_that_do_not_fit_wrap_and_lose_nothing(self, columns):
+        assert names_of_ioctls(columns) == names_of_ioctls(200)
 
     def test_no_color_is_respected(self):
         _, shown = on_a_terminal("check", NO_COLOR="1")

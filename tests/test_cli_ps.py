@@ -262,6 +262,12 @@ class TestDocuments:
         assert answer.stderr.startswith("dmabuf-alloc: -: this is no snapshot")
         assert answer.stderr.count("\n") == 1
 
+    def test_a_file_without_an_end_is_read_up_to_a_limit(self):
+        answer = run_command("ps", "--from", "/dev/zero")
+        assert (answer.returncode, answer.stdout) == (1, "")
+        words = "dmabuf-alloc: /dev/zero: this is no snapshot of dmabuf.usage: it has over "
+        assert answer.stderr.startswith(words)
+
     def test_a_file_that_is_not_there_is_one_line(self):
         answer = run_command("ps", "--from", "/nonexistent", "--json")
         assert answer.returncode == 1
@@ -357,7 +363,7 @@ class TestThisMachine:
         status, out, err = in_child(look_without_it, user=NOBODY)
         assert status == 0
         assert err.startswith("dmabuf-alloc: ")
-        assert err.endswith("can't be read: run it as root to see what they hold\n")
+        assert err.endswith("can't be read; to see what they hold, run this as root\n")
         assert err.count("\n") == 1
         assert not any(line.split()[:1] == [str(buffer.inode)] for line in out.splitlines())
 

@@ -65,6 +65,22 @@ class TestEnd:
         with Watching() as watching:
             assert watching.end(number) == (0, "")
 
+    def test_it_ends_with_its_reader(self):
+        """At once, and not with the next line: `watch | head -1`."""
+        reader, writer = os.pipe()
+        process = subprocess.Popen(
+            [*COMMAND, "watch", "-d", "86400", "--name", "no buffer has this name"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            preexec_fn=reset_signals,
+        )
+        with process:
+            os.close(writer)
+            assert os.read(reader, 1)
+            os.close(reader)
+            assert process.wait() == 1
+            assert process.stderr.read() == b""
+
     def test_a_terminal_gets_plain_lines(self):
         with Terminal(*FAST) as terminal:
             terminal.read_until(lambda shown: b"buffer" in shown)

@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def test_handover_shows_each_frame_after_it_was_drawn(monkeypatch, capsys, tmp_p
     with Image.open(picture) as image:
         colours = {colour for _, colour in image.getcolors(1000)}
     assert {(0xC2, 0x41, 0x0C), (0x03, 0x69, 0xA1), (0xCB, 0xD5, 0xE1)} <= colours
+
+
+@pytest.mark.needs("no heap", "no udmabuf")
+def test_handover_without_an_exporter_ends_in_one_line():
+    command = [sys.executable, str(ROOT / "examples" / "handover.py")]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.startswith("handover.py: no exporter could allocate 1048576 bytes: system")
+    assert answer.stderr.count("\n") == 1
 
 
 @pytest.mark.needs("heap", "vivid", "display", "screendump")

@@ -44,7 +44,7 @@ def _answer(words: Sequence[str], output: Output) -> int:
         _run(words, output)
         output.flush()
     except Asked as asked:
-        output.text(str(asked))
+        output.told(str(asked), asked.document)
     except Answered as answered:
         return answered.status
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from dmabuf import __version__
@@ -12,10 +12,11 @@ from dmabuf.cli.commands import NAMES, WITHOUT_NAME, WITHOUT_WORDS, Command, loa
 from dmabuf.cli.console.failure import Asked, UsageError
 
 PROGRAM = "dmabuf-alloc"
+_HELP = "help"
 _USAGE = "%(prog)s [COMMAND] [option...]\n       %(prog)s SIZE [option...]"
 _EPILOG = """\
 environment: DMABUF_LOG=debug does what --debug does
-exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted
+exit status: 0 done, 1 failed or nobody reads, 2 wrong usage, 130 interrupted
 """
 _OPTION = re.compile(r"-(?![0-9.])")
 _COMMAND_LIKE = re.compile(r"[^0-9.+-]")
@@ -26,7 +27,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError, on one line."""
-        raise UsageError(f"{message}; see {self.prog} --help")
+        raise UsageError(f"{message}{self._near(message)}; see {self.prog} --help")
+
+    def _near(self, message: str) -> str:
+        """Return which option was meant, if one is unknown and like another."""
+        _, unknown, words = message.partition("unrecognized arguments: ")
+        option = words.split(" ")[0].split("=")[0]
+        if not unknown or not option.startswith("--"):
+            return ""
+        return _did_you_mean(option, set(self._option_string_actions) - {"--help"})
 
     def print_help(self, file: Any = None) -> NoReturn:
         """Raise the text instead, which goes where every answer goes."""
@@ -56,16 +65,24 @@ def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     Options may stand before the name: those that all subcommands share, and those of the one whose
     name may be left out.
     """
-    if words and words[0] in NAMES:
+    if words and words[0] in NAMES and words[0] != WITHOUT_NAME:
         return words[0], words[1:]
     unnamed = parser_of(WITHOUT_NAME, load(WITHOUT_NAME))
+    if words and words[0] == WITHOUT_NAME:
+        rest = words[1:]
+        position = _first_positional(rest, unnamed)
+        if position is not None and _COMMAND_LIKE.match(rest[position]):
+            _refuse(rest, position, unnamed)
+        return WITHOUT_NAME, rest
     position = _first_positional(words, unnamed)
     if position is not None:
         word = words[position]
         if word in NAMES:
             return word, [*words[:position], *words[position + 1 :]]
+        if word == _HELP:
+            raise Asked(_help(words[position + 1 :]))
         if _COMMAND_LIKE.match(word):
-            raise _unknown(word)
+            _refuse(words, position, unnamed)
         return WITHOUT_NAME, words
     options = {word.split("=")[0] for word in words}
     shared = _shared()
@@ -74,10 +91,10 @@ def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     if options & {"-h", "--help"}:
         raise Asked(common_parser().format_help())
     if "--version" in options:
-        raise Asked(f"dmabuf {__version__}\n")
+        raise Asked(f"dmabuf {__version__}\n", {"version": __version__})
     unknown = [word for word in words if not shared.has(word.split("=")[0])]
     if unknown:
-        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}; see {PROGRAM} --help")
+        common_parser().error(f"unrecognized arguments: {' '.join(unknown)}")
     return WITHOUT_WORDS, words
 
 
@@ -90,16 +107,37 @@ def _first_positional(words: Sequence[str], parser: Parser) -> int | None:
     return None
 
 
+def _refuse(words: Sequence[str], position: int, parser: Parser) -> NoReturn:
+    """Raise UsageError for a word that is no size: it may be the value of an unknown option."""
+    for word in words[:position]:
+        if _OPTION.match(word) and not parser.has(word.split("=")[0]):
+            parser.error(f"unrecognized arguments: {word}")
+    raise _unknown(words[position])
+
+
+def _help(words: Sequence[str]) -> str:
+    """Return the help of the subcommand that is named, or the whole command's."""
+    name = next((word for word in words if not _OPTION.match(word)), None)
+    if name is None:
+        return common_parser().format_help()
+    if name not in NAMES:
+        raise _unknown(name)
+    return parser_of(name, load(name)).format_help()
+
+
 def _unknown(word: str) -> UsageError:
+    if word in NAMES:
+        return UsageError(f"{word!r} is a command and no size; write {PROGRAM} {word} alone")
+    names = ", ".join(NAMES)
+    near = _did_you_mean(word.lower(), NAMES)
+    return UsageError(f"{word!r} is neither a size nor a command ({names}){near}")
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    names = ", ".join(NAMES)
-    near = get_close_matches(word.lower(), NAMES, n=1)
-    if near:
-        return UsageError(
-            f"{word!r} is neither a size nor a command ({names}); did you mean {near[0]}?"
-        )
-    return UsageError(f"{word!r} is neither a size nor a command ({names})")
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _shared(**options: Any) -> Parser:
@@ -138,7 +176,7 @@ def common_parser() -> Parser:
             f"commands ({WITHOUT_WORDS} if there is none, {WITHOUT_NAME} for a size alone):",
             *summaries,
             "",
-            f"{PROGRAM} COMMAND --help tells more.",
+            f"{PROGRAM} help COMMAND tells more, and so does COMMAND --help.",
         ]
     )
     epilog = f"{_examples(first)}\n{_EPILOG}"

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     view = _View(arguments)
     is_drawn = can_draw() and not arguments.json
     wanted = (PAUSE, GO_ON, RESIZE) if is_drawn else ()
-    with Signals(*wanted) as signals, Screen() if is_drawn else nullcontext() as screen:
+    with Signals(output, *wanted) as signals, Screen() if is_drawn else nullcontext() as screen:
         last = _go_on(view, signals, screen, output)
     if is_drawn:
         for line in view.lines(last):

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     """Log until somebody says stop, or `--count` have come or gone."""
     log = _Log(arguments, output)
     with ExitStack() as stack:
-        signals = stack.enter_context(Signals())
+        signals = stack.enter_context(Signals(output))
         devices = _devices(output)
         if devices is not None:
             stack.enter_context(devices)

@@ -7,6 +7,7 @@ always given back as it was.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -15,7 +16,7 @@ import termios
 from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
 
-from dmabuf.cli.console.output import OutputError
+from dmabuf.cli.console.output import Output, OutputError
 from dmabuf.cli.console.text import encodable
 
 STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -35,7 +36,8 @@ def can_draw() -> bool:
 class Signals:
     """Notes the signals that come in the `with`; those that were ignored before stay ignored."""
 
-    def __init__(self, *wanted: signal.Signals) -> None:
+    def __init__(self, output: Output, *wanted: signal.Signals) -> None:
+        self._output = output
         self._wanted = (*STOPS, *wanted)
 
     def __enter__(self) -> Signals:
@@ -63,9 +65,18 @@ class Signals:
     def wait(self, seconds: float | None, *others: int) -> tuple[set[int], list[int]]:
         """Wait for a signal, or until one of other descriptors can be read, or for a time.
 
-        Return the signals that came, and those that can be read.
+        Return the signals that came, and those that can be read. OutputError if nobody reads what
+        is printed any more.
         """
-        readable, _, _ = select.select([self._reader, *others], [], [], seconds)
+        poll = select.poll()
+        reader = self._output.reader()
+        if reader is not None:
+            poll.register(reader, 0)  # that it is gone is told unasked
+        for number in (self._reader, *others):
+            poll.register(number, select.POLLIN)
+        readable = [number for number, _ in poll.poll(None if seconds is None else seconds * 1000)]
+        if reader in readable:
+            raise OutputError(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
         came = set()
         if self._reader in readable:
             readable.remove(self._reader)

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from dmabuf.cli.console.text import encodable, printable
+from dmabuf.cli.console.text import columns_of, encodable, printable
 
 SCHEMA = 1
 """The version of docs/json.md; it changes when a field changes its meaning or goes away."""
 
+_LEAST_LAST = 12  # columns of a terminal: a last column that is narrower is hard to read
 _STYLES = {"yes": "green", "no": "red"}
 
 
@@ -47,6 +48,13 @@ class Output:
     def text(self, text: str) -> None:
         """Print several lines of the command's own text, with --json too."""
         self._write(text.removesuffix("\n"))
+
+    def told(self, text: str, document: dict[str, object] | None) -> None:
+        """Print what was asked for, as text or, with --json, as its document if it has one."""
+        if document is None or not self._json:
+            self.text(text)
+        else:
+            self.document(**document)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table, without its empty columns, and an empty line."""
@@ -97,6 +105,13 @@ class Output:
             except OSError:
                 pass  # nobody is left to be told
 
+    def reader(self) -> int | None:
+        """Return the descriptor that tells poll(2) when nobody reads any more, if there is one."""
+        try:
+            return sys.stdout.fileno() if sys.stdout is not None else None
+        except (OSError, ValueError):
+            return None  # it is no file, but somebody's object
+
     def flush(self) -> None:
         """Hand everything to the reader; OutputError if it can't be."""
         try:
@@ -129,12 +144,18 @@ class Output:
 
         table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
         table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
+        console = Console(highlight=False, markup=False, emoji=False)
+        # The last column wraps first; where the others alone are too wide, all do.
+        cells = zip(columns, *rows, strict=True)
+        *widths, _ = (max(map(columns_of, column)) + 2 for column in cells)
+        last_wraps = sum(widths) + _LEAST_LAST <= console.width
         for column in columns:
-            table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
+            no_wrap = last_wraps and column != columns[-1]
+            table.add_column(column, overflow="fold", no_wrap=no_wrap)
         for row in rows:
             table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
         try:
-            Console(highlight=False, markup=False, emoji=False).print(table, "")
+            console.print(table, "")
         except OSError as error:
             raise OutputError(error) from None
 
