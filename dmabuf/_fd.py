@@ -87,6 +87,7 @@ class Owner(Closing):
     _NUMBER = "handle"
 
     def __init__(self, number: int) -> None:
+        require_new(self)
         self._own(number)
 
     def _own(self, number: int) -> None:
@@ -314,6 +315,7 @@ def own(owner: _Owned, make: Callable[[list[int]], object], *details: Any) -> _O
     call returns, before a signal handler can run; `details` are what the object's `_own` takes
     beside it. Where anything raises, the number is given back.
     """
+    require_new(owner)
     made: list[int] = []
     try:
         make(made)
@@ -323,6 +325,12 @@ def own(owner: _Owned, make: Callable[[list[int]], object], *details: Any) -> _O
         if not _discard(owner) and made:
             owner._give_back(made[0])
         raise
+
+
+def require_new(owner: Owner) -> None:
+    """Raise TypeError if an object was made already: a second number would lose the first."""
+    if hasattr(owner, "_number"):
+        raise TypeError(f"a {type(owner).__name__} is made once, and this one was; make another")
 
 
 def _discard(owner: Owner) -> bool:

@@ -144,7 +144,8 @@ class _LoopEvent:
         try:
             self._hold.take()
             # What a call returns is in a list before a signal handler can run.
-            self._duplicate.extend(map(own_duplicate, (owner,), (Descriptor,)))
+            new = Descriptor.__new__(Descriptor)
+            self._duplicate.extend(map(own_duplicate, (new,), (owner,)))
             add(self._duplicate[0].fileno(), self._wake)
         except BaseException as error:
             self._let_go()

@@ -15,6 +15,7 @@ from dmabuf._fd import (
     own,
     own_duplicate,
     owned_number,
+    require_new,
 )
 from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, prove, read_only
 from dmabuf._polls import note_polled
@@ -46,8 +47,9 @@ class Buffer(Mapped):
             print(buffer.size, buffer.exporter)
 
     Buffers compare and hash by the memory they stand for, so a duplicate equals its original.
-    Thread-safe. Use it as a context manager, or call `close()`. Follows
-    Documentation/driver-api/dma-buf.rst in the kernel's sources.
+    Thread-safe. Use it as a context manager, or call `close()`. A subclass may add methods, but
+    what its `__init__` sets is missing in what `dup()` and `from_fd()` return: they don't call it.
+    Follows Documentation/driver-api/dma-buf.rst in the kernel's sources.
     """
 
     __slots__ = ("_begun",)
@@ -60,6 +62,7 @@ class Buffer(Mapped):
         """
         number = owned_number(fd)
         check_dma_buf(number)
+        require_new(self)
         self._own(number)
         note_polled(self)  # by whoever had it
 

@@ -86,7 +86,8 @@ class Fence(Descriptor):
 
     Compares and hashes by identity: the kernel gives fences none. Thread-safe. Use it as a context
     manager, or call `close()`. `await fence` waits in asyncio; for trio and anyio it has a
-    `fileno()`, which becomes readable.
+    `fileno()`, which becomes readable. A subclass may add methods, but what its `__init__` sets is
+    missing in what `dup()` and `from_fd()` return: they don't call it.
     """
 
     __slots__ = ()

@@ -239,6 +239,23 @@ class TestOwnership:
             len(buffer)
         assert buffer
 
+    def test_is_made_once(self, buffer):
+        number = os.dup(buffer.fileno())
+        for _ in range(2):
+            with pytest.raises(TypeError, match="a Buffer is made once, and this one was"):
+                buffer.__init__(number)
+            buffer.close()
+        os.close(number)  # which stayed the caller's
+
+    def test_a_duplicate_of_a_subclass_is_one_too(self, buffer):
+        class Named(dmabuf.Buffer):
+            def __init__(self, fd, title):
+                super().__init__(fd)
+                self.title = title
+
+        with Named(os.dup(buffer.fileno()), "one") as one, one.dup() as two:
+            assert (type(two), hasattr(two, "title")) == (Named, False)
+
     def test_copies_and_pickles_are_refused(self, buffer):
         for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="descriptor has one owner"):

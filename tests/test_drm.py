@@ -152,6 +152,13 @@ class TestWrongNodes:
             Device(device.path)
         assert caught.value.errno == errno.EMFILE
 
+    @pytest.mark.needs("vgem")
+    def test_a_device_is_made_once(self, buffer, device, gem):
+        for make in (lambda: device.__init__(device.path), device.__init__):
+            with pytest.raises(TypeError, match="a Vgem is made once"):
+                make()
+        assert list(device._count.owners.values()) == [1]
+
 
 @pytest.mark.needs("vgem")
 class TestImport:

@@ -371,6 +371,11 @@ class TestOwnership:
         os.close(number)
         assert heap.closed
 
+    def test_is_made_once(self, heap):
+        with pytest.raises(TypeError, match="a Heap is made once"):
+            heap.__init__("system")
+        heap.allocate(PAGE).close()
+
     def test_copies_and_pickles_are_refused(self, heap):
         for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match=r"descriptor has one owner.*dmabuf\.share\.send"):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
-from dmabuf._fd import Descriptor, Owner, own
+from dmabuf._fd import Descriptor, Owner, own, require_new
 from dmabuf._node import Kind, open_node
 from dmabuf.devices.drm import _ioctl
 from dmabuf.devices.drm._handles import HandleCount
@@ -29,6 +29,7 @@ class Node(Descriptor):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a primary or render node; OSError, with the path, if that fails."""
+        require_new(self)
         self._path = os.fspath(path)
         self._count = HandleCount()
         kind = _RENDER if is_render(self._path) else _PRIMARY
