@@ -346,6 +346,13 @@ def keep(made: list[int], call: Callable[..., int], *arguments: Any) -> None:
     made.extend(map(call, *((argument,) for argument in arguments)))
 
 
+def close_kept(made: list[int]) -> None:
+    """Close the one that `keep` has added to a list, if it is still there."""
+    if made:
+        # No signal handler runs between the two.
+        tuple(map(os.close, map(made.pop, (0,))))
+
+
 def own_descriptor(make: Callable[[list[int]], object]) -> Descriptor:
     """Return the owner of a descriptor that `make` adds to a list; see `own`."""
     return own(Descriptor.__new__(Descriptor), make)

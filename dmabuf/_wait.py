@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from dmabuf._fd import Descriptor, Hold, own_duplicate, unwatch, watch, watchers
+from dmabuf._fd import Descriptor, Hold, close_kept, duplicate, unwatch, watch, watchers
 from dmabuf._polls import note_polled
 from dmabuf.errors import os_error
 
@@ -138,15 +138,12 @@ class _LoopEvent:
         self._hold = Hold(owner)
         self.events = events
         self.futures: dict[asyncio.Future[None], None] = {}
-        self._duplicate: list[Descriptor] = []
+        self._duplicate: list[int] = []
         add = loop.add_reader if events == READABLE else loop.add_writer
         note_polled(owner)
         try:
-            self._hold.take()
-            # What a call returns is in a list before a signal handler can run.
-            new = Descriptor.__new__(Descriptor)
-            self._duplicate.extend(map(own_duplicate, (new,), (owner,)))
-            add(self._duplicate[0].fileno(), self._wake)
+            duplicate(self._hold.take(), self._duplicate)
+            add(self._duplicate[0], self._wake)
         except BaseException as error:
             self._let_go()
             if isinstance(error, OSError) and error.errno == errno.EMFILE:
@@ -203,11 +200,10 @@ class _LoopEvent:
         if self._process == os.getpid():
             loop = self._loop
             remove = loop.remove_reader if self.events == READABLE else loop.remove_writer
-            remove(self._duplicate[0].fileno())
+            remove(self._duplicate[0])
         self._let_go()
 
     def _let_go(self) -> None:
         """Close the duplicate, and then let the owner's number go, which may be the last one."""
-        for duplicate in self._duplicate:
-            duplicate.close()
+        close_kept(self._duplicate)
         self._hold.drop()
