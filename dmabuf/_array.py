@@ -22,7 +22,7 @@ def array_on(
     if kind.hasobject or kind.itemsize == 0:
         raise ValueError(f"dtype {kind!r} can't be an element of shared memory")
     lengths = _integers(shape if type(shape) is tuple else _lengths(shape), "shape")
-    (start,) = _integers((offset,), "offset")
+    start = offset if type(offset) is int else _integers((offset,), "offset")[0]
     if strides is None:
         steps = _contiguous(lengths, kind.itemsize)
     else:
@@ -65,7 +65,8 @@ def _integers(given: Sequence[SupportsIndex], what: str) -> tuple[int, ...]:
             return tuple(map(operator.index, parts))
     except TypeError:
         pass
-    raise TypeError(f"{what} must be in whole numbers, not {given!r}")
+    shown = ", ".join(map(repr, given)) if type(given) is tuple else repr(given)
+    raise TypeError(f"{what} must be in whole numbers, not {shown}")
 
 
 def _contiguous(lengths: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

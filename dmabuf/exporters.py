@@ -27,7 +27,7 @@ def allocate(
     length = _memory.checked_size(size)
     if name is not None:
         checked_name(name)
-    if isinstance(heaps, (str, bytes, os.PathLike)):
+    if heaps is not None and (isinstance(heaps, _ONE) or not isinstance(heaps, Iterable)):
         raise TypeError(f"heaps must be several names or paths, such as [{heaps!r}]")
     wanted = None if heaps is None else [os.fsdecode(one) for one in heaps]
     attempts: list[OSError] = []
@@ -44,6 +44,7 @@ def allocate(
     raise AllocationError(numbers[0] if numbers else errno.ENODEV, text, attempts)
 
 
+_ONE = (str, bytes, os.PathLike)
 _Attempt = tuple[str, Callable[[], Buffer]]
 
 

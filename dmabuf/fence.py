@@ -205,7 +205,12 @@ class Fence(Descriptor):
 
         A hint. Needs Linux 6.6: UnsupportedError. Follows SYNC_IOC_SET_DEADLINE.
         """
-        if not 0 <= monotonic_seconds < _LATEST:
+        try:
+            is_time = 0 <= monotonic_seconds < _LATEST
+        except TypeError:
+            kind = type(monotonic_seconds).__name__
+            raise TypeError(f"a deadline is a number of seconds, not {kind}") from None
+        if not is_time:
             raise ValueError(f"a deadline is a time of time.monotonic(), not {monotonic_seconds}")
         with Hold(self) as number:
             _ioctl.sync_set_deadline(number, int(monotonic_seconds * _NANOSECONDS))

@@ -11,11 +11,12 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from operator import index, methodcaller
+from operator import methodcaller
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from dmabuf import _idle, _libc, _memory, _procfs, _wait, exporters
+from dmabuf._checked import whole
 from dmabuf._fd import Descriptor, Hold, lock
 from dmabuf._mapping import is_mapped, mapping
 from dmabuf._uapi import ffi
@@ -124,8 +125,8 @@ class Pool:
         retire_after_share: bool = False,
     ) -> None:
         self._closed = True  # until it is complete
-        self._count = index(count)
-        self._size = index(size)
+        self._count = whole(count, "count")
+        self._size = whole(size, "size")
         if self._count < 1:
             raise ValueError(f"count must be at least 1, not {self._count}")
         if self._size < 1:
@@ -221,7 +222,7 @@ class Pool:
 
         AllocationError if no buffer is free; ValueError if `size` exceeds that of the pool.
         """
-        wanted = index(size)
+        wanted = whole(size, "size")
         if not 1 <= wanted <= self._size:
             raise ValueError(f"{self!r} has buffers of {self._size} bytes, not of {wanted}")
         buffer = self._lend()

@@ -141,9 +141,13 @@ def from_memfds(
     Each memfd is as in `from_memfd`, and may come more than once.
     """
     checked = _memory.checked_bytes
+    given = list(pieces)
+    for piece in given:
+        if not isinstance(piece, (tuple, list)) or len(piece) != 3:
+            raise TypeError(f"pieces are [(memfd, offset, size), …], and {piece!r} is none")
     items = [
         (descriptor_number(memfd), checked(offset, "offset"), checked(size, "size"))
-        for memfd, offset, size in pieces
+        for memfd, offset, size in given
     ]
     if not items:
         raise RefusedError(errno.EINVAL, "a udmabuf needs at least one piece of a memfd")

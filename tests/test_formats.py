@@ -225,7 +225,7 @@ class TestSizes:
             (("7", 5), TypeError, "whole numbers of pixels, not '7' and 5"),
             ((7, 5, -16), ValueError, "rows of at least 7 bytes, not of -16"),
             ((7, 5, 6), ValueError, "rows of at least 7 bytes, not of 6"),
-            ((7, 5, 16.0), TypeError, "strides"),
+            ((7, 5, 16.0), TypeError, "a stride must be a whole number, not float"),
             ((7, 5, [16, "x"]), TypeError, "strides"),
         ],
     )

@@ -11,8 +11,7 @@ comes from an ioctl to `from_drm` or `from_v4l2`; `pixel_format` refuses these t
 
 from __future__ import annotations
 
-import operator
-
+from dmabuf._checked import whole
 from dmabuf.image._table import FORMATS
 from dmabuf.image.layout import PixelFormat, fourcc, fourcc_text
 
@@ -44,7 +43,7 @@ def pixel_format(spec: str | int | PixelFormat) -> PixelFormat:
             return named
         code = fourcc(spec) if 0 < len(spec) <= 4 and spec.isascii() else -1
     else:
-        code = operator.index(spec)
+        code = whole(spec, "a pixel format, unless it is text,")
     drm, v4l2 = _BY_DRM.get(code), _BY_V4L2.get(code)
     if drm is not None and v4l2 is not None and drm is not v4l2:
         raise ValueError(
@@ -76,7 +75,7 @@ def from_v4l2(code: int) -> PixelFormat:
 
 
 def _look_up(table: dict[int, PixelFormat], code: int, api: str) -> PixelFormat:
-    found = table.get(operator.index(code))
+    found = table.get(whole(code, f"a code of {api}'s"))
     if found is None:
         raise ValueError(f"{api}'s pixel format {fourcc_text(code)} is not known")
     return found

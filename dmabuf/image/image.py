@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from dmabuf import exporters
+from dmabuf._checked import whole
 from dmabuf._closing import Closing
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer, checked_name
@@ -72,7 +72,7 @@ class Image(Closing):
         self._closed = False
         self._format = pixel_format(format)
         self._width, self._height = checked_pixels(width, height)
-        self._modifier = operator.index(modifier)
+        self._modifier = whole(modifier, "modifier")
         if not 0 <= self._modifier < 1 << 64:
             raise ValueError(f"a modifier has 64 bits: {modifier}")
         size = self._width, self._height
@@ -102,7 +102,7 @@ class Image(Closing):
         """
         layout = pixel_format(format)
         width, height = checked_pixels(width, height)
-        strides = layout.aligned_strides(width, operator.index(stride_align))
+        strides = layout.aligned_strides(width, whole(stride_align, "stride_align"))
         if name is not None:
             checked_name(name)
         if not callable(allocate):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple, SupportsIndex
 
+from dmabuf._checked import whole, wholes
 from dmabuf._record import record
 
 
@@ -16,6 +17,8 @@ def fourcc(text: str) -> int:
 
     ValueError unless `text` is one to four ASCII characters.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"a fourcc is text, not {type(text).__name__}")
     if len(text) > 4 or not text.isascii() or not text:
         raise ValueError(f"a fourcc is one to four ASCII characters, not {text!r}")
     return int.from_bytes(text.ljust(4).encode(), "little")
@@ -40,13 +43,6 @@ def checked_pixels(width: SupportsIndex, height: SupportsIndex) -> tuple[int, in
     if min(size) < 1:
         raise ValueError(f"an image has at least one pixel, not {size[0]}x{size[1]}")
     return size
-
-
-def _checked_strides(strides: Sequence[SupportsIndex]) -> list[int]:
-    try:
-        return list(map(operator.index, strides))
-    except TypeError:
-        raise TypeError(f"strides must be whole numbers of bytes, not {strides!r}") from None
 
 
 class Packing(Enum):
@@ -196,7 +192,7 @@ class PixelFormat(NamedTuple):
         width, _ = checked_pixels(width, 1)
         if stride is None:
             return tuple(layout.row(width) for layout in self.planes)
-        (stride,) = _checked_strides([stride])
+        stride = whole(stride, "a stride")
         luma = self.planes[0]
         return tuple(
             -(-stride * layout.group * luma.across // (layout.across * luma.group))
@@ -210,6 +206,7 @@ class PixelFormat(NamedTuple):
         that a device that takes a single number (V4L2's `bytesperline`) can use them too.
         ValueError if `align` is below 1.
         """
+        align = whole(align, "an alignment of rows")
         if align < 1:
             raise ValueError(f"rows are aligned to 1 byte or more, not to {align}")
         least = self.strides(width)
@@ -237,7 +234,7 @@ class PixelFormat(NamedTuple):
             strides = self.strides(width, strides)
         if len(strides) != len(self.planes):
             raise ValueError(f"{self} has {len(self.planes)} planes, not {len(strides)} strides")
-        strides = _checked_strides(strides)
+        strides = wholes(strides, "strides")
         for layout, stride in zip(self.planes, strides, strict=True):
             if stride < (row := layout.row(width)):
                 raise ValueError(f"{self} has rows of at least {row} bytes, not of {stride}")

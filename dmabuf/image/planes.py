@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from dmabuf._checked import whole, wholes
 from dmabuf._fd import require_open
 from dmabuf._record import record
 from dmabuf.buffer import Buffer
@@ -61,7 +61,13 @@ def place_planes(
 
 def _spread(buffer: Buffer | Sequence[Buffer], format: PixelFormat) -> list[Buffer]:
     """Return the buffer of each plane. Buffers of the same memory become the same object."""
-    given = [buffer] if isinstance(buffer, Buffer) else list(buffer)
+    if isinstance(buffer, Buffer):
+        given = [buffer]
+    elif isinstance(buffer, Iterable):
+        given = list(buffer)
+    else:
+        kind = type(buffer).__name__
+        raise TypeError(f"an image is on a dmabuf.Buffer, or on one per plane, not on {kind}")
     for owner in given:
         if not isinstance(owner, Buffer):
             kind = type(owner).__name__
@@ -82,11 +88,11 @@ def _checked_strides(
         return format.strides(width)
     if isinstance(strides, Sequence):
         return _one_per_plane("strides", strides, format)
-    return format.strides(width, operator.index(strides))
+    return format.strides(width, whole(strides, "a stride"))
 
 
 def _one_per_plane(what: str, values: Sequence[int], format: PixelFormat) -> list[int]:
-    numbers = [operator.index(value) for value in values]
+    numbers = wholes(values, what)
     if len(numbers) != len(format.planes):
         raise ValueError(f"{format} has {len(format.planes)} planes, not {len(numbers)} {what}")
     return numbers

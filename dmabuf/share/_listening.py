@@ -13,6 +13,7 @@ import socket
 import stat
 import time
 
+from dmabuf._checked import whole
 from dmabuf._fd import Descriptor
 from dmabuf.errors import os_error
 
@@ -91,6 +92,7 @@ class Listener:
             raise _in_use(self.name) from None
 
     def _bind_path(self, path: str, mode: int) -> None:
+        mode = whole(mode, "mode")
         if not 0 <= mode <= 0o777:
             raise ValueError(f"mode must be 0 to 0o777, not {mode:#o}")
         self._lock = _locked(f"{path}.lock", path)

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from dmabuf import _libc
+from dmabuf._checked import whole
 from dmabuf._fd import Descriptor, descriptor_number
 from dmabuf._procfs import open_file
 from dmabuf._tracing import how_to_take
@@ -26,6 +27,7 @@ def from_process(pid: int, fd: int) -> Buffer | Fence:
     UnsupportedError. Follows pidfd_getfd(2).
     """
     fd = descriptor_number(fd)
+    pid = whole(pid, "pid")
     if not 0 < pid < 1 << 31:
         raise ValueError(f"a process is numbered from 1 to {(1 << 31) - 1}, not {pid}")
     numbers: list[int] = []  # of the process, then its descriptor

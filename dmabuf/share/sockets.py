@@ -18,6 +18,8 @@ from dmabuf._message import LIMIT, Arrival
 from dmabuf._scm import MessageError, Sender
 from dmabuf._transfer import Steps, run
 from dmabuf.buffer import Buffer
+from dmabuf.fence import Fence
+from dmabuf.image import Image
 from dmabuf.share._objects import KINDS, Shared, Table, objects_of
 
 __all__ = [
@@ -162,6 +164,8 @@ def _sending(
     sock: socket.socket, objects: Iterable[Shared], message: bytes | bytearray | memoryview
 ) -> Iterator[Steps]:
     """Hold what is to be sent, and give the steps of sending it."""
+    if isinstance(objects, (Buffer, Fence, Image)):
+        raise TypeError(f"objects are several: send [{type(objects).__name__}]")
     table = Table(list(objects))
     with contextlib.ExitStack() as holds:
         numbers = [holds.enter_context(Hold(owner)) for owner in table.owners]

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, TypeVar
 
 from dmabuf import _forks, _wait
+from dmabuf._checked import whole
 from dmabuf._scm import MessageError
 from dmabuf.share._connection import Connection
 from dmabuf.share._events import READABLE, Events
@@ -59,6 +60,7 @@ class Subscriber:
         start: Literal["next", "last"] = "next",
         reconnect: bool = False,
     ) -> None:
+        depth = whole(depth, "depth")
         if not 1 <= depth <= MOST_DEPTH:
             raise ValueError(f"depth must be 1 to {MOST_DEPTH} frames, not {depth}")
         self._where = where
