@@ -93,14 +93,21 @@ def _checked_seconds(timeout: float) -> float:
     raise ValueError("timeout must be a number of seconds, not nan")
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop; asyncio is imported by the first call, and not looked up."""
+    global _running_loop
+    from asyncio import get_running_loop
+
+    _running_loop = get_running_loop
+    return get_running_loop()
+
+
 async def ready(owner: Descriptor, events: int) -> None:
     """Wait in the running asyncio event loop; many tasks and loops may wait at once.
 
     ValueError if the object is closed, or gets closed meanwhile.
     """
-    from asyncio import get_running_loop
-
-    loop = get_running_loop()
+    loop = _running_loop()
     event = watchers(owner).get((loop, events))
     if not isinstance(event, _LoopEvent):
         event = _LoopEvent(owner, loop, events)
