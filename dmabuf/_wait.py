@@ -153,7 +153,7 @@ class _LoopEvent:
             add(self._duplicate[0], self._wake)
         except BaseException as error:
             self._let_go()
-            if isinstance(error, OSError) and error.errno == errno.EMFILE:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise os_error(error.errno, f"no descriptor is left to await {owner!r}") from None
             raise
         watch(owner, (loop, events), self)
@@ -212,5 +212,7 @@ class _LoopEvent:
 
     def _let_go(self) -> None:
         """Close the duplicate, and then let the owner's number go, which may be the last one."""
-        close_kept(self._duplicate)
-        self._hold.drop()
+        try:
+            close_kept(self._duplicate)
+        finally:
+            self._hold.drop()
