@@ -97,7 +97,9 @@ class TestLimit:
         buffers = [heap.allocate(MIB) for _ in range(region // MIB)]
         for buffer in buffers[::2]:
             buffer.close()
-        words = "piece may be smaller, and what was just closed comes back with a delay; close buffers"
+        words = (
+            "piece may be smaller, and what was just closed comes back with a delay; close buffers"
+        )
         with pytest.raises(dmabuf.AllocationError, match=words) as caught:
             heap.allocate(2 * MIB)
         assert caught.value.errno == errno.ENOMEM
