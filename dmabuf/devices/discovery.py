@@ -129,9 +129,8 @@ def _describe_heap(path: str) -> HeapDevice:
 
 
 def _describe_udmabuf(path: str) -> UdmabufDevice:
-    _, error = _attempt(
-        own_descriptor(partial(_node.open_node, path, os.O_RDWR, udmabuf.KIND)).close
-    )
+    opening = partial(_node.open_node, path, os.O_RDWR, udmabuf.KIND)
+    _, error = _attempt(lambda: own_descriptor(opening).close())
     limits, _ = _attempt(udmabuf.limits)
     return UdmabufDevice((_node_at(path, error),), driver=None, name="udmabuf", info=limits)
 
