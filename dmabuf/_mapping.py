@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     class Loan(Protocol):
         """Memory that its owner wants back: whoever has the loan, or a view of it, keeps it out."""
 
-        def map(self, number: int, *, writable: bool) -> Any:
-            """Return what exports the memory; its views keep the loan."""
+        def map(self, borrower: Mapped) -> Any:
+            """Return what exports the memory of who has the loan; its views keep that."""
+
+        @property
+        def may_come_again(self) -> bool:
+            """Whether the memory may be lent again once it is back."""
 
         def keep(self) -> None:
             """Never give the memory back: somebody has it whom nobody can ask."""
@@ -38,9 +42,13 @@ class Mapped(Polled):
 
     __slots__ = ("_device", "_inode", "_loan", "_mapping", "_size")
 
-    def _own(self, number: int, loan: Loan | None = None) -> None:
-        status = os.fstat(number)
-        self._device, self._inode, self._size = status.st_dev, status.st_ino, status.st_size
+    def _own(self, number: int, loan: Loan | None = None, like: Mapped | None = None) -> None:
+        """Own a descriptor: of memory that is lent; or of the same memory as another's."""
+        if like is None:
+            status = os.fstat(number)
+            self._device, self._inode, self._size = status.st_dev, status.st_ino, status.st_size
+        else:
+            self._device, self._inode, self._size = like._device, like._inode, like._size
         self._loan = loan
         self._mapping: Any = None  # what exports the memory
         super()._own(number)
@@ -74,24 +82,26 @@ def mapping(owner: Mapped) -> Any:
     there = owner._mapping
     if there is not None:
         return there
+    loan = owner._loan
+    made = new_mapping(owner) if loan is None else loan.map(owner)
+    with lock:  # the first of several threads wins; a buffer closed meanwhile keeps none
+        if owner._mapping is None and not owner._closed:
+            owner._mapping = made
+        return owner._mapping or made
+
+
+def new_mapping(owner: Mapped) -> Any:
+    """Map a buffer's memory once more; ValueError if it is closed, OSError if it can't be."""
     with Hold(owner) as number:
         prove(owner, number)
         mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
         if mode == os.O_WRONLY:
             what = f"{owner!r} can't be mapped: its descriptor is write-only"
             raise os_error(errno.EACCES, f"{what}; allocate it with access=Access.READ_WRITE")
-        writable, loan = mode == os.O_RDWR, owner._loan
         try:
-            if loan is not None:
-                made = loan.map(number, writable=writable)
-            else:
-                made = _libc.map_shared(number, owner.size, writable=writable)
+            return _libc.map_shared(number, owner._size, writable=mode == os.O_RDWR)
         except OSError as error:
             raise _unmappable(owner, error) from None
-        with lock:  # the first of several threads wins; a buffer closed meanwhile keeps none
-            if owner._mapping is None and not owner._closed:
-                owner._mapping = made
-            return owner._mapping or made
 
 
 def _unmappable(owner: Mapped, error: OSError) -> OSError:

@@ -29,7 +29,19 @@ _LONGEST = 86400.0  # poll(2) takes 24 days at the most
 
 def is_ready(owner: Descriptor, events: int) -> bool:
     """Return whether poll(2) reports any of the events now."""
-    return wait(owner, events, 0.0)
+    with Hold(owner) as number:
+        return has(owner, number, events)
+
+
+def has(owner: Descriptor, number: int, events: int) -> bool:
+    """Return whether poll(2) reports any of the events now; for who holds the number."""
+    note_polled(owner)
+    poll = select.poll()
+    poll.register(number, events)
+    happened = poll.poll(0)
+    if happened and happened[0][1] & select.POLLNVAL:
+        _checked(happened)
+    return bool(happened)
 
 
 def wait(
@@ -76,6 +88,11 @@ def _polled(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:
             if left <= _LONGEST:
                 return []
             left = max(deadline - time.monotonic(), 0.0)
+    return _checked(happened)
+
+
+def _checked(happened: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return what poll(2) has reported; OSError if a number is no descriptor any more."""
     for number, events in happened:
         if events & select.POLLNVAL:
             raise os_error(errno.EBADF, f"poll on descriptor {number}, which others have closed")

@@ -11,6 +11,7 @@ from dmabuf._fd import (
     Hold,
     check_dma_buf,
     descriptor_number,
+    duplicate,
     lock,
     own,
     own_duplicate,
@@ -66,15 +67,16 @@ class Buffer(Mapped):
         self._own(number)
         note_polled(self)  # by whoever had it
 
-    def _own(self, number: int, loan: Loan | None = None) -> None:
+    def _own(self, number: int, loan: Loan | None = None, like: Mapped | None = None) -> None:
         self._begun: dict[int, list[Hold]] | None = None
-        super()._own(number, loan)
+        super()._own(number, loan, like)
 
     @classmethod
     def from_fd(cls: type[_Buffer], fd: int | HasFileno) -> _Buffer:
         """Return a buffer with a descriptor of its own, a duplicate of `fd`, which stays open."""
         if isinstance(fd, Buffer):
-            return _duplicate(cls, fd, loan_of(fd))
+            with Hold(fd) as number:
+                return _duplicate(cls, fd, number, loan_of(fd))
         number = descriptor_number(fd)
         check_dma_buf(number)
         buffer = own_duplicate(cls.__new__(cls), number)
@@ -115,7 +117,8 @@ class Buffer(Mapped):
 
     def dup(self: _Buffer) -> _Buffer:
         """Return another owner of the same memory, with a descriptor and a mapping of its own."""
-        return _duplicate(type(self), self, self._loan)
+        with Hold(self) as number:
+            return _duplicate(type(self), self, number, self._loan)
 
     def read(self) -> AccessScope:
         """Return a scope in which the processor reads: `with buffer.read() as memory`.
@@ -366,15 +369,21 @@ def own_buffer(make: Callable[[list[int]], object], name: str | None = None) -> 
     return buffer
 
 
-def lent_buffer(owner: Buffer, loan: Loan) -> Buffer:
-    """Return a buffer with a descriptor of its own, whose memory is lent."""
-    return _duplicate(Buffer, owner, loan)
+def lent_buffer(home: Buffer, loan: Loan, number: int | None = None) -> Buffer:
+    """Return a buffer with a descriptor of its own, whose memory is lent.
+
+    `number` is the home's, if the caller holds it.
+    """
+    if number is None:
+        with Hold(home) as number:
+            return _duplicate(Buffer, home, number, loan)
+    return _duplicate(Buffer, home, number, loan)
 
 
-def _duplicate(kind: type[_Buffer], source: Buffer, loan: Loan | None) -> _Buffer:
-    with Hold(source) as number:
-        prove(source, number)
-    return own_duplicate(kind.__new__(kind), source, loan)
+def _duplicate(kind: type[_Buffer], source: Buffer, number: int, loan: Loan | None) -> _Buffer:
+    """Return a buffer with a duplicate of the number, which the caller holds."""
+    prove(source, number)
+    return own(kind.__new__(kind), partial(duplicate, number), loan, source)
 
 
 def checked_name(name: str) -> bytes:

@@ -12,19 +12,20 @@ import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import methodcaller
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from dmabuf import _idle, _libc, _memory, _procfs, _wait, exporters
+from dmabuf import _idle, _memory, _procfs, _wait, exporters
 from dmabuf._checked import whole
+from dmabuf._closing import Closing
 from dmabuf._fd import Descriptor, Hold, lock
-from dmabuf._mapping import is_mapped, mapping
+from dmabuf._mapping import is_mapped, mapping, new_mapping
 from dmabuf._uapi import ffi
 from dmabuf.buffer import Buffer, lent_buffer
 from dmabuf.errors import AllocationError
 
 if TYPE_CHECKING:
     from dmabuf._fd import HasFileno
+    from dmabuf._mapping import Mapped
 
 
 class _Loan:
@@ -35,24 +36,27 @@ class _Loan:
     def __init__(self, slot: _Slot) -> None:
         self._slot = slot
 
-    def map(self, number: int, *, writable: bool) -> Any:
+    def map(self, borrower: Mapped) -> Any:
         """Return an exporter of its own, so that its last view can be known.
 
         It is on the pool's mapping, but read-only memory, which that kind of exporter would make
         writable, and memory of a closed pool are mapped anew.
         """
         slot = self._slot
-        exporter: Any = None
-        if writable:
-            with contextlib.suppress(ValueError):  # the pool is closed
-                exporter = ffi.buffer(ffi.from_buffer(mapping(slot.home)))
-        if exporter is None:
-            exporter = _libc.map_shared(number, slot.home.size, writable=writable)
+        try:
+            exporter = ffi.buffer(ffi.from_buffer(mapping(slot.home), require_writable=True))
+        except (ValueError, BufferError):
+            exporter = new_mapping(borrower)
         # All that happens when the exporter is gone is C: no signal handler can get between.
         view = _LastView(exporter, slot.views.remove)
         view.loan = self
         slot.views.append(view)
         return exporter
+
+    @property
+    def may_come_again(self) -> bool:
+        """Whether the memory may be lent again, if another process gets it too."""
+        return self._slot.may_come_again and not self._slot.spent
 
     def keep(self) -> None:
         """Replace this memory: a descriptor was detached, and nobody knows where it is."""
@@ -73,7 +77,10 @@ class _LastView(weakref.ref[Any]):
 class _Return(weakref.ref[_Loan]):
     """A loan; its end wakes who waits for one, by C alone: no signal handler can get between."""
 
-    wake: Callable[[], object] = object  # which does nothing, until it is set
+    wake: Callable[[], object] = object  # which does nothing, while nobody waits
+
+
+_wake = methodcaller("wake")
 
 
 def _never() -> None:
@@ -83,16 +90,17 @@ def _never() -> None:
 class _Slot:
     """One memory of a pool."""
 
-    __slots__ = ("home", "loan", "shared", "spent", "views")
+    __slots__ = ("home", "loan", "may_come_again", "shared", "spent", "views")
 
-    def __init__(self, home: Buffer) -> None:
+    def __init__(self, home: Buffer, may_come_again: bool) -> None:
         self.home = home
+        self.may_come_again = may_come_again  # also once it was shared
         self.loan: Callable[[], _Loan | None] = _never
         self.views: list[_LastView] = []
         self.shared = self.spent = False
 
 
-class Pool:
+class Pool(Closing):
     """So many buffers of one size that are allocated once, and lent out again and again.
 
         with dmabuf.Pool(4, 1920 * 1080 * 4) as pool:
@@ -138,7 +146,8 @@ class Pool:
         self._allocate = allocate
         self._zero = zero
         self._retire_after_share = retire_after_share
-        self._process = os.getpid()
+        self._process = _process
+        self._waiters = 0  # threads and tasks
         self._slots: list[_Slot] = []
         self._wakes: list[Descriptor] = []
         numbers: list[int] = []
@@ -147,7 +156,7 @@ class Pool:
             numbers.extend(map(os.eventfd, (0,), (_NONBLOCKING,)))
             self._wakes.extend(map(Descriptor, numbers))
             while len(self._slots) < self._count:
-                self._slots.extend(map(_Slot, self._allocated()))
+                self._slots.extend(map(_Slot, self._allocated(), (not retire_after_share,)))
             self._closed = False
             _idle.register(self)
         except BaseException:
@@ -261,14 +270,6 @@ class Pool:
         self._require_open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             try:
@@ -283,7 +284,7 @@ class Pool:
     def _require_open(self) -> None:
         if self._closed:
             raise ValueError(f"operation on a closed pool: {self!r}")
-        if self._process != os.getpid():
+        if self._process != _process:
             raise ValueError(
                 "the pool is another process's, which lends the memory too: make one in this"
             )
@@ -299,27 +300,43 @@ class Pool:
                 os.eventfd_read(number)
         for slot in tuple(self._slots):
             seen = slot.loan
-            if seen() is None and _wait.is_ready(slot.home, _wait.WRITABLE):
+            if seen() is not None:
+                continue
+            home = slot.home
+            with Hold(home) as number:
+                if not _wait.has(home, number, _wait.WRITABLE):
+                    continue
                 loan = _Loan(slot)
-                back = _Return(loan, methodcaller("wake"))
-                back.wake = partial(os.eventfd_write, self._wakes[0].fileno(), 1)
+                back = _Return(loan, _wake)
                 with lock:
+                    if self._waiters and not self._closed:
+                        self._have_wake(back)
                     # No signal handler runs here, between the two.
                     if slot.loan is seen and not self._closed:
                         slot.loan = back
                 if slot.loan is back:
-                    return self._prepared(slot, loan)
+                    return self._prepared(slot, loan, number)
+                del back  # before the loan, whose end wakes nobody then
         return None
 
-    def _prepared(self, slot: _Slot, loan: _Loan) -> Buffer:
-        """Return the buffer of a loan; if that fails, the memory is back, whoever has the error."""
+    def _have_wake(self, back: Callable[[], _Loan | None]) -> None:
+        """Have the end of a loan wake who waits; until somebody does, it wakes nobody."""
+        if isinstance(back, _Return):
+            back.wake = partial(os.eventfd_write, self._wakes[0].fileno(), 1)
+
+    def _prepared(self, slot: _Slot, loan: _Loan, number: int | None) -> Buffer:
+        """Return the buffer of a loan; if that fails, the memory is back, whoever has the error.
+
+        `number` is that of its home, which the caller holds.
+        """
         try:
             if slot.spent or (self._retire_after_share and (slot.shared or _has_others(slot.home))):
                 self._replace(slot)
+                number = None
             if self._zero:
                 with slot.home.write():
                     slot.home.array(slot.home.size)[:] = 0
-            return lent_buffer(slot.home, loan)
+            return lent_buffer(slot.home, loan, number)
         except BaseException:
             slot.loan = _never
             self._wake()
@@ -365,9 +382,16 @@ class Pool:
         What one has taken note of, the others don't see any more.
         """
         wake = self._wakes[0]
+        with lock:
+            self._waiters += 1
         try:
+            with lock:
+                for slot in tuple(self._slots):
+                    self._have_wake(slot.loan)
             yield wake
         finally:
+            with lock:
+                self._waiters -= 1
             self._wake()
 
     def _wake(self) -> None:
@@ -377,6 +401,15 @@ class Pool:
                 os.eventfd_write(number, 1)
 
 
+_process = os.getpid()
+
+
+def _after_fork_in_child() -> None:
+    global _process
+    _process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 _NONBLOCKING = os.EFD_NONBLOCK | os.EFD_CLOEXEC
 
 
