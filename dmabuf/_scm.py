@@ -26,9 +26,9 @@ import resource
 import socket
 from collections.abc import Callable, Sequence
 from struct import Struct
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dmabuf._closing import Closing
 from dmabuf._procfs import open_file
 from dmabuf._record import record
 from dmabuf.errors import os_error
@@ -50,6 +50,7 @@ SCM_PIDFD = 4  # include/linux/socket.h; from Linux 6.5, if the socket has SO_PA
 # Plain numbers: operators of enum's flags take longer than the system call.
 _CLOEXEC, _NOSIGNAL = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_NOSIGNAL)
 _CTRUNC, _TRUNC = int(socket.MSG_CTRUNC), int(socket.MSG_TRUNC)
+_TORN = _CTRUNC | _TRUNC
 _credentials = Struct("=iII")
 _LABEL_BYTES = 256  # of SELinux or another, if the socket has SO_PASSSEC
 _ROOM = sum(
@@ -148,14 +149,19 @@ def receive(sock: socket.socket, size: int, *, flags: int = 0) -> Packet:
     try:
         # What recvmsg returns is in the list before a signal handler can run.
         packet.landed.extend(map(sock.recvmsg, (size,), (_ROOM,), (flags | _CLOEXEC,)))
-        packet.unpack(size)
+        data, ancillary, came, _ = packet.landed[0]
+        if ancillary or came & _TORN:
+            packet.unpack(size)
+        else:  # bytes alone, as most packets
+            packet.data = data
+            packet.landed.clear()
     except BaseException:
         packet.close()
         raise
     return packet
 
 
-class Packet:
+class Packet(Closing):
     """What arrived: bytes, the owned descriptors, and who sent it. See the head of this file."""
 
     __slots__ = ("_numbers", "_objects", "_others", "data", "landed", "sender")
@@ -251,14 +257,6 @@ class Packet:
 
     def __enter__(self) -> Packet:
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import descriptors
 from helpers.process import in_child
-from helpers.publishing import serve_until
+from helpers.publishing import Client, serve_until
 
 import dmabuf
 from dmabuf import Access, Image
@@ -247,6 +247,37 @@ def test_a_memory_s_descriptor_goes_to_a_subscriber_once(
         assert counts[1:] == counts[1:2] * 5
 
 
+def test_a_pool_s_memory_goes_to_a_subscriber_once(
+    publisher: Publisher, path: str, allocate: Allocate
+) -> None:
+    with dmabuf.Pool(2, 4096, allocate=allocate) as pool, Client(path) as client:
+        client.hello()
+        told = []
+        for _ in range(6):
+            client.want()
+            publisher.publish(pool.acquire(timeout=0))
+            frame = client.frame()
+            client.release(frame)
+            told.append(frame.new)
+        assert told == [1, 1, 0, 0, 0, 0]
+
+
+def test_a_pool_that_lends_nothing_twice_lends_no_more_what_was_published(
+    publisher: Publisher, subscriber: Subscriber, allocate: Allocate
+) -> None:
+    with dmabuf.Pool(1, 4096, allocate=allocate, retire_after_share=True) as pool:
+        counts, seen = [], []
+        for _ in range(6):
+            seen.append(pool.acquire(timeout=0))
+            publisher.publish(seen[-1])
+            take(subscriber, publisher).close()
+            publisher.publish(allocate(4096))  # so that it isn't the last one
+            take(subscriber, publisher).close()
+            counts.append(descriptors())
+        assert len(set(seen)) == 6
+        assert counts[2:] == counts[2:3] * 4
+
+
 def test_a_memory_that_is_gone_is_given_up_by_subscribers(
     publisher: Publisher, subscriber: Subscriber, allocate: Allocate
 ) -> None:
@@ -332,12 +363,28 @@ def test_what_is_refused_stays_the_callers(publisher: Publisher, allocate: Alloc
             publisher.publish(buffer, image=8)
         with pytest.raises(TypeError, match=r"dmabuf\.Fence"):
             publisher.publish(buffer, fence=buffer)
-        with pytest.raises(TypeError, match="takes over"):
+        with pytest.raises(TypeError, match="an item is"):
             publisher.publish(4096)
         publisher.close()
         with pytest.raises(ValueError, match="closed Publisher"):
             publisher.publish(buffer)
         assert not buffer.closed
+
+
+def test_what_can_only_be_left_is_an_item(publisher: Publisher, allocate: Allocate) -> None:
+    class Left:
+        def __init__(self, buffer: dmabuf.Buffer) -> None:
+            self.buffers = (buffer,)
+            self.is_back = False
+
+        def leave(self) -> None:
+            self.is_back = True
+
+    with allocate(4096) as buffer:
+        item = Left(buffer)
+        publisher.publish(item)
+        publisher.publish(allocate(4096))  # so that it isn't the last one
+        assert item.is_back
 
 
 def test_an_item_is_not_published_twice(publisher: Publisher, allocate: Allocate) -> None:
@@ -397,7 +444,7 @@ def test_threads_may_publish_serve_and_close_at_once(path: str, allocate: Alloca
 
     def publish() -> None:
         try:
-            for _ in range(200):
+            while True:
                 buffer = allocate(4096)
                 try:
                     publisher.publish(buffer)

@@ -26,6 +26,7 @@ from dmabuf.share._wire import (
     Start,
     Want,
     Welcome,
+    split,
     unpack,
 )
 
@@ -161,6 +162,44 @@ def test_no_bytes_do_more_than_raise(data: bytes, descriptors: int) -> None:
         unpack(data, descriptors)
     except MessageError:
         pass
+
+
+@pytest.mark.parametrize("layout", [None, LAYOUT])
+def test_frames_on_the_same_memories_differ_in_what_is_split_from_them(
+    layout: Layout | None,
+) -> None:
+    first, *about = split(FramePacker(1, 2, MEMORIES, layout, b"text").pack(0))
+    assert about == [1, 2, b"text"]
+    second, *about = split(FramePacker(2**64 - 1, 3, MEMORIES, layout, b"").pack(0))
+    assert about == [2**64 - 1, 3, b""]
+    assert first == second != b""
+    others = (
+        FramePacker(1, 2, MEMORIES, layout, b"text").pack(1),
+        FramePacker(1, 2, MEMORIES[:1], layout, b"text").pack(0),
+        FramePacker(1, 2, MEMORIES[::-1], layout, b"text").pack(0),
+        FramePacker(1, 2, MEMORIES, LAYOUT._replace(width=66), b"text").pack(0),
+    )
+    assert first not in [split(other)[0] for other in others]
+
+
+@given(
+    st.binary(max_size=80),
+    st.integers(0, 2**32 - 1),
+    st.binary(min_size=1, max_size=8),
+    st.integers(-80, 80),
+)
+def test_what_has_all_in_common_with_a_frame_is_one(
+    text: bytes, at: int, other: bytes, longer: int
+) -> None:
+    packed = bytearray(FramePacker(1, 2, MEMORIES, LAYOUT, text).pack(0))
+    same, *_ = split(bytes(packed))
+    at %= len(packed)
+    packed[at : at + len(other)] = other
+    data = bytes(packed)[: len(packed) + longer] + bytes(max(longer, 0))
+    found, sequence, timestamp_ns, message = split(data)
+    if found == same:
+        frame = FrameMessage(sequence, timestamp_ns, 0, MEMORIES, LAYOUT, message)
+        assert unpack(data, 0) == frame
 
 
 @given(st.sampled_from(list(Kind)), st.binary(max_size=300), st.integers(0, 2), st.integers(0, 2))

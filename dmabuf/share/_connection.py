@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import threading
+from typing import NamedTuple
 
 from dmabuf._scm import MessageError, Packet
 from dmabuf.buffer import Buffer
@@ -21,7 +22,7 @@ from dmabuf.share._wire import Bye, FrameMessage, Layout, Policy, Reason, Retire
 from dmabuf.share.frame import Contents, SharedFrame
 
 _MOST_MEMORIES = 1024
-_MOST_IMAGES = 64  # more than a camera has buffers
+_MOST_SCENES = 64  # more than a camera has buffers
 
 _ADVICE = {
     errno.ENOENT: "no publisher has made it; start one, or say reconnect=True to wait for it",
@@ -58,6 +59,15 @@ class Memory:
             self.buffer.close()
 
 
+class Scene(NamedTuple):
+    """What the frames on the same memories have in common."""
+
+    memories: tuple[Memory, ...]
+    buffers: tuple[Buffer, ...]
+    used: tuple[int, ...]
+    image: Image | None
+
+
 class Connection:
     """What was asked of a publisher, what it told, and what is held of it."""
 
@@ -66,10 +76,10 @@ class Connection:
         "_depth",
         "_expected",
         "_held",
-        "_images",
         "_lock",
         "_memories",
         "_name",
+        "_scenes",
         "_sock",
     )
 
@@ -81,7 +91,7 @@ class Connection:
         self._expected: int | None = None  # the sequence that would follow; None before WELCOME
         self._held: dict[int, tuple[Memory, ...]] = {}
         self._memories: dict[int, Memory] = {}  # by slot
-        self._images: dict[tuple[Layout, tuple[int, ...]], Image | None] = {}
+        self._scenes: dict[bytes, Scene] = {}  # by what their frames have in common
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._sock.setblocking(False)
@@ -136,13 +146,17 @@ class Connection:
         while True:
             try:
                 with _packets.receive(self._sock, _wire.MOST_BYTES) as packet:
+                    same, sequence, timestamp_ns, text = _wire.split(packet.data)
+                    scene = None if packet.count else self._scenes.get(same)
+                    if scene is not None:
+                        return self._hold(scene, sequence, timestamp_ns, text)
                     if packet.ended:
                         raise ConnectionResetError(
                             errno.ECONNRESET, f"the publisher at {self._name} died"
                         )
                     message = _wire.unpack(packet.data, packet.count)
                     if isinstance(message, FrameMessage):
-                        return self._take(message, packet)
+                        return self._take(message, packet, same)
             except BlockingIOError:
                 return None
             if message is not None:
@@ -156,7 +170,7 @@ class Connection:
             if memory is None or memory.generation != message.generation:
                 raise MessageError(f"the publisher retires slot {message.slot}, which it never had")
             del self._memories[message.slot]
-            self._images.clear()
+            self._scenes.clear()
             with self._lock:
                 memory.retire()
         elif isinstance(message, Bye):
@@ -176,12 +190,9 @@ class Connection:
             errno.ECONNABORTED, f"the publisher at {self._name} refused what this subscriber sent"
         )
 
-    def _take(self, message: FrameMessage, packet: Packet) -> SharedFrame:
+    def _take(self, message: FrameMessage, packet: Packet, same: bytes) -> SharedFrame:
         """Make a frame of a message and its descriptors; nothing is kept if that fails."""
-        if self._expected is None:
-            raise MessageError("the publisher sent a frame before WELCOME")
-        if message.sequence in self._held:
-            raise MessageError(f"the publisher sent item {message.sequence} twice")
+        self._require_next(message.sequence)
         count = message.new.bit_count()
         if len(self._memories) + count > _MOST_MEMORIES:
             raise MessageError(f"the publisher has more than {_MOST_MEMORIES} memories")
@@ -189,30 +200,47 @@ class Connection:
             packet.adopt([Buffer] * count)
             with contextlib.ExitStack() as stack:
                 fresh = [Memory(0, 0, stack.enter_context(buffer)) for buffer in packet.take()]
-                memories = self._resolve(message, fresh)
-                image = self._image(message.layout, memories)
+                scene = self._scene(message, fresh)
                 stack.pop_all()
         else:
-            memories = self._resolve(message, [])
-            image = self._image(message.layout, memories)
+            scene = self._scene(message, [])
+            if same:
+                if len(self._scenes) >= _MOST_SCENES:
+                    self._scenes.clear()
+                self._scenes[same] = scene
+        return self._hold(scene, message.sequence, message.timestamp_ns, message.message)
+
+    def _require_next(self, sequence: int) -> int:
+        """Return the sequence that would follow; MessageError if this one can't come now."""
+        expected = self._expected
+        if expected is None:
+            raise MessageError("the publisher sent a frame before WELCOME")
+        if sequence in self._held:
+            raise MessageError(f"the publisher sent item {sequence} twice")
+        return expected
+
+    def _hold(self, scene: Scene, sequence: int, timestamp_ns: int, message: bytes) -> SharedFrame:
+        """Return a frame, which is held from here on."""
+        expected = self._require_next(sequence)
         with self._lock:
-            for memory in memories:
+            for memory in scene.memories:
                 self._memories[memory.slot] = memory
                 memory.uses += 1
-            self._held[message.sequence] = memories
-        self._asked = max(self._asked - 1, 0)  # one that comes unasked is as good
-        dropped = max(message.sequence - self._expected, 0)
-        self._expected = message.sequence + 1
+            self._held[sequence] = scene.memories
+        if self._asked:  # one that comes unasked is as good
+            self._asked -= 1
+        dropped = max(sequence - expected, 0)
+        self._expected = sequence + 1
         contents = Contents(
-            message.sequence,
-            message.timestamp_ns,
-            tuple(memory.buffer for memory in memories),
-            tuple(part.used for part in message.memories),
-            image,
-            message.message,
-            dropped,
+            sequence, timestamp_ns, scene.buffers, scene.used, scene.image, message, dropped
         )
         return SharedFrame(contents, self)
+
+    def _scene(self, message: FrameMessage, fresh: list[Memory]) -> Scene:
+        memories = self._resolve(message, fresh)
+        buffers = tuple([memory.buffer for memory in memories])
+        used = tuple([part.used for part in message.memories])
+        return Scene(memories, buffers, used, self._image(message.layout, memories))
 
     def _resolve(self, message: FrameMessage, fresh: list[Memory]) -> tuple[Memory, ...]:
         memories = []
@@ -234,35 +262,28 @@ class Connection:
         return tuple(memories)
 
     def _image(self, layout: Layout | None, memories: tuple[Memory, ...]) -> Image | None:
-        """Return the picture, made once for each layout on the same memory."""
         if layout is None or layout.format not in FORMATS:
             return None
-        key = layout, tuple(memory.slot for memory in memories)
-        if key not in self._images:
-            if len(self._images) >= _MOST_IMAGES:
-                self._images.clear()
-            try:
-                self._images[key] = Image(
-                    [memories[plane.memory].buffer for plane in layout.planes],
-                    FORMATS[layout.format],
-                    layout.width,
-                    layout.height,
-                    strides=[plane.stride for plane in layout.planes],
-                    offsets=[plane.offset for plane in layout.planes],
-                    modifier=layout.modifier,
-                )
-            except ValueError as error:
-                raise MessageError(f"the publisher's layout is wrong: {error}") from error
-        return self._images[key]
+        try:
+            return Image(
+                [memories[plane.memory].buffer for plane in layout.planes],
+                FORMATS[layout.format],
+                layout.width,
+                layout.height,
+                strides=[plane.stride for plane in layout.planes],
+                offsets=[plane.offset for plane in layout.planes],
+                modifier=layout.modifier,
+            )
+        except ValueError as error:
+            raise MessageError(f"the publisher's layout is wrong: {error}") from error
 
     def give_back(self, sequence: int) -> None:
         """Give a frame back; nothing is sent if the publisher has gone."""
         memories = self._held[sequence]
         try:
-            if self._sock.fileno() >= 0:
-                first = memories[0]
-                packet = _wire.pack_release(first.slot, first.generation, sequence)
-                _packets.send(self._sock, packet)
+            first = memories[0]
+            packet = _wire.pack_release(first.slot, first.generation, sequence)
+            _packets.send(self._sock, packet)
         except BlockingIOError:
             self._sock.shutdown(socket.SHUT_RDWR)  # it doesn't read: the next frame() says so
         except OSError:
@@ -276,7 +297,7 @@ class Connection:
     def close(self) -> None:
         """Close the connection, and the memories that no frame is held on. Nothing is said."""
         self._sock.close()
-        self._images.clear()
+        self._scenes.clear()
         with self._lock:
             while self._memories:
                 self._memories.popitem()[1].retire()

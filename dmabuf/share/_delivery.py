@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 from dmabuf._scm import MessageError
@@ -23,6 +24,7 @@ class Delivery:
     """
 
     __slots__ = (
+        "_broken",
         "_events",
         "_hold_timeout",
         "_in_flight",
@@ -50,6 +52,7 @@ class Delivery:
         self._sequence = 0
         self.items = Items(events, max(in_flight // 2, 1), patience)
         self.peers: list[Peer] = []
+        self._broken: list[Peer] = []
 
     def joined(self) -> list[Peer]:
         """Return the peers that get items."""
@@ -89,11 +92,11 @@ class Delivery:
             for peer in peers:
                 peer.dropped += 1
             return 0
-        now = time.monotonic()
+        now = self._sending()
         for peer in peers:
             self.items.hold(item)
             if peer.credits:
-                self._send(peer, item, now)
+                peer.send(item, now)
                 continue
             lost = peer.loses()
             peer.queued.append(item)
@@ -105,13 +108,16 @@ class Delivery:
             self.items.keep(item)
         return len(peers)
 
-    def _send(self, peer: Peer, item: Item, now: float) -> None:
-        peer.send(item, now)
+    def _sending(self) -> float:
+        """Have it looked for what is sent now and kept for too long; return the time."""
+        now = time.monotonic()
         if self._hold_timeout is not None:
             self._events.wake_at(now + self._hold_timeout)
+        return now
 
-    def add(self, peer: Peer) -> None:
+    def add(self, sock: socket.socket) -> None:
         """Take a new connection, which has to say HELLO in time, and may have."""
+        peer = Peer(sock, self._broken)
         peer.deadline = time.monotonic() + self._patience
         self.peers.append(peer)
         self._events.watch(peer.fileno(), READABLE, peer)
@@ -126,6 +132,8 @@ class Delivery:
                 if message is None:
                     return
                 self._obey(peer, message)
+                if peer.has_said_all:
+                    return
         except MessageError as error:
             peer.refuse(error)
         except BaseException:
@@ -152,11 +160,10 @@ class Delivery:
             raise MessageError(f"a subscriber sends no {type(message).__name__}")
 
     def _send_queued(self, peer: Peer) -> None:
-        now = time.monotonic()
         while peer.credits and peer.queued and peer.state is PeerState.JOINED:
             item = peer.queued.popleft()
             if item.can_be_sent:
-                self._send(peer, item, now)
+                peer.send(item, self._sending())
             else:
                 peer.dropped += 1
                 self.items.let_go(item)
@@ -190,21 +197,18 @@ class Delivery:
 
     def tidy(self) -> None:
         """Take out who is broken, and tell the others of memories that won't come again."""
-        self._tell_retired()
-        state = PeerState.BROKEN
-        while broken := [peer for peer in self.peers if peer.state is state]:
-            for peer in broken:
-                self._take_out(peer)
-            self._tell_retired()
-
-    def _tell_retired(self) -> None:
-        retired = self.items.memories.retired
-        while retired:
-            memory = retired.pop()
-            for peer in self.peers:
-                peer.retire(memory)
+        retired, broken = self.items.memories.retired, self._broken
+        while retired or broken:
+            if retired:
+                memory = retired.pop()
+                for peer in self.peers:
+                    peer.retire(memory)
+            else:
+                self._take_out(broken.pop())
 
     def _take_out(self, peer: Peer) -> None:
+        if peer.state is PeerState.GONE:
+            return  # a signal handler raised as it broke, and it broke again
         self.peers.remove(peer)
         self._events.unwatch(peer.fileno())
         peer.close()

@@ -23,8 +23,9 @@ import time
 from enum import Enum
 
 from dmabuf._fd import Hold
-from dmabuf.access import Access
-from dmabuf.share._events import WRITABLE, Events
+from dmabuf._wait import WRITABLE, is_ready
+from dmabuf.buffer import Buffer
+from dmabuf.share._events import Events
 from dmabuf.share._memories import Memories, Memory
 from dmabuf.share._offers import Offer
 from dmabuf.share._wire import FramePacker
@@ -76,11 +77,6 @@ class Item:
         self.watched: contextlib.ExitStack | None = None
         """While it is draining: its buffers, held and polled."""
 
-    @property
-    def is_out(self) -> bool:
-        """Whether subscribers have it, or will."""
-        return self.state is ItemState.PUBLISHED and self.holders > 0
-
     def unwatch(self) -> None:
         """Leave off polling its buffers."""
         watched, self.watched = self.watched, None
@@ -101,9 +97,11 @@ class Items:
         "_live",
         "_most_quarantined",
         "_patience",
+        "_things",
         "failures",
         "last",
         "memories",
+        "out",
     )
 
     def __init__(self, events: Events, most_quarantined: int, patience: float) -> None:
@@ -111,18 +109,16 @@ class Items:
         self._most_quarantined = most_quarantined
         self._patience = patience
         self._live: dict[int, Item] = {}  # by sequence: the oldest is the first
+        self._things: set[int] = set()  # the id() of each thing that one of them keeps
         self.memories = Memories()
+        self.out = 0
+        """How many are out with subscribers, sent or queued."""
         self.last: Item | None = None
         self.failures: list[Exception] = []
         """What giving back raised."""
 
     def __contains__(self, thing: object) -> bool:
-        return any(item.offer.item is thing for item in self._live.values())
-
-    @property
-    def out(self) -> int:
-        """How many are out with subscribers, sent or queued."""
-        return sum(item.is_out for item in self._live.values())
+        return id(thing) in self._things
 
     def in_state(self, state: ItemState) -> list[Item]:
         """Return the items of a state, the oldest first."""
@@ -130,7 +126,7 @@ class Items:
 
     def add(self, sequence: int, offer: Offer) -> Item:
         """Take an item over."""
-        memories = []
+        memories: list[Memory] = []
         try:
             for buffer in offer.buffers:
                 memories.append(self.memories.use(buffer))
@@ -139,11 +135,19 @@ class Items:
                 self.memories.drop(memory)
             raise
         item = self._live[sequence] = Item(sequence, offer, tuple(memories))
+        self._things.add(id(offer.item))
         return item
 
     def hold(self, item: Item) -> None:
         """Add a holder, which has it or will."""
         item.holders += 1
+        if item.holders == 1:
+            self.out += 1
+
+    def _lose_holder(self, item: Item) -> None:
+        item.holders -= 1
+        if not item.holders:
+            self.out -= 1
 
     def keep(self, item: Item) -> None:
         """Keep an item as the last, and the one before it no more."""
@@ -155,13 +159,14 @@ class Items:
 
     def let_go(self, item: Item, *, dead: bool = False) -> None:
         """Take a holder away: one that released it or never got it, or that is dead."""
-        item.holders -= 1
-        item.doubted |= dead
+        self._lose_holder(item)
+        if dead:
+            item.doubted = True
         self.settle(item)
 
     def leave_hanging(self, item: Item) -> None:
         """Take a holder away that was disconnected and may still use it."""
-        item.holders -= 1
+        self._lose_holder(item)
         item.hanging += 1
         self.settle(item)
 
@@ -173,9 +178,9 @@ class Items:
 
     def settle(self, item: Item) -> None:
         """Move an item on that nobody has any more."""
-        if item.state is ItemState.CLOSED or item.holders or item.kept:
+        if item.holders or item.kept or item.state is ItemState.CLOSED:
             return
-        if self._is_busy(item):
+        if _is_busy(item.offer.buffers):
             if item.state is not ItemState.DRAINING:
                 self._drain(item)
         elif item.hanging or (item.doubted and any(m.is_elsewhere() for m in item.memories)):
@@ -184,17 +189,11 @@ class Items:
         else:
             self._close(item)
 
-    def _is_busy(self, item: Item) -> bool:
-        try:
-            return not all(buffer.is_idle(Access.WRITE) for buffer in item.offer.buffers)
-        except ValueError:
-            return False  # its stream has closed them
-
     def _drain(self, item: Item) -> None:
         self._set_state(item, ItemState.DRAINING)
         item.watched = watched = contextlib.ExitStack()
         for buffer in item.offer.buffers:
-            if not buffer.is_idle(Access.WRITE):
+            if not is_ready(buffer, WRITABLE):
                 number = watched.enter_context(Hold(buffer))
                 watched.callback(self._events.unwatch, number)
                 self._events.watch(number, WRITABLE, item)
@@ -229,9 +228,11 @@ class Items:
                     self._events.wake_at(self._next_look(item))
 
     def _close(self, item: Item) -> None:
-        item.unwatch()
+        if item.watched is not None:
+            item.unwatch()
         item.state = ItemState.CLOSED
         del self._live[item.sequence]
+        self._things.discard(id(item.offer.item))
         try:
             item.offer.give_back()
         except Exception as error:
@@ -254,3 +255,14 @@ class Items:
             item.unwatch()
             if not item.offer.goes_to_a_device:
                 item.offer.give_back()
+
+
+def _is_busy(buffers: tuple[Buffer, ...]) -> bool:
+    """Whether fences are pending on any of them."""
+    try:
+        for buffer in buffers:
+            if not is_ready(buffer, WRITABLE):
+                return True
+    except ValueError:
+        pass  # its stream has closed them
+    return False

@@ -11,6 +11,7 @@ import heapq
 import weakref
 
 from dmabuf._fd import Hold
+from dmabuf._mapping import loan_of
 from dmabuf._procfs import about_own
 from dmabuf.buffer import Buffer
 
@@ -46,8 +47,9 @@ class Memory:
     def seen(self, buffer: Buffer) -> None:
         """Remember the object that it came with."""
         self._buffer = weakref.ref(buffer)
-        # A Buffer itself is gone with its close; one of a kind of its own gives its memory back.
-        self.pooled = type(buffer) is not Buffer
+        # A Buffer is gone with its close, unless it is lent, or of a kind of its own.
+        loan = loan_of(buffer)
+        self.pooled = type(buffer) is not Buffer if loan is None else loan.may_come_again
 
     @property
     def is_open(self) -> bool:
@@ -106,7 +108,7 @@ class Memories:
     def drop(self, memory: Memory) -> None:
         """Forget an item that was made of a memory."""
         memory.uses -= 1
-        if not memory.uses and not memory.is_open and not memory.pooled:
+        if not memory.uses and not memory.pooled and not memory.is_open:
             self._retire(memory)
 
     def _retire_old(self) -> None:

@@ -8,6 +8,7 @@ That is all that is asked of it, so that this package doesn't bring those who ma
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dmabuf._fd import require_open
@@ -48,19 +49,13 @@ class Offer(NamedTuple):
     """What is published."""
 
     item: Publishable
+    give_back: Callable[[], object]
+    """Gives the item back: to its device, to its pool, or to the kernel."""
     buffers: tuple[Buffer, ...]
     used: tuple[int, ...]
     layout: Layout | None
     timestamp_ns: int
     message: bytes
-
-    def give_back(self) -> None:
-        """Give the item back: to its device, to its pool, or to the kernel."""
-        for way in _WAYS_BACK:
-            give_back = getattr(self.item, way, None)
-            if give_back is not None:
-                give_back()
-                return
 
     @property
     def may_be_fenced(self) -> bool:
@@ -80,43 +75,62 @@ def offered(item: Publishable, image: Image | None, message: bytes) -> Offer:
     """Return what is to be published; TypeError or ValueError if it can't be."""
     if image is not None and not isinstance(image, Image):
         raise TypeError(f"image must be a dmabuf.Image, not {type(image).__name__}")
-    data = bytes(memoryview(message))
+    data = message if type(message) is bytes else bytes(memoryview(message))
     if len(data) > MOST_MESSAGE:
         raise ValueError(f"a message has at most {MOST_MESSAGE} bytes, not {len(data)}")
-    used = _buffers(item)
-    buffers = tuple(used)
+    give_back = _way_back(item)
+    buffers, used = _buffers(item)
     picture = _picture(item) if image is None else image
     layout = None if picture is None else _layout(picture, buffers)
     seconds = getattr(item, "timestamp", None)
     stamp = time.monotonic_ns() if seconds is None else int(seconds * 1_000_000_000)
-    return Offer(item, buffers, tuple(used.values()), layout, stamp, data)
+    return Offer(item, give_back, buffers, used, layout, stamp, data)
 
 
-def _buffers(item: Publishable) -> dict[Buffer, int]:
-    """Return the distinct buffers of an item, each with how many of its bytes hold data."""
+def _way_back(item: Publishable) -> Callable[[], object]:
+    """Return what gives an item back; TypeError if nothing does."""
+    for way in _WAYS_BACK:
+        give_back: Callable[[], object] | None = getattr(item, way, None)
+        if give_back is not None:
+            return give_back
+    raise _no_item(item)
+
+
+def _no_item(item: object) -> TypeError:
+    return TypeError(
+        "an item is a dmabuf.Buffer, or what has buffers and is given back by leave(), queue() or"
+        f" close(), not {type(item).__name__}; for what borrows its buffers give the buffer, with"
+        " image=image"
+    )
+
+
+def _buffers(item: Publishable) -> tuple[tuple[Buffer, ...], tuple[int, ...]]:
+    """Return the distinct buffers of an item, and how many bytes of each hold data."""
     if isinstance(item, Buffer):
         require_open(item)
-        return {item: item.size}
+        return (item,), (item.size,)
     given = getattr(item, "buffers", None)
-    if given is None or not (hasattr(item, "queue") or hasattr(item, "close")):
-        raise TypeError(
-            "publish() takes over a dmabuf.Buffer, or what has buffers and is given back by"
-            f" queue() or close(), not {type(item).__name__}; what borrows its buffers is"
-            " published as publish(buffer, image=image)"
-        )
+    if given is None:
+        raise _no_item(item)
     if isinstance(item, Image) and not item.owns_buffers:
         raise ValueError(
-            f"{item!r} borrows its buffers, so that it can't be taken over; publish the buffer, as"
-            " publish(buffer, image=image)"
+            f"{item!r} borrows its buffers, so that it can't be taken over; give the buffer, with"
+            " image=image"
         )
-    used: dict[Buffer, int] = {}
-    counts = getattr(item, "bytes_used", None) or [buffer.size for buffer in given]
-    for buffer, count in zip(given, counts, strict=True):
+    buffers = tuple(given)
+    for buffer in buffers:
         require_open(buffer)
-        used[buffer] = max(count, used.get(buffer, 0))
-    if not 1 <= len(used) <= MOST_PLANES:
-        raise ValueError(f"an item has 1 to {MOST_PLANES} buffers, not {len(used)}")
-    return used
+    used = tuple(getattr(item, "bytes_used", None) or [buffer.size for buffer in buffers])
+    if len(used) != len(buffers):
+        raise ValueError(f"an item has {len(buffers)} buffers and {len(used)} bytes_used")
+    if len(buffers) > 1:
+        distinct: dict[Buffer, int] = {}
+        for buffer, count in zip(buffers, used, strict=True):
+            distinct[buffer] = max(count, distinct.get(buffer, 0))
+        buffers, used = tuple(distinct), tuple(distinct.values())
+    if not 1 <= len(buffers) <= MOST_PLANES:
+        raise ValueError(f"an item has 1 to {MOST_PLANES} buffers, not {len(buffers)}")
+    return buffers, used
 
 
 def _picture(item: Publishable) -> Image | None:

@@ -21,6 +21,7 @@ from enum import Enum
 from struct import Struct
 from typing import NamedTuple
 
+from dmabuf._mapping import note_shared
 from dmabuf._record import record
 from dmabuf._scm import MessageError, Sender
 from dmabuf.share import _packets, _wire
@@ -28,6 +29,7 @@ from dmabuf.share._items import Item
 from dmabuf.share._memories import Memory
 from dmabuf.share._wire import Message, Policy, Reason
 
+_MOST_READ = _wire.MOST_ASKED + 1  # so that one that is longer is seen
 _credentials = Struct("=iII")  # struct ucred of include/linux/socket.h
 
 
@@ -39,6 +41,9 @@ class PeerState(Enum):
     PARTING = "parting"
     BROKEN = "broken"
     GONE = "gone"
+
+
+_ENDED = PeerState.BROKEN, PeerState.GONE
 
 
 @record
@@ -67,6 +72,7 @@ class Peer:
     """One connection to a subscriber."""
 
     __slots__ = (
+        "_broken",
         "_sock",
         "credits",
         "deadline",
@@ -82,8 +88,10 @@ class Peer:
         "state",
     )
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, broken: list[Peer]) -> None:
         self._sock = sock
+        self._broken = broken
+        """Where it puts itself once it is BROKEN."""
         self.state = PeerState.NEW
         self.sender: Sender | None = None
         self.deadline = 0.0
@@ -129,11 +137,16 @@ class Peer:
         most = 1 if self.policy is Policy.LATEST else self.depth
         return self.queued[0] if len(self.queued) >= most else None
 
+    @property
+    def has_said_all(self) -> bool:
+        """Whether it may say nothing more before it is sent something."""
+        return self.credits == self.depth and not self.held
+
     def receive(self) -> Message | None:
         """Return its next message; None if there is none now, or never again: BROKEN."""
-        while self.state not in (PeerState.BROKEN, PeerState.GONE):
+        while self.state not in _ENDED:
             try:
-                data = self._packet()
+                data = self._hello() if self.state is PeerState.NEW else self._packet()
                 if not data:
                     break
                 message = _wire.unpack(data, 0)
@@ -147,20 +160,24 @@ class Peer:
         self._set_state(PeerState.BROKEN)
         return None
 
+    def _hello(self) -> bytes:
+        """Return the first packet's bytes, and note who sent it."""
+        with _packets.receive(self._sock, _wire.MOST_ASKED) as packet:
+            if packet.count:
+                raise MessageError(f"HELLO came with {packet.count} descriptors")
+            self.sender = packet.sender
+            return packet.data
+
     def _packet(self) -> bytes:
-        """Return the next packet's bytes, none at its end; descriptors that came are closed."""
-        if self.state is PeerState.NEW:
-            with _packets.receive(self._sock, _wire.MOST_ASKED) as packet:
-                if packet.count:
-                    raise MessageError(f"HELLO came with {packet.count} descriptors")
-                self.sender = packet.sender
-                return packet.data
-        # The kernel closes the descriptors of a recv(2), which has no room for them.
+        """Return the next packet's bytes, none at its end.
+
+        The kernel closes the descriptors of a recv(2), which has no room for them.
+        """
         try:
-            data = self._sock.recv(_wire.MOST_ASKED + 1)
+            data = self._sock.recv(_MOST_READ)
         except ConnectionResetError:  # it closed with our messages unread; its last ones come now
-            data = self._sock.recv(_wire.MOST_ASKED + 1)
-        if len(data) > _wire.MOST_ASKED:
+            data = self._sock.recv(_MOST_READ)
+        if len(data) == _MOST_READ:
             raise MessageError(f"a packet has more than {_wire.MOST_ASKED} bytes")
         return data
 
@@ -191,28 +208,31 @@ class Peer:
 
     def release(self, release: _wire.Release) -> Item:
         """Take RELEASE, and return the item that it has no more."""
-        item, _ = self.held.get(release.sequence, (None, 0))
-        first = None if item is None else item.memories[0]
-        if item is None or first is None:
-            raise MessageError(f"RELEASE of item {release.sequence}, which it doesn't hold")
-        if (release.slot, release.generation) != (first.slot, first.generation):
-            raise MessageError(f"RELEASE of item {release.sequence} names another memory")
-        del self.held[release.sequence]
+        slot, generation, sequence = release
+        if sequence not in self.held:
+            raise MessageError(f"RELEASE of item {sequence}, which it doesn't hold")
+        item, _ = self.held[sequence]
+        first = item.memories[0]
+        if slot != first.slot or generation != first.generation:
+            raise MessageError(f"RELEASE of item {sequence} names another memory")
+        del self.held[sequence]
         return item
 
     def send(self, item: Item, now: float) -> None:
         """Send it an item, against a credit; BROKEN if it doesn't take it."""
-        new = [memory for memory in item.memories if memory.generation not in self.known]
-        bits = sum(1 << item.memories.index(memory) for memory in new)
-        owners = [item.offer.buffers[item.memories.index(memory)] for memory in new]
+        known, new, buffers = self.known, 0, []
+        for index, memory in enumerate(item.memories):
+            if memory.generation not in known:
+                known[memory.generation] = memory
+                memory.knowers += 1
+                new |= 1 << index
+                buffers.append(item.offer.buffers[index])
+                note_shared(buffers[-1])
         self.credits -= 1
         self.held[item.sequence] = item, now
-        for memory in new:
-            self.known[memory.generation] = memory
-            memory.knowers += 1
         self.delivered += 1
         try:
-            _packets.send(self._sock, item.packer.pack(bits), owners)
+            _packets.send(self._sock, item.packer.pack(new), buffers)
         except (OSError, ValueError):
             self._set_state(PeerState.BROKEN)
 
@@ -248,7 +268,7 @@ class Peer:
 
     def _send(self, packet: bytes) -> None:
         """Send a message that takes no credit: one who lets them pile up is taken out."""
-        if self.state in (PeerState.BROKEN, PeerState.GONE):
+        if self.state in _ENDED:
             return
         try:
             _packets.send(self._sock, packet)
@@ -256,5 +276,7 @@ class Peer:
             self._set_state(PeerState.BROKEN)
 
     def _set_state(self, state: PeerState) -> None:
-        if self.state not in (PeerState.BROKEN, PeerState.GONE):
+        if self.state not in _ENDED:
+            if state is PeerState.BROKEN:
+                self._broken.append(self)
             self.state = state

@@ -59,6 +59,8 @@ MOST_BYTES = (
     + MOST_MESSAGE
 )
 """How long a packet may be."""
+_LEAST_FRAME = _header.size + _frame.size + _memory.size
+_parts = Struct("<I4sQQ4sI")  # of a FRAME, from its length to that of its user's bytes
 MOST_ASKED = 256
 """How long one of a subscriber's may be: far more than what any of them has."""
 
@@ -222,12 +224,15 @@ def _head(kind: Kind, length: int) -> bytes:
 
 # Each frame takes one of both, and their headers never change.
 _WANT, _RELEASE = _head(Kind.WANT, _u32.size), _head(Kind.RELEASE, _release.size)
+_WANT_ONE, _ONE = pack_want(1), Want(1)
+_RELEASE_BYTES = _header.size + _release.size
+_FRAME_START = _head(Kind.FRAME, 0)[:8]
 
 
 class FramePacker:
     """Packs an item's FRAME for each subscriber: they differ in what memories are new to them."""
 
-    __slots__ = ("_body", "_head", "_length", "_old")
+    __slots__ = ("_fields", "_new", "_packed")
 
     def __init__(
         self,
@@ -237,25 +242,36 @@ class FramePacker:
         layout: Layout | None,
         message: bytes,
     ) -> None:
-        parts = [_memory.pack(*memory) for memory in memories]
-        planes = 0
-        if layout is not None:
-            planes = len(layout.planes)
-            parts.append(_pack_layout(layout))
-        parts.append(message)
-        self._body = b"".join(parts)
-        self._head = (sequence, timestamp_ns, len(memories)), (planes, len(message))
-        self._length = _frame.size + len(self._body)
-        self._old = self._with(0)
+        self._fields = sequence, timestamp_ns, memories, layout, message
+        self._new = -1  # what was packed the last time
+        self._packed = b""
 
     def pack(self, new: int) -> bytes:
         """Pack a FRAME in which the memories of the bits in `new` are told for the first time."""
-        return self._with(new) if new else self._old
+        if new != self._new:  # most subscribers know the same memories
+            self._packed = _pack_frame(new, *self._fields)
+            self._new = new
+        return self._packed
 
-    def _with(self, new: int) -> bytes:
-        before, after = self._head
-        header = _header.pack(MAGIC, MAJOR, MINOR, Kind.FRAME, self._length, new.bit_count(), 0)
-        return header + _frame.pack(*before, new, *after) + self._body
+
+def _pack_frame(
+    new: int,
+    sequence: int,
+    timestamp_ns: int,
+    memories: Sequence[tuple[int, int, int]],
+    layout: Layout | None,
+    message: bytes,
+) -> bytes:
+    body = b"".join([_memory.pack(*memory) for memory in memories])
+    planes = 0
+    if layout is not None:
+        planes = len(layout.planes)
+        body += _pack_layout(layout)
+    body += message
+    length = _frame.size + len(body)
+    header = _header.pack(MAGIC, MAJOR, MINOR, Kind.FRAME, length, new.bit_count(), 0)
+    fields = sequence, timestamp_ns, len(memories), new, planes, len(message)
+    return header + _frame.pack(*fields) + body
 
 
 @lru_cache(_MOST_KEPT)
@@ -272,8 +288,11 @@ def unpack(data: bytes, descriptors: int) -> Message | None:
     MessageError if it is no message, torn, too long, of another version, or says something that it
     can't mean.
     """
-    if data.startswith(_RELEASE) and len(data) == len(_RELEASE) + _release.size and not descriptors:
-        return Release(*_release.unpack_from(data, len(_RELEASE)))
+    if not descriptors:  # the two that come with each frame
+        if data == _WANT_ONE:
+            return _ONE
+        if data.startswith(_RELEASE) and len(data) == _RELEASE_BYTES:
+            return Release(*_release.unpack_from(data, _header.size))
     if len(data) < _header.size:
         raise MessageError(f"a message of {len(data)} bytes is shorter than its header")
     magic, major, minor, kind, length, n_fds, flags = _header.unpack_from(data)
@@ -300,6 +319,22 @@ def unpack(data: bytes, descriptors: int) -> Message | None:
         what = f"{type(message).__name__} came with {descriptors} descriptors"
         raise MessageError(f"{what}, and its new memories are {wanted}")
     return message
+
+
+def split(data: bytes) -> tuple[bytes, int, int, bytes]:
+    """Split a FRAME: what others on the same memories say too; sequence, timestamp_ns, message.
+
+    A packet whose first part is that of a FRAME which was unpacked is as right as that one. It is
+    empty for what may be no FRAME.
+    """
+    size = len(data)
+    if size >= _LEAST_FRAME and data.startswith(_FRAME_START):
+        length, flags, sequence, timestamp_ns, counts, bytes_ = _parts.unpack_from(data, 8)
+        end = size - bytes_
+        if length == size - _header.size and end >= _LEAST_FRAME and bytes_ <= MOST_MESSAGE:
+            same = flags + counts + data[_header.size + _frame.size : end]
+            return same, sequence, timestamp_ns, data[end:]
+    return b"", 0, 0, b""
 
 
 def _fields(layout: Struct, payload: bytes, longer: bool, name: str) -> tuple[Any, ...]:

@@ -10,10 +10,10 @@ import threading
 import time
 import warnings
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _forks
+from dmabuf._closing import Closing
 from dmabuf.access import Access
 from dmabuf.fence import Fence
 from dmabuf.share._delivery import Delivery
@@ -34,7 +34,7 @@ _FEW = 64  # connections that are let in, however few descriptors this process m
 _LATER = 0.5  # seconds until a connection is taken again after EMFILE
 
 
-class Publisher:
+class Publisher(Closing):
     """Publishes items to whoever subscribes: one buffer for all of them, and no copy.
 
     ::
@@ -132,18 +132,22 @@ class Publisher:
         if fence is not None and not isinstance(fence, Fence):
             raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
         with self._lock:
-            self._require_open()
+            if self._closed:
+                self._require_open()
             if item in self._delivery.items:
                 raise ValueError(f"{item!r} is published already, and not given back yet")
             if fence is not None:
                 for buffer in offer.buffers:
                     buffer.import_fence(fence, Access.WRITE)
             self._serve()
-        self._wait_for_room()
+        if self._block:
+            self._wait_for_room(self._block)
         with self._lock:
-            self._require_open()
+            if self._closed:
+                self._require_open()
             count = self._delivery.deliver(offer)
-            self._raise_failure()
+            if self._delivery.items.failures:
+                self._raise_failure()
             return count
 
     def service(self, timeout: float | None = 0.0) -> None:
@@ -157,7 +161,8 @@ class Publisher:
         with self._lock:
             self._require_open()
             self._serve(found)
-            self._raise_failure()
+            if self._delivery.items.failures:
+                self._raise_failure()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable while `service()` has something to do."""
@@ -213,11 +218,9 @@ class Publisher:
         if self._closed:
             raise ValueError(f"operation on a closed Publisher: {self!r}")
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, timeout: float) -> None:
         """Wait until those of policy "every" need lose nothing."""
-        if not self._block:
-            return
-        deadline = time.monotonic() + self._block
+        deadline = time.monotonic() + timeout
         while True:
             with self._lock:
                 self._require_open()
@@ -263,7 +266,7 @@ class Publisher:
             if len(self._delivery.peers) >= most:
                 sock.close()
             else:
-                self._delivery.add(Peer(sock))
+                self._delivery.add(sock)
 
     def _raise_failure(self) -> None:
         """Raise what giving an item back raised; the first, where there are several."""
@@ -276,14 +279,6 @@ class Publisher:
     def __enter__(self: _Self) -> _Self:
         self._require_open()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):

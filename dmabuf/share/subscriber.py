@@ -8,11 +8,11 @@ import os
 import threading
 import time
 import warnings
-from types import TracebackType
 from typing import Literal, TypeVar
 
 from dmabuf import _forks, _wait
 from dmabuf._checked import whole
+from dmabuf._closing import Closing
 from dmabuf._scm import MessageError
 from dmabuf.share._connection import Connection
 from dmabuf.share._events import READABLE, Events
@@ -24,7 +24,7 @@ _Self = TypeVar("_Self", bound="Subscriber")
 _RETRY = 0.1  # seconds until the next publisher is looked for again
 
 
-class Subscriber:
+class Subscriber(Closing):
     """Gets the frames that a `Publisher` of this machine publishes, without a copy.
 
     ::
@@ -118,22 +118,26 @@ class Subscriber:
     def _next(self) -> SharedFrame | None:
         """Return a frame that has come; ask for one, and return None, if there is none."""
         with self._lock:
-            self._require_open()
-            if self._connection is None and self._events in self._events.ready():
-                self._connect()
+            if self._closed or self._end is not None:
+                self._require_open()
             connection = self._connection
             if connection is None:
-                return None
+                if self._events in self._events.ready():
+                    self._connect()
+                connection = self._connection
+                if connection is None:
+                    return None
             try:
-                frame = connection.frame() if connection.has_asked else None
-                if frame is None:
-                    self._ask(connection)
+                if connection.has_asked:
+                    frame = connection.frame()
+                    if frame is not None:
+                        return frame
+                self._ask(connection)
             except (EOFError, OSError, MessageError) as error:
                 self._disconnect(error)
                 return None
-            if frame is None:
-                connection.require_room()
-            return frame
+            connection.require_room()
+            return None
 
     def _ask(self, connection: Connection) -> None:
         """Ask for what is waited for. What the publisher said before it ended is raised first."""
@@ -239,14 +243,6 @@ class Subscriber:
         if self._closed:
             self._require_open()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
