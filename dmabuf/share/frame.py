@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from dmabuf._closing import Closing
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -34,7 +35,7 @@ class Contents(NamedTuple):
     dropped: int
 
 
-class SharedFrame:
+class SharedFrame(Closing):
     """A frame of a subscriber, which is given back once: by `with frame`, or `close()`.
 
     ::
@@ -119,14 +120,6 @@ class SharedFrame:
     def __enter__(self: _Self) -> _Self:
         self._open()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_origins", None):

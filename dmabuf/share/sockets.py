@@ -8,10 +8,10 @@ import select
 import socket
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Any
 
 from dmabuf import _message
+from dmabuf._closing import Closing
 from dmabuf._fd import Hold
 from dmabuf._mapping import prove
 from dmabuf._message import LIMIT, Arrival
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-class Received:
+class Received(Closing):
     """What came in one message.
 
     `with received:` closes every buffer and fence at its end; without it they are yours to close::
@@ -66,14 +66,6 @@ class Received:
 
     def __enter__(self) -> Received:
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         about = f"{len(self.objects)} objects, {len(self.message)} bytes"

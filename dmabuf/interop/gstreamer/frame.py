@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from dmabuf._closing import Closing
 from dmabuf.buffer import Buffer
 from dmabuf.image import Image
 from dmabuf.interop.gstreamer._caps import Caps
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _Self = TypeVar("_Self", bound="PipelineFrame")
 
 
-class PipelineFrame:
+class PipelineFrame(Closing):
     """A frame of a `Source`, which is given back once: by `with frame`, or `close()`.
 
         for frame in source:
@@ -142,14 +142,6 @@ class PipelineFrame:
     def __enter__(self: _Self) -> _Self:
         self._open()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_origins", None):

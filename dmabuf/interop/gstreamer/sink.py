@@ -9,10 +9,10 @@ import threading
 import time
 import warnings
 from fractions import Fraction
-from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _forks
+from dmabuf._closing import Closing
 from dmabuf.interop.gstreamer._clients import Client, ClientInfo
 from dmabuf.interop.gstreamer._delivery import Delivery
 from dmabuf.interop.gstreamer._messages import described
@@ -32,7 +32,7 @@ _FEW = 64  # clients that are let in, however few descriptors this process may h
 _LATER = 0.5  # seconds until a connection is taken again after EMFILE
 
 
-class Sink:
+class Sink(Closing):
     """Feeds every `unixfdsrc` that connects, of pipelines in other processes, without a copy.
 
         # gst-launch-1.0 unixfdsrc socket-path=/tmp/in.sock ! videoconvert ! autovideosink
@@ -295,14 +295,6 @@ class Sink:
     def __enter__(self: _Self) -> _Self:
         self._require_open()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):

@@ -10,10 +10,10 @@ import time
 import warnings
 from collections import deque
 from functools import partial
-from types import TracebackType
 from typing import TypeVar
 
 from dmabuf import _forks, _wait
+from dmabuf._closing import Closing
 from dmabuf._fd import duplicate, own_descriptor
 from dmabuf._scm import MessageError
 from dmabuf.errors import os_error
@@ -34,7 +34,7 @@ _SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _MOST_UNSENT = 4096  # releases of a pipeline that doesn't read them
 
 
-class Source:
+class Source(Closing):
     """Reads what the `unixfdsink` of a pipeline in another process sends: `for frame in source`.
 
         # gst-launch-1.0 v4l2src io-mode=dmabuf ! unixfdsink socket-path=/tmp/out.sock
@@ -225,14 +225,6 @@ class Source:
     def __enter__(self: _Self) -> _Self:
         self._descriptor.fileno()  # ValueError if it is closed
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __iter__(self: _Self) -> _Self:
         return self
