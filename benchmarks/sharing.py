@@ -1,12 +1,15 @@
 """Hand-over and back of one buffer to one and to ten processes; writes sharing.json.
 
 Every way ends with the producer knowing that all consumers have let go. They read one byte of it,
-dmabuf and C inside of an access. Copies are in the pickled queue alone.
+dmabuf and C inside of an access; GStreamer's unixfdsrc, fed by our Sink, reads nothing. Copies are
+in the pickled queue alone. Where there is no unixfdsrc (GStreamer 1.24), its way is left out.
 """
 
 import contextlib
 import itertools
 import multiprocessing
+import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +21,14 @@ from compare import Rows, compiled, keep_best, report, run_c
 from disturbed import GOOD, Item, part_kept
 
 import dmabuf
+from dmabuf.interop import gstreamer
 from dmabuf.share import Publisher, Subscriber
 
 REPEATS = 2
 ROUNDS = 40
-COPIES = "pickled Queue"
-COPIED = 2  # rounds of what copies, to one process alone: it takes a second for each to ten
+COPIES, GSTREAMER = "pickled Queue", "GStreamer's unixfdsrc"
+TO_ONE = COPIES, GSTREAMER  # copies to ten take seconds a round, and ten pipelines do to start
+COPIED = 2  # rounds of what copies
 SIZES = {"4 KiB": 4096, "3 MB": 3 << 20, "12 MB": 12 << 20}
 MANY = 10
 BUFFERS = 4
@@ -34,8 +39,10 @@ Consumer = Callable[[int], None]
 
 @contextlib.contextmanager
 def processes(consumer: Consumer, count: int) -> Iterator[None]:
-    """Run so many consumers, which end by themselves."""
-    children = [context.Process(target=consumer, args=(number,)) for number in range(count)]
+    """Run so many consumers, which end by themselves; where anything raises, with this process."""
+    children = [
+        context.Process(target=consumer, args=(number,), daemon=True) for number in range(count)
+    ]
     for child in children:
         child.start()
     yield
@@ -70,6 +77,32 @@ def published(size: int, count: int) -> Iterator[Turn]:
             while len(publisher.subscribers()) < count:
                 publisher.service(None)
             yield turn
+
+
+@contextlib.contextmanager
+def pushed(size: int, count: int) -> Iterator[Turn]:
+    """Push to pipelines of GStreamer, and serve until it has come back from all."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        path = f"{folder}/socket"
+        buffers = [stack.enter_context(dmabuf.allocate(size)) for _ in range(BUFFERS)]
+        items = itertools.cycle([Item(buffer) for buffer in buffers])
+        end = ("fakesink", "sync=false", "enable-last-sample=false")
+        pipeline = ("gst-launch-1.0", "-q", "unixfdsrc", f"socket-path={path}", "!", *end)
+
+        def turn() -> None:
+            item = next(items)
+            item.is_back = False
+            sink.push(item, caps="application/octet-stream")
+            while not item.is_back:
+                sink.service(None)
+
+        with gstreamer.Sink(path) as sink:
+            for _ in range(count):
+                stack.enter_context(subprocess.Popen(pipeline))
+            while len(sink.clients()) < count:
+                sink.service(None)
+            yield turn
+            sink.end()
 
 
 class Channel(Protocol):
@@ -155,15 +188,24 @@ WAYS: dict[str, Way] = {
     "shared_memory, Queue": lambda size, count: named(size, count, context.Queue),
     "shared_memory, Pipe": lambda size, count: named(size, count, Pipe),
     COPIES: pickled,
+    GSTREAMER: pushed,
 }
+
+
+def ways(count: int) -> dict[str, Way]:
+    """Return the ways to so many processes that this machine has."""
+    asked = ["gst-inspect-1.0", "--exists", "unixfdsrc"]
+    if count == 1:
+        has_gstreamer = shutil.which(asked[0]) is not None and not subprocess.call(asked)
+        return WAYS if has_gstreamer else {name: WAYS[name] for name in WAYS if name != GSTREAMER}
+    return {name: way for name, way in WAYS.items() if name not in TO_ONE}
 
 
 def measure(program: Path, size: int, count: int) -> dict[str, float]:
     """Return the best time of each way, in ns for one turn."""
     best: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
-        ways = {name: way for name, way in WAYS.items() if count == 1 or name != COPIES}
-        turns = {name: stack.enter_context(way(size, count)) for name, way in ways.items()}
+        turns = {name: stack.enter_context(way(size, count)) for name, way in ways(count).items()}
         for turn in turns.values():
             for _ in range(BUFFERS):
                 turn()
