@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Record = TypeVar("_Record", bound=tuple[object, ...])
 _FIELD = re.compile(r'^    (\w+): [^\n]*\n    """(.+?)"""$', re.MULTILINE | re.DOTALL)
@@ -22,6 +23,17 @@ def record(kind: type[_Record]) -> type[_Record]:
     for name, words in _FIELD.findall(source[start : source.find("\n\n\n", start)]):
         getattr(kind, name).__doc__ = " ".join(words.split())
     return kind
+
+
+def plain(value: object) -> Any:
+    """Return records, and those in them, as JSON has them: objects, and lists of objects."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {name: plain(field) for name, field in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
 
 
 @lru_cache(maxsize=1)  # a module's records come one after the other

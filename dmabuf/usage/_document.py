@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
+from dmabuf._record import plain
 from dmabuf.usage.records import BufferFence, BufferUsage, Holder, ProcessUsage, Total
 
 SCHEMA = 1
@@ -19,7 +20,7 @@ Reader = Callable[[object, str], Any]
 def write(usage: Mapping[str, object], total: Total, exporters: Mapping[str, Total]) -> str:
     """Return the document of a scan's fields; the sums are for readers of other languages."""
     sums = {"total": total, "exporters": exporters}
-    return json.dumps(_plain({"schema": SCHEMA, "command": COMMAND, **usage, **sums}), indent=1)
+    return json.dumps(plain({"schema": SCHEMA, "command": COMMAND, **usage, **sums}), indent=1)
 
 
 def read(text: str | bytes) -> dict[str, Any]:
@@ -36,17 +37,6 @@ def read(text: str | bytes) -> dict[str, Any]:
         schema = document.get("schema")
         raise ValueError(f"this snapshot has schema {schema!r}, and this version reads {SCHEMA}")
     return {name: reader(_field(document, name, ""), name) for name, reader in _USAGE.items()}
-
-
-def _plain(value: object) -> object:
-    """Turn records into what JSON has."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, Mapping):
-        return {name: _plain(field) for name, field in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from dmabuf._record import plain
 from dmabuf.cli.console.failure import FAILED, Answered, UsageError
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.text import Page
 from dmabuf.cli.views.buffers import changed_lines, plural, size_text
-from dmabuf.cli.views.document import document
 from dmabuf.cli.views.selection import look, read, tell_unreadable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
         output.line(line)
     if before.boot != after.boot:
         output.note("the machine has booted between the two: nothing is the same")
-    output.document(**document(diff))
+    output.document(**plain(diff))
     output.flush()
     tell_unreadable(after, output, then=arguments.after is not None)
     if arguments.exit_code and any(diff):

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     if arguments.tree and arguments.output:
         raise UsageError("--tree is for the terminal: it can't stand with -o")
     usage = select(look(arguments.snapshot), arguments)
-    from dmabuf.cli.views.document import document
+    from dmabuf._record import plain
     from dmabuf.cli.views.graph import dot, graph
 
     drawn = graph(usage, arguments.max_nodes, exact=arguments.bytes)
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     if not arguments.output:
         for line in lines:
             output.line(line)
-    output.document(**document(drawn), file=arguments.output)
+    output.document(**plain(drawn), file=arguments.output)
     output.flush()
     if drawn.left_out and not arguments.tree:
         output.note(f"{drawn.left_out} smaller buffers are left out; --max-nodes draws more")

@@ -7,13 +7,13 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from dmabuf._record import plain
 from dmabuf.cli.console.failure import one_line
 from dmabuf.cli.console.live import STOPS, Signals
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.text import Page
 from dmabuf.cli.console.values import parse_count, parse_delay, typed
 from dmabuf.cli.views.buffers import changed_lines, totals
-from dmabuf.cli.views.document import document
 from dmabuf.cli.views.selection import add_filters, select, tell_unreadable
 from dmabuf.errors import UnsupportedError
 
@@ -141,7 +141,7 @@ class _Log:
         head = f"{_clock(at)} {_SIGNS[action]} buffer"
         for line in changed_lines("", [buffer], Page(wide=True), exact=self._exact):
             self._write(page.cut(f"{head} {line[2:]}"))
-        self._record(at, action, buffer=document(buffer))
+        self._record(at, action, buffer=plain(buffer))
 
     def device(self, event: Event) -> None:
         """Write which device came, went or changed."""
