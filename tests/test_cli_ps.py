@@ -113,7 +113,7 @@ class TestLooks:
     def test_unknown_is_a_question_mark_and_none_a_dash(self, snapshot):
         answer = run_command("ps", *snapshot(NOTHING_KNOWN))
         row, totals = answer.stdout.splitlines()[1:]
-        assert row.split() == ["9", "?", "?", "?", "?", "-", "-", "x:5(map)"]
+        assert row.split() == ["9", "?", "?", "?", "?", "?", "-", "x:5(map)"]
         assert totals == " 1 buffer, 0 and 1 of unknown size; held by 1 process"
 
     def test_ascii_is_drawn_if_asked_for_or_needed(self, snapshot):
@@ -348,18 +348,18 @@ class TestThisMachine:
             assert lines[mine + 2].endswith(f"fds {buffer.fileno()}")
 
     def test_who_is_not_root_is_told_what_could_not_be_read(self, buffer):
-        def look():
+        def look(*words):
             with (
                 contextlib.redirect_stdout(io.StringIO()) as out,
                 contextlib.redirect_stderr(io.StringIO()) as err,
             ):
-                return main(["ps"]), out.getvalue(), err.getvalue()
+                return main(["ps", *words]), out.getvalue(), err.getvalue()
 
         def look_without_it():
             buffer.close()  # which a forked child has, too
             return look()
 
-        look()  # imports what a user who isn't root may not be able to read
+        look("--name", "nobody's")  # imports what a user who isn't root may not be able to read
         status, out, err = in_child(look_without_it, user=NOBODY)
         assert status == 0
         assert err.startswith("dmabuf-alloc: ")

@@ -190,4 +190,5 @@ class TestDevices:
     def test_explain_false_leaves_debugfs_and_sockets_alone(self, buffer, gem):
         found = of(buffer, usage.scan(explain=False))
         assert (found.devices, found.fences) == ((), ())
+        assert (usage.scan().debugfs, usage.scan(explain=False).debugfs) == (True, False)
         assert found.unexplained == found.count - 1

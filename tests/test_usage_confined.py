@@ -180,7 +180,9 @@ class TestPermission:
         def look():
             return usage.scan()
 
-        found = of(buffer, in_child(look, user=NOBODY))
+        scan = in_child(look, user=NOBODY)
+        assert not scan.debugfs
+        found = of(buffer, scan)
         (holder,) = found.holders
         assert len(holder.descriptors) == 1
         assert (found.size, found.count, found.unexplained) == (buffer.size, 2, 1)

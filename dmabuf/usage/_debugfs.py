@@ -58,13 +58,13 @@ def read(path: str = PATH) -> bytes | None:
         return None
 
 
-def listed(text: bytes, names: Mapping[int, str]) -> dict[int, Listed]:
-    """Return the buffers of a list by inode; none if it is not of a form that is known.
+def listed(text: bytes, names: Mapping[int, str]) -> dict[int, Listed] | None:
+    """Return the buffers of a list by inode; None if it is not of a form that is known.
 
     `names` are those that are known from elsewhere.
     """
     if not _TITLES.search(text):
-        return {}
+        return None
     objects = list(_OBJECT.finditer(text))
     ends = [found.start() for found in objects[1:]] + [len(text)]
     found = {}

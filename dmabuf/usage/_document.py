@@ -134,4 +134,5 @@ _USAGE: dict[str, Reader] = {
     "in_flight": _count,
     "taken": _seconds,
     "boot": _optional(_text),
+    "debugfs": _truth,
 }

@@ -40,12 +40,12 @@ def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usa
     search = Search()
     for pid in sorted(_processes.pids()) if asked is None else asked:
         search.look_at(pid)
-    listed: dict[int, _debugfs.Listed] = {}
+    listed: dict[int, _debugfs.Listed] | None = None
     if explain and (text := _debugfs.read()):
         names = {key[1]: sight.name for key, sight in search.buffers.items() if sight.is_dma_buf}
         listed = _debugfs.listed(text, names)
     counted = references(search.found, compare=search.compares)
-    known = list(told(search.buffers, listed, search.found, counted, hidden=asked is None))
+    known = list(told(search.buffers, listed or {}, search.found, counted, hidden=asked is None))
     waiting: dict[int, int] = {}
     if explain and any(buffer.unexplained for buffer in known):
         waiting = in_flight(_processes.pids() if asked is None else asked)
@@ -65,6 +65,7 @@ def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usa
         in_flight=sum(waiting.values()),
         taken=time.time(),
         boot=_boot(),
+        debugfs=listed is not None,
     )
 
 

@@ -38,6 +38,9 @@ class Usage(NamedTuple):
     """When, in seconds since 1970."""
     boot: str | None
     """The kernel's name for the time since it booted: inodes and process numbers belong to it."""
+    debugfs: bool
+    """Whether the kernel's own list (debugfs) was read, as root may. It alone tells devices and
+    fences: without it there are none in the records, and nothing is known of them."""
 
     @property
     def total(self) -> Total:

@@ -42,8 +42,9 @@ def usage(
     processes: tuple[ProcessUsage, ...],
     unreadable: tuple[int, ...] = (),
     boot: str = "one",
+    debugfs: bool = True,
 ) -> Usage:
-    return Usage(buffers, processes, unreadable, (), 0, 1_700_000_000.0, boot)
+    return Usage(buffers, processes, unreadable, (), 0, 1_700_000_000.0, boot, debugfs)
 
 
 CAMERA_RING_1 = holder(801, "camerad", (6, 10, 15, 16, 17), 2, 31 * MIB)
@@ -85,6 +86,7 @@ NOTHING_KNOWN = usage(
         buffer(9, None, holder(5, "x", (), 1, 4096), exporter=None, count=None, unexplained=None),
     ),
     processes=(process(5, "x", "u", 1, 0, 1, 0, 0),),
+    debugfs=False,
 )
 
 HOSTILE_NAMES = usage(

@@ -94,7 +94,7 @@ def _list(
             output.line(page.cut(f" {text}"))
     else:
         ordered = buffers.in_order(usage.buffers, sort, backwards=backwards)
-        for line in buffers.buffer_lines(ordered, page, exact=exact):
+        for line in buffers.buffer_lines(ordered, page, exact=exact, debugfs=usage.debugfs):
             output.line(line)
         output.line(page.cut(f" {buffers.totals(usage, exact=exact)}"))
 

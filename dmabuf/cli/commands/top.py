@@ -141,9 +141,9 @@ class _View:
         page, exact = Page(), self._exact
         lines = picture.heads(change, self.every, page, exact=exact)
         if self._shows_buffers:
-            found = change.usage.buffers
-            ordered = buffers.in_order(found, self._sort, backwards=self._backwards)
-            lines += buffers.buffer_lines(ordered, page, exact=exact)
+            found = change.usage
+            ordered = buffers.in_order(found.buffers, self._sort, backwards=self._backwards)
+            lines += buffers.buffer_lines(ordered, page, exact=exact, debugfs=found.debugfs)
         else:
             growing = picture.in_order(change.processes, self._sort, backwards=self._backwards)
             lines += picture.process_lines(growing, page, exact=exact)

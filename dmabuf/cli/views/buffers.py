@@ -55,9 +55,12 @@ def in_order(
     return sorted(by_inode, key=_KEYS[sort], reverse=largest_first)
 
 
-def buffer_lines(buffers: Sequence[BufferUsage], page: Page, *, exact: bool) -> list[str]:
-    """Return the table."""
-    return table(COLUMNS, [_row(buffer, page, exact=exact) for buffer in buffers], page)
+def buffer_lines(
+    buffers: Sequence[BufferUsage], page: Page, *, exact: bool, debugfs: bool
+) -> list[str]:
+    """Return the table; without `debugfs` nothing is known of devices."""
+    rows = [_row(buffer, page, exact=exact, debugfs=debugfs) for buffer in buffers]
+    return table(COLUMNS, rows, page)
 
 
 def changed_lines(
@@ -66,7 +69,8 @@ def changed_lines(
     """Return a line for each buffer that came or went, which the sign tells."""
     rows = []
     for buffer in buffers:
-        inode, size, exporter, _, _, _, name, holders = _row(buffer, page, exact=exact)
+        row = _row(buffer, page, exact=exact, debugfs=False)
+        inode, size, exporter, _, _, _, name, holders = row
         rows.append([sign, inode, size, exporter, name, holders])
     return table(_CHANGED, rows, page)[1:]
 
@@ -83,14 +87,14 @@ def count_text(count: int | None) -> str:
     return UNKNOWN if count is None else str(count)
 
 
-def _row(buffer: BufferUsage, page: Page, *, exact: bool) -> list[str]:
+def _row(buffer: BufferUsage, page: Page, *, exact: bool, debugfs: bool) -> list[str]:
     return [
         str(buffer.inode),
         size_text(buffer.size, exact=exact),
         UNKNOWN if buffer.exporter is None else page.show(buffer.exporter),
         count_text(buffer.count),
         count_text(buffer.unexplained),
-        page.show(",".join(buffer.devices)) or NONE,
+        page.show(",".join(buffer.devices)) or (NONE if debugfs else UNKNOWN),
         page.show(buffer.name) if buffer.name else NONE,
         page.show(holders_text(buffer.holders)),
     ]
