@@ -78,6 +78,7 @@ def test_the_first_mapping_of_an_older_buffer_is_none(buffer):
         assert buffer.memory
 
 
+@pytest.mark.needs("export")  # Linux 5.10 does not show the mapping, so its descriptor is left
 def test_a_first_mapping_by_mmap_is_none(buffer):
     with usage.leak_check():
         mapping = mmap.mmap(buffer.fileno(), buffer.size)
