@@ -178,11 +178,11 @@ for program, feature in (("zsh", "zsh"), ("fish", "fish"), ("groff", "groff"), (
 # Emulated, a process takes seconds to start: in a run of the whole suite, the files whose tests
 # start many have one kernel each. With DMABUF_TEST_ALL set, or named in ARGS, they run anywhere.
 TURNS = {
-    "6.1": ("test_plugin",),
     "6.12": (
         *("test_cli_bench", "test_cli_completion", "test_cli_diff", "test_cli_graph"),
         *("test_cli_permission", "test_cli_ps", "test_cli_share", "test_cli_stress"),
-        *("test_cli_top", "test_cli_watch", "test_examples_share", "test_guides", "test_usage*"),
+        *("test_cli_top", "test_cli_watch", "test_examples_share", "test_guides", "test_plugin"),
+        "test_usage*",
     ),
     "7.3": ("test_gstreamer_sink", "test_pool", "test_publish*", "test_share*", "test_subscriber*"),
 }
