@@ -18,9 +18,11 @@ VM_SECONDS := 2700
 # The build for processors: PyPI's own brings gigabytes for GPUs. Where pip finds none (name PyTorch's
 # index of such builds in PIP_EXTRA_INDEX_URL), the tests of torch are left out.
 TORCH := torch==2.13.0+cpu
-# A display that imports buffers (its pictures come to $(OUT)), a DRM device with sync objects, and
-# two vivid cameras: one with the single-planar interface of V4L2, one with the multi-planar.
-VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1"
+# A display that imports buffers (its pictures come to $(OUT)), a DRM device with sync objects, two
+# vivid cameras (one with the single-planar interface of V4L2, one with the multi-planar), and a port
+# for a USB camera.
+VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
+	--module vhci_hcd --module uvcvideo
 
 .PHONY: run demo test manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi wheel bench clean
 

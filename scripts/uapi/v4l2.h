@@ -171,7 +171,6 @@ struct v4l2_enum_dv_timings {
     uint32_t reserved[2];
     struct v4l2_dv_timings timings;
 };
-struct v4l2_control { uint32_t id; int32_t value; };
 struct v4l2_queryctrl {
     uint32_t id;
     uint32_t type;
@@ -184,3 +183,32 @@ struct v4l2_queryctrl {
     uint32_t reserved[2];
 };
 struct v4l2_querymenu { uint32_t id; uint32_t index; uint8_t name[32]; uint32_t reserved; };
+struct v4l2_query_ext_ctrl {
+    uint32_t id;
+    uint32_t type;
+    uint8_t name[32];
+    int64_t minimum;
+    int64_t maximum;
+    uint64_t step;
+    int64_t default_value;
+    uint32_t flags;
+    uint32_t elem_size;
+    uint32_t elems;
+    uint32_t nr_of_dims;
+    uint32_t dims[4];
+    uint32_t reserved[32];
+};
+struct v4l2_ext_control {
+    uint32_t id;
+    uint32_t size;
+    uint32_t reserved2[1];
+    uint32_t rest[2]; /* the union of the value and the pointers to it, which C packs */
+};
+struct v4l2_ext_controls {
+    uint32_t which;
+    uint32_t count;
+    uint32_t error_idx;
+    int32_t request_fd;
+    uint32_t reserved[1];
+    struct v4l2_ext_control *controls;
+};

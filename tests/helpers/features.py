@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import dmabuf
 from dmabuf.devices.kms import Display
-from helpers import drm, vgem
+from helpers import drm, uvc_camera, vgem
 from helpers.buffers import has_heap
 from helpers.drm import BUFINFO
 from helpers.leaks import IN_OUR_MACHINE
@@ -110,6 +110,10 @@ FEATURES = {
     ),
     "vivid": Feature(lambda: _has_video("vivid"), "vivid (modprobe vivid), or access to it"),
     "vim2m": Feature(lambda: _has_video("vim2m"), "vim2m (modprobe vim2m), or access to it"),
+    "uvc camera": Feature(
+        lambda: uvc_camera.DRIVER.is_dir() and os.access(uvc_camera.PORT / "attach", os.W_OK),
+        "a virtual host controller for a camera (modprobe vhci_hcd; modprobe uvcvideo), and root",
+    ),
     "gstreamer": Feature(
         lambda: bool(glob.glob("/usr/lib/*/girepository-1.0/GstAllocators-1.0.typelib")),
         "GStreamer for the distribution's Python (see the Makefile)",
@@ -162,7 +166,10 @@ ABSENT = {
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
     "6.12": {*_NEW, *_STOCK, "no export", "no deadline"},
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
-    "lab": {*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"},
+    "lab": {
+        *(*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"),
+        "uvc camera",
+    },
 }
 if RELEASE < (6, 16):
     ABSENT.setdefault(KERNEL, set()).add("passrights")

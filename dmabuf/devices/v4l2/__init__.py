@@ -12,6 +12,7 @@ Without buffers `stream()` has the device allocate, and exports its memory as `B
 Documentation/userspace-api/media/v4l in the kernel's sources.
 """
 
+from dmabuf.devices.v4l2._values import ControlValue
 from dmabuf.devices.v4l2.colorimetry import (
     Colorspace,
     Field,
@@ -19,6 +20,7 @@ from dmabuf.devices.v4l2.colorimetry import (
     TransferFunction,
     YCbCrEncoding,
 )
+from dmabuf.devices.v4l2.control_ids import ControlId
 from dmabuf.devices.v4l2.controls import Control, ControlFlag, ControlType, Timings
 from dmabuf.devices.v4l2.device import Capture, Device, Output, inspect
 from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameSize
@@ -31,7 +33,9 @@ __all__ = [
     "Colorspace",
     "Control",
     "ControlFlag",
+    "ControlId",
     "ControlType",
+    "ControlValue",
     "Device",
     "Field",
     "Format",

@@ -13,6 +13,6 @@ class Enumeration(IntEnum):
         if not isinstance(value, int) or value < 0:
             return None
         member = int.__new__(cls, value)
-        member._name_ = f"UNKNOWN_{value}"
+        member._name_ = f"UNKNOWN_{int(value)}"
         member._value_ = value
         return member

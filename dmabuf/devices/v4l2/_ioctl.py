@@ -69,13 +69,17 @@ _MULTI_PLANAR = (V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE, V4L2_BUF_TYPE_VIDEO_OUTPUT_
 _int = Struct("=i")
 
 
+NOT_THERE = (errno.EINVAL, errno.ENOTTY, errno.ENODATA)
+"""What the kernel says at the end of an enumeration, where there is none, and (ENODATA) where the
+current input or output has none."""
+
+
 def enumerated(fd: int, number: int, struct: Any, name: str) -> bool:
     """Fill the struct of an enumeration; False at its end, and where there is none."""
     try:
         call(fd, number, ffi.buffer(struct), name)
     except OSError as error:
-        # ENODATA: not with the current input or output.
-        if error.errno in (errno.EINVAL, errno.ENOTTY, errno.ENODATA):
+        if error.errno in NOT_THERE:
             return False
         raise
     return True

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from enum import IntFlag
+from struct import Struct
 from typing import NamedTuple
 
+from dmabuf._ioctl import text
 from dmabuf._record import record
 from dmabuf.devices.v4l2 import _controls_ioctl
 from dmabuf.devices.v4l2._enumeration import Enumeration
+from dmabuf.devices.v4l2._ioctl import NOT_THERE
+from dmabuf.devices.v4l2.control_ids import ControlId
+
+_int64 = Struct("=q")
 
 
 class ControlType(Enumeration):
-    """What the value of a control means: V4L2_CTRL_TYPE.
+    """What the value of a control is: V4L2_CTRL_TYPE.
 
-    For example:
+    Where `Control.dims` is not empty it is a numpy array of that shape. Values of types that aren't
+    listed here, which codecs have, are the kernel's structs as bytes.
 
         for control in device.controls():
             if control.type is v4l2.ControlType.MENU:
@@ -21,23 +30,33 @@ class ControlType(Enumeration):
     """
 
     INTEGER = 1
-    """A number."""
+    """A number of 32 bits."""
     BOOLEAN = 2
     """0 for off, 1 for on."""
     MENU = 3
-    """One of the names that `Device.menu()` returns."""
+    """A number that stands for one of the names that `Device.menu()` returns."""
     BUTTON = 4
-    """An action: setting it to any value starts it; it can't be read."""
+    """An action: setting it to any number starts it; it can't be read."""
     INTEGER64 = 5
-    """A number of 64 bits, which `get_control` and `set_control` don't take."""
+    """A number of 64 bits."""
     CTRL_CLASS = 6
     """The heading of a group of controls, which `Device.controls()` leaves out."""
     STRING = 7
-    """A text, which `get_control` and `set_control` don't take."""
+    """A text, of `minimum` to `maximum` bytes of UTF-8."""
     BITMASK = 8
-    """A set of bits."""
+    """A number of 32 bits without a sign, each bit of which has a meaning."""
     INTEGER_MENU = 9
-    """One of a list of numbers."""
+    """A number that stands for one of the numbers that `Device.menu()` returns."""
+    U8 = 0x100
+    """Numbers of 8 bits without a sign."""
+    U16 = 0x101
+    """Numbers of 16 bits without a sign."""
+    U32 = 0x102
+    """Numbers of 32 bits without a sign."""
+    AREA = 0x106
+    """A tuple (width, height)."""
+    RECT = 0x107
+    """A tuple (left, top, width, height)."""
 
 
 class ControlFlag(IntFlag):
@@ -51,7 +70,7 @@ class ControlFlag(IntFlag):
     """
 
     DISABLED = 0x0001
-    """It is permanently off and should not be shown."""
+    """It can't be used: it is permanently off, or the device fails when asked what it is."""
     GRABBED = 0x0002
     """It can't be changed now, mostly because a stream runs."""
     READ_ONLY = 0x0004
@@ -73,7 +92,9 @@ class ControlFlag(IntFlag):
     MODIFY_LAYOUT = 0x0400
     """Setting it changes the size of the buffers."""
     DYNAMIC_ARRAY = 0x0800
-    """Its value is an array whose length may change."""
+    """Its value is an array whose length may change, up to that of `Control.dims`."""
+    HAS_WHICH_MIN_MAX = 0x1000
+    """The driver can tell the minimum and maximum of each element."""
 
 
 @record
@@ -83,25 +104,55 @@ class Control(NamedTuple):
     For example:
 
         for control in device.controls():
-            print(control.name, control.minimum, control.maximum, control.default)
+            print(control.key, control.minimum, control.maximum, control.default)
     """
 
     id: int
     """The control's number (V4L2_CID), which is the same for the same setting on all devices."""
     name: str
-    """The driver's name of it."""
+    """The driver's name of it, for people: "White Balance, Automatic"."""
     type: ControlType
-    """What its value means."""
+    """What its value is."""
     minimum: int
-    """The least value."""
+    """The least value, or length of a text; of an array the least value of an element."""
     maximum: int
-    """The greatest value."""
+    """The greatest value, or length of a text; of an array the greatest value of an element."""
     step: int
     """The difference from one value to the next."""
     default: int
     """The value after the driver was loaded."""
     flags: ControlFlag
     """What else the driver says of it."""
+    elem_size: int
+    """The bytes of the value, or of an array's element."""
+    elems: int
+    """How many elements the value has; 1 unless it is an array."""
+    dims: tuple[int, ...]
+    """The shape of its array; empty for a single value."""
+
+    @property
+    def key(self) -> str:
+        """The name as v4l2-ctl writes it: "white_balance_automatic"."""
+        return "_".join(re.findall("[a-z0-9]+", self.name.lower()))
+
+    @property
+    def broken(self) -> bool:
+        """True if it can't be used (`ControlFlag.DISABLED`): mostly as the device fails there.
+
+        Linux 6.12 and older tell nothing but the id of such a control: its name is then that of
+        `ControlId`, and its type has no name.
+        """
+        return ControlFlag.DISABLED in self.flags
+
+    @property
+    def readable(self) -> bool:
+        """True if `Device.get_control()` can return its value: buttons have none."""
+        return not self.flags & (ControlFlag.WRITE_ONLY | ControlFlag.DISABLED)
+
+    @property
+    def writable(self) -> bool:
+        """True if `Device.set_control()` can set it, if not at any moment: see `GRABBED`."""
+        return not self.flags & (ControlFlag.READ_ONLY | ControlFlag.DISABLED)
 
 
 @record
@@ -128,20 +179,70 @@ class Timings(NamedTuple):
 
 def read_controls(fd: int) -> list[Control]:
     """Return a node's controls, without the headings of their groups."""
-    controls = [
-        Control(number, name, ControlType(kind), low, high, step, default, ControlFlag(flags))
-        for number, name, kind, low, high, step, default, flags in _controls_ioctl.queryctrl(fd)
-    ]
-    return [control for control in controls if control.type != ControlType.CTRL_CLASS]
+    found = []
+    control = _next_control(fd, 0)
+    while control is not None:
+        if control.type != ControlType.CTRL_CLASS:
+            found.append(control)
+        control = _next_control(fd, control.id)
+    return found
 
 
-def read_menu(fd: int, control: Control) -> dict[int, str]:
-    """Return the values that a menu can have, and their names; none of another control's."""
-    if control.type != ControlType.MENU:
+def _next_control(fd: int, last: int) -> Control | None:
+    """Return the control with the next higher number; None after the last."""
+    try:
+        return _control(_controls_ioctl.query_next_control(fd, last))
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return None
+        _require_broken(error)
+        # The kernel does not say which control has failed, and would fail there for ever.
+        for number in sorted(map(int, ControlId)):
+            if number > last and (control := read_control(fd, number)) is not None:
+                return control
+        raise
+
+
+def read_control(fd: int, number: int) -> Control | None:
+    """Return a node's control, also a broken one; None if there is none of this number."""
+    try:
+        return _control(_controls_ioctl.query_control(fd, number))
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return None
+        _require_broken(error)
+    name = ControlId(number).name.lower() if number in set(ControlId) else f"{number:#x}"
+    limits = (0, 0, 0, 0)
+    return Control(int(number), name, ControlType(0), *limits, ControlFlag.DISABLED, 4, 1, ())
+
+
+def _require_broken(error: OSError) -> None:
+    """Raise what does not tell of a control: a signal handler's error, or that the device went."""
+    if error.errno in (None, errno.ENODEV):
+        raise error
+
+
+def _control(about: _controls_ioctl.Description) -> Control:
+    limits = about.minimum, about.maximum, about.step, about.default
+    if about.type == ControlType.BITMASK:  # without the extended call they come with a sign
+        low, high, step, default = (limit & 0xFFFFFFFF for limit in limits)
+        limits = low, high, step, default
+    kind, flags = ControlType(about.type), ControlFlag(about.flags)
+    sizes = about.elem_size, about.elems, about.dims
+    return Control(about.id, about.name, kind, *limits, flags, *sizes)
+
+
+def read_menu(fd: int, control: Control) -> dict[int, str | int]:
+    """Return what the values of a menu stand for; nothing for another control."""
+    if control.type not in (ControlType.MENU, ControlType.INTEGER_MENU):
         return {}
-    values = range(control.minimum, control.maximum + 1)
-    names = {value: _controls_ioctl.querymenu(fd, control.id, value) for value in values}
-    return {value: name for value, name in names.items() if name is not None}
+    found: dict[int, str | int] = {}
+    for value in range(control.minimum, control.maximum + 1):
+        entry = _controls_ioctl.querymenu(fd, control.id, value)
+        if entry is not None:
+            number = control.type is ControlType.INTEGER_MENU
+            found[value] = _int64.unpack_from(entry)[0] if number else text(entry)
+    return found
 
 
 def read_timings(fd: int) -> list[Timings]:

@@ -10,9 +10,12 @@ from typing import ClassVar
 from dmabuf.devices.v4l2 import _controls_ioctl
 from dmabuf.devices.v4l2._file import DeviceFile, Use
 from dmabuf.devices.v4l2._source import Source
+from dmabuf.devices.v4l2._values import ControlValue, read_value, set_value, try_value
 from dmabuf.devices.v4l2.controls import (
     Control,
+    ControlType,
     Timings,
+    read_control,
     read_controls,
     read_menu,
     read_timings,
@@ -44,7 +47,12 @@ class Device(DeviceFile):
                 print(control.name, control.minimum, control.maximum)
     """
 
-    __slots__ = ()
+    __slots__ = ("_ids",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a node. OSError, with the path, if that fails."""
+        super().__init__(path)
+        self._ids: dict[str, int] = {}
 
     @property
     def capture(self) -> Capture:
@@ -87,36 +95,75 @@ class Device(DeviceFile):
             _controls_ioctl.s_dv_timings(fd, timings.data)
 
     def controls(self) -> list[Control]:
-        """Return the device's controls, in the order of their ids."""
+        """Return the device's controls, in the order of their ids.
+
+        A control that the device fails to describe, as some USB cameras do, is listed as
+        `Control.broken`. Follows VIDIOC_QUERY_EXT_CTRL.
+        """
         with Use(self, "list its controls") as fd:
             return read_controls(fd)
 
-    def menu(self, control: str | int) -> dict[int, str]:
-        """Return the values of a menu control with their names; empty for other controls."""
-        with Use(self, f"list the menu of its control {control!r}") as fd:
-            return read_menu(fd, self._control(control))
+    def menu(self, control: str | int) -> dict[int, str | int]:
+        """Return what the values of a menu stand for: names, or numbers of an INTEGER_MENU.
 
-    def get_control(self, control: str | int) -> int:
-        """Return the value of a control, by its name or id. KeyError if the device has none."""
-        with Use(self, f"read its control {control!r}") as fd:
-            return _controls_ioctl.g_ctrl(fd, self._control(control).id)
-
-    def set_control(self, control: str | int, value: int) -> None:
-        """Set a control, by its name or id. KeyError if the device has none.
-
-        The kernel clamps integers silently: read the value back. OSError: ERANGE for a value that a
-        menu doesn't have, EACCES if the control is read-only, EBUSY if it can't be set now.
+        Empty for other controls. KeyError if the device has no such control.
         """
-        with Use(self, f"set its control {control!r}") as fd:
-            _controls_ioctl.s_ctrl(fd, self._control(control).id, value)
+        about = self._control(control)
+        with Use(self, f"list the menu of its control {about.key}") as fd:
+            return read_menu(fd, about)
+
+    def get_control(self, control: str | int) -> ControlValue:
+        """Return the value of a control; its type is told by `Control.type`, see `ControlType`.
+
+        `control` is its name, as the driver ("White Balance, Automatic") or v4l2-ctl
+        ("white_balance_automatic") writes it, or its id. KeyError if the device has none. OSError,
+        with the control's name: EACCES if it can't be read, EIO if the device fails. Follows
+        VIDIOC_G_EXT_CTRLS.
+        """
+        about = self._control(control)
+        with Use(self, f"read its control {about.key}") as fd:
+            return read_value(fd, about)
+
+    def set_control(self, control: str | int, value: ControlValue) -> ControlValue | None:
+        """Set a control, by its name or id, and return the value that the driver took.
+
+        The kernel clamps numbers to the nearest that the control can have, without an error; what
+        is returned tells. None for a control that can't be read. ValueError and TypeError for what
+        the control's type can't hold; KeyError if the device has no such control. OSError, with the
+        control's name: ERANGE (EINVAL from some drivers) for a value that a menu doesn't have,
+        EACCES if it is read-only, EBUSY if it can't be set now. Follows VIDIOC_S_EXT_CTRLS.
+        """
+        about = self._control(control)
+        with Use(self, f"set its control {about.key}") as fd:
+            return set_value(fd, about, value)
+
+    def try_control(self, control: str | int, value: ControlValue) -> ControlValue | None:
+        """Return the value that `set_control` would make of this one; nothing is set.
+
+        The errors are those of `set_control`. Follows VIDIOC_TRY_EXT_CTRLS.
+        """
+        about = self._control(control)
+        with Use(self, f"try a value of its control {about.key}") as fd:
+            return try_value(fd, about, value)
 
     def _control(self, control: str | int) -> Control:
-        found = self.controls()
-        for about in found:
-            if control in (about.name, about.id):
-                return about
-        names = ", ".join(about.name for about in found)
+        """Describe a control as it is now. KeyError if the device has none of this name or id."""
+        with Use(self, f"look up its control {control!r}") as fd:
+            number = control if isinstance(control, int) else self._find_id(fd, control)
+            if number is not None and 0 < number <= _controls_ioctl.V4L2_CTRL_ID_MASK:
+                found = read_control(fd, number)
+                if found is not None and found.type != ControlType.CTRL_CLASS:
+                    return found
+            names = ", ".join(about.key for about in read_controls(fd))
         raise KeyError(f"{self.path} has no control {control!r}; it has {names}")
+
+    def _find_id(self, fd: int, name: str) -> int | None:
+        """Return the number of the control of a name or key; None if there is none."""
+        if name not in self._ids:  # a driver may have got new ones
+            found = read_controls(fd)
+            keys = {about.key: about.id for about in reversed(found)}
+            self._ids = keys | {about.name: about.id for about in reversed(found)}
+        return self._ids.get(name)
 
 
 class _Direction(Queue):
