@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, duplicate, own
+from dmabuf._fd import Descriptor, duplicate, keep, own, own_descriptor
 from dmabuf._record import record
 from dmabuf.devices.discovery import describe, kind_of, subsystems, udev
 from dmabuf.devices.found import FoundDevice, Kind
@@ -152,9 +152,10 @@ def _describe_event(action: _Action, kind: Kind, path: str) -> Event:
 
 def _await_node(path: str) -> None:
     """Wait until a new node can be opened: the kernel reports it some microseconds before."""
+    flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
     for _ in range(_TRIES):
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+            own_descriptor(lambda made: keep(made, os.open, path, flags)).close()
         except OSError as error:
             if error.errno == errno.ENODEV:
                 time.sleep(_PAUSE)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dmabuf
-from dmabuf.devices.drm import Device, inspect
+from dmabuf.devices.drm import Device, _ioctl, inspect
 
 BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 
@@ -24,6 +24,18 @@ def attached(buffer: dmabuf.Buffer) -> list[str]:
         if "Attached Devices:" in line:
             break
     return [line.strip() for line in itertools.takewhile(lambda line: "Total" not in line, lines)]
+
+
+def claimed(device: Device) -> list[int]:
+    """Return the handles of a device's buffers that have an owner."""
+    return device._handles.claimed(_ioctl.gem_close)
+
+
+def framebuffers(device: Device) -> int:
+    """Return how many framebuffers the kernel has of a device."""
+    minor = os.path.basename(device.path).removeprefix("card")
+    text = Path(f"/sys/kernel/debug/dri/{minor}/framebuffer").read_text()
+    return text.count("framebuffer[")
 
 
 def pluggable() -> str:

@@ -44,17 +44,17 @@ def get_cap(fd: int, capability: int) -> int:
     return int(data.value)
 
 
-def gem_close(fd: int, handle: int) -> None:
-    """Give a handle back."""
+def gem_close(fd: int, handle: int, done: list[int]) -> None:
+    """Give a handle back, and add something to a list as that is done."""
     data = ffi.new("struct drm_gem_close *", {"handle": handle})
-    call(fd, DRM_IOCTL_GEM_CLOSE, ffi.buffer(data), "DRM_IOCTL_GEM_CLOSE")
+    make(fd, DRM_IOCTL_GEM_CLOSE, ffi.buffer(data), "DRM_IOCTL_GEM_CLOSE", done)
 
 
-def prime_fd_to_handle(fd: int, buffer: int) -> int:
-    """Import a dma-buf; the same one gives the same handle, without a count."""
+def prime_fd_to_handle(fd: int, buffer: int, made: list[int]) -> None:
+    """Import a dma-buf and add its handle, without a count the same each time, to a list."""
     data: Any = ffi.new("struct drm_prime_handle *", {"fd": buffer})
-    call(fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, ffi.buffer(data), "DRM_IOCTL_PRIME_FD_TO_HANDLE")
-    return int(data.handle)
+    what = "DRM_IOCTL_PRIME_FD_TO_HANDLE"
+    make(fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, ffi.buffer(data), what, made, at=0)
 
 
 def prime_handle_to_fd(fd: int, handle: int, mode: int, made: list[int]) -> None:
@@ -68,34 +68,34 @@ def prime_handle_to_fd(fd: int, handle: int, mode: int, made: list[int]) -> None
 class Dumb(NamedTuple):
     """What the kernel made."""
 
-    handle: int
     pitch: int
     size: int
 
 
-def create_dumb(fd: int, width: int, height: int, bpp: int) -> Dumb:
-    """Create a buffer that the processor draws and a display scans out."""
+def create_dumb(fd: int, width: int, height: int, bpp: int, made: list[int]) -> Dumb:
+    """Create a buffer to draw into and to scan out, and add its handle to a list."""
     shape = {"width": width, "height": height, "bpp": bpp}
     data: Any = ffi.new("struct drm_mode_create_dumb *", shape)
-    call(fd, DRM_IOCTL_MODE_CREATE_DUMB, ffi.buffer(data), "DRM_IOCTL_MODE_CREATE_DUMB")
-    return Dumb(int(data.handle), int(data.pitch), int(data.size))
+    what = "DRM_IOCTL_MODE_CREATE_DUMB"
+    make(fd, DRM_IOCTL_MODE_CREATE_DUMB, ffi.buffer(data), what, made, at=16)
+    return Dumb(int(data.pitch), int(data.size))
 
 
 def has_dumb(fd: int) -> bool:
     """Whether this node makes dumb buffers; nothing is made."""
     try:
-        create_dumb(fd, 0, 0, 0)
+        create_dumb(fd, 0, 0, 0, [])
     except OSError as error:
         # The kernel looks at the shape after it has looked for the driver's function.
         return error.errno == errno.EINVAL
     return True
 
 
-def vgem_fence_attach(fd: int, handle: int, flags: int) -> int:
-    """Put a pending fence on a buffer and return the fence's handle."""
+def vgem_fence_attach(fd: int, handle: int, flags: int, made: list[int]) -> None:
+    """Put a pending fence on a buffer, and add the fence's handle to a list."""
     data: Any = ffi.new("struct drm_vgem_fence_attach *", {"handle": handle, "flags": flags})
-    call(fd, DRM_IOCTL_VGEM_FENCE_ATTACH, ffi.buffer(data), "DRM_IOCTL_VGEM_FENCE_ATTACH")
-    return int(data.out_fence)
+    what = "DRM_IOCTL_VGEM_FENCE_ATTACH"
+    make(fd, DRM_IOCTL_VGEM_FENCE_ATTACH, ffi.buffer(data), what, made, at=8)
 
 
 def vgem_fence_signal(fd: int, fence: int) -> None:

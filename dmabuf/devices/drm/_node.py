@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from operator import setitem
+from typing import Any, Generic, TypeVar
 
 from dmabuf._fd import Descriptor, Owner, own, require_new
 from dmabuf._node import Kind, open_node
 from dmabuf.devices.drm import _ioctl
-from dmabuf.devices.drm._handles import HandleCount
+from dmabuf.devices.drm._handles import Claim, Destroy, Handles, Make
 from dmabuf.errors import UnsupportedError, os_error
 
 _RENDER = Kind("DRM device", "drm", "render", "", ("CONFIG_DRM",), "")
@@ -25,13 +25,13 @@ NodeT = TypeVar("NodeT", bound="Node")
 class Node(Descriptor):
     """An open node of a DRM device."""
 
-    __slots__ = ("_count", "_driver", "_path")
+    __slots__ = ("_driver", "_handles", "_path")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a primary or render node; OSError, with the path, if that fails."""
         require_new(self)
         self._path = os.fspath(path)
-        self._count = HandleCount()
+        self._handles = Handles()
         kind = _RENDER if is_render(self._path) else _PRIMARY
         own(self, partial(open_node, self._path, os.O_RDWR, kind))
 
@@ -52,24 +52,32 @@ class Node(Descriptor):
     @property
     def forked(self) -> bool:
         """True in a forked child of the process that opened it, which gives no handle back."""
-        return self._count.forked
+        return self._handles.forked
 
     def __repr__(self) -> str:
         state = "[closed]" if self._closed else f"fd={self._number}"
         return f"<dmabuf.devices.drm.{type(self).__name__} {self._path} {self._driver} {state}>"
 
-    def _destroy(self, handle: int, destroy: Callable[[int, int], None]) -> None:
-        self._count.give_back(self, handle, destroy)
-
 
 class Handle(Owner, Generic[NodeT]):
     """A handle of a device, with one owner."""
 
-    __slots__ = ("_device",)
+    __slots__ = ("_device", "_give_back")
 
-    def __init__(self, device: NodeT, handle: int) -> None:
+    def _adopt(self, device: NodeT, destroy: Destroy, make: Make, *details: Any) -> None:
+        """Own the handle that a call makes; `details` are for `_own`."""
+        handles, claim = device._handles, Claim(destroy)
         self._device = device
-        super().__init__(handle)
+        # Not a method, which a signal handler that raises could keep from giving back.
+        self._give_back = partial(setitem, handles.released, claim)
+        try:
+            own(self, partial(handles.make, device, claim, make), *details)
+        finally:
+            handles.settle(device)
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._device._handles.settle(self._device)
 
     @property
     def device(self) -> NodeT:
@@ -88,14 +96,14 @@ class Handle(Owner, Generic[NodeT]):
             self._require_open()
         return self._number
 
-    def _destroy(self, handle: int, destroy: Callable[[int, int], None]) -> None:
-        """Have the kernel destroy a handle that is not counted."""
-        self._device._destroy(handle, destroy)
-
     def __del__(self) -> None:
-        if hasattr(self, "_number") and self._device.closed:
-            self._number = -1  # it went with its device
-        super().__del__()
+        if hasattr(self, "_number"):
+            if self._device.closed:
+                self._number = -1  # it went with its device
+            try:
+                super().__del__()
+            finally:  # the warning may be an error
+                self._let_go()
 
 
 def refusal(node: Node, error: OSError, what: str) -> OSError:

@@ -32,17 +32,16 @@ DRM_SYNCOBJ_WAIT_FLAGS_WAIT_AVAILABLE = 4
 DRM_SYNCOBJ_QUERY_FLAGS_LAST_SUBMITTED = 1
 
 
-def syncobj_create(fd: int, flags: int) -> int:
-    """Create a sync object and return its handle."""
+def syncobj_create(fd: int, flags: int, made: list[int]) -> None:
+    """Create a sync object and add its handle to a list."""
     data: Any = ffi.new("struct drm_syncobj_create *", {"flags": flags})
-    call(fd, DRM_IOCTL_SYNCOBJ_CREATE, ffi.buffer(data), "DRM_IOCTL_SYNCOBJ_CREATE")
-    return int(data.handle)
+    make(fd, DRM_IOCTL_SYNCOBJ_CREATE, ffi.buffer(data), "DRM_IOCTL_SYNCOBJ_CREATE", made, at=0)
 
 
-def syncobj_destroy(fd: int, handle: int) -> None:
-    """Give a sync object's handle back."""
+def syncobj_destroy(fd: int, handle: int, done: list[int]) -> None:
+    """Give a sync object's handle back, and add something to a list as that is done."""
     data = ffi.new("struct drm_syncobj_destroy *", {"handle": handle})
-    call(fd, DRM_IOCTL_SYNCOBJ_DESTROY, ffi.buffer(data), "DRM_IOCTL_SYNCOBJ_DESTROY")
+    make(fd, DRM_IOCTL_SYNCOBJ_DESTROY, ffi.buffer(data), "DRM_IOCTL_SYNCOBJ_DESTROY", done)
 
 
 def syncobj_handle_to_fd(fd: int, handle: int, flags: int, made: list[int]) -> None:
@@ -52,11 +51,11 @@ def syncobj_handle_to_fd(fd: int, handle: int, flags: int, made: list[int]) -> N
     make(fd, DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD, ffi.buffer(data), what, made, at=8)
 
 
-def syncobj_fd_to_handle(fd: int, source: int) -> int:
-    """Return a new handle of the sync object that a descriptor stands for."""
+def syncobj_fd_to_handle(fd: int, source: int, made: list[int]) -> None:
+    """Add to a list a new handle of the sync object that a descriptor stands for."""
     data: Any = ffi.new("struct drm_syncobj_handle *", {"fd": source})
-    call(fd, DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE, ffi.buffer(data), "DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE")
-    return int(data.handle)
+    what = "DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE"
+    make(fd, DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE, ffi.buffer(data), what, made, at=0)
 
 
 def syncobj_import_sync_file(fd: int, handle: int, sync_file: int) -> None:

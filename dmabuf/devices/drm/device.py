@@ -7,12 +7,11 @@ from typing import NamedTuple, SupportsIndex, TypeVar
 
 from dmabuf import _memory
 from dmabuf._fd import Hold
-from dmabuf._mapping import prove
 from dmabuf._record import record
 from dmabuf.buffer import Buffer
 from dmabuf.devices.drm import _ioctl
 from dmabuf.devices.drm._node import Node, has_connectors, refusal
-from dmabuf.devices.drm.gem import DumbBuffer, GemBuffer, Shape
+from dmabuf.devices.drm.gem import DumbBuffer, GemBuffer
 
 _U32 = 2**32
 _Self = TypeVar("_Self", bound="Device")
@@ -81,14 +80,7 @@ class Device(Node):
         """
         if not isinstance(buffer, Buffer):
             raise TypeError(f"buffer must be a dmabuf.Buffer, not {type(buffer).__name__}")
-        with Hold(buffer) as fd, self._count.locked(self) as number:
-            prove(buffer, fd)
-            try:
-                handle = _ioctl.prime_fd_to_handle(number, fd)
-            except OSError as error:
-                raise refusal(self, error, f"can't import {buffer!r}") from None
-            self._count.add_owner(handle)
-            return GemBuffer(self, handle, buffer.size, self._release)
+        return GemBuffer(self, buffer)
 
     def create_dumb(
         self: _Self, width: SupportsIndex, height: SupportsIndex, bpp: SupportsIndex
@@ -99,25 +91,16 @@ class Device(Node):
         shape that can't be; AllocationError (ENOMEM); PermissionError (EACCES) through a render
         node; UnsupportedError if the driver makes none. Follows DRM_IOCTL_MODE_CREATE_DUMB.
         """
-        shape = [
-            _checked(what, value)
-            for what, value in (("width", width), ("height", height), ("bpp", bpp))
-        ]
-        size = shape[0] * shape[1] * -(-shape[2] // 8)
+        columns, rows = _checked("width", width), _checked("height", height)
+        depth = _checked("bpp", bpp)
+        size = columns * rows * -(-depth // 8)
         if _memory.must_check(size):
             _memory.require(size, f"a dumb buffer of {self._path}")
-        with self._count.locked(self) as number:
-            try:
-                made = _ioctl.create_dumb(number, *shape)
-            except OSError as error:
-                text = "can't create a dumb buffer of {}x{} pixels of {} bits".format(*shape)
-                raise refusal(self, error, text) from None
-            self._count.add_owner(made.handle)
-            pixels = Shape(shape[0], shape[1], shape[2], made.pitch)
-            return DumbBuffer(self, made.handle, made.size, pixels, self._release)
-
-    def _release(self, handle: int) -> None:
-        self._count.remove_owner(self, handle)
+        try:
+            return DumbBuffer(self, columns, rows, depth)
+        except OSError as error:
+            text = f"can't create a dumb buffer of {columns}x{rows} pixels of {depth} bits"
+            raise refusal(self, error, text) from None
 
 
 def _checked(what: str, value: SupportsIndex) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
 from errno import EACCES
 from functools import partial
 from typing import NamedTuple
 
 from dmabuf._fd import Hold
+from dmabuf._mapping import prove
 from dmabuf.access import Access, access_bits
 from dmabuf.buffer import Buffer, own_buffer
 from dmabuf.devices.drm import _ioctl
@@ -30,14 +30,21 @@ class GemBuffer(Handle[NodeT]):
             print(gem.handle, gem.size)
     """
 
-    __slots__ = ("_give_back", "_size")
+    __slots__ = ("_size",)
 
-    def __init__(
-        self, device: NodeT, handle: int, size: int, give_back: Callable[[int], None]
-    ) -> None:
-        self._size = size
-        self._give_back = give_back
-        super().__init__(device, handle)
+    def __init__(self, device: NodeT, buffer: Buffer) -> None:
+        """See `Device.import_buffer`."""
+        self._size = buffer.size
+        with Hold(buffer) as fd:
+            prove(buffer, fd)
+            try:
+                self._adopt(
+                    device,
+                    _ioctl.gem_close,
+                    lambda number, made: _ioctl.prime_fd_to_handle(number, fd, made),
+                )
+            except OSError as error:
+                raise refusal(device, error, f"can't import {buffer!r}") from None
 
     @property
     def size(self) -> int:
@@ -104,16 +111,14 @@ class DumbBuffer(GemBuffer[NodeT]):
 
     __slots__ = ("_shape",)
 
-    def __init__(
-        self,
-        device: NodeT,
-        handle: int,
-        size: int,
-        shape: Shape,
-        give_back: Callable[[int], None],
-    ) -> None:
-        self._shape = shape
-        super().__init__(device, handle, size, give_back)
+    def __init__(self, device: NodeT, width: int, height: int, bpp: int) -> None:
+        """See `Device.create_dumb`."""
+
+        def create(number: int, made: list[int]) -> None:
+            pitch, self._size = _ioctl.create_dumb(number, width, height, bpp, made)
+            self._shape = Shape(width, height, bpp, pitch)
+
+        self._adopt(device, _ioctl.gem_close, create)
 
     @property
     def width(self) -> int:

@@ -12,8 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, descriptor_number, own
+from dmabuf._fd import Descriptor, Hold, descriptor_number, keep, own
 from dmabuf.devices.drm import _syncobj_ioctl as _ioctl
+from dmabuf.devices.drm._handles import Make
 from dmabuf.devices.drm._node import Handle
 from dmabuf.devices.drm._syncobj_event import SyncobjEvent, closed_with
 from dmabuf.devices.drm._syncobj_wait import call_error, creation_error, wait_for
@@ -48,7 +49,7 @@ class Syncobj(Handle[Device]):
         UnsupportedError if the driver has no sync objects.
         """
         flags = _ioctl.DRM_SYNCOBJ_CREATE_SIGNALED if signaled else 0
-        self._adopt(device, lambda fd: _ioctl.syncobj_create(fd, flags))
+        self._create(device, lambda fd, made: _ioctl.syncobj_create(fd, flags, made))
 
     @classmethod
     def from_fd(cls, device: Device, fd: int | HasFileno) -> Syncobj:
@@ -58,21 +59,16 @@ class Syncobj(Handle[Device]):
         """
         number = descriptor_number(fd)
         syncobj = cls.__new__(cls)
-        syncobj._adopt(device, lambda own: _ioctl.syncobj_fd_to_handle(own, number))
+        syncobj._create(device, lambda fd, made: _ioctl.syncobj_fd_to_handle(fd, number, made))
         return syncobj
 
-    def _adopt(self, device: Device, make: Callable[[int], int]) -> None:
+    def _create(self, device: Device, make: Make) -> None:
         if not isinstance(device, Device):
             raise TypeError(f"device must be a drm.Device, not {type(device).__name__}")
-        with Hold(device) as number:
-            try:
-                handle = make(number)
-            except OSError as error:
-                raise creation_error(error, device) from None
-        super().__init__(device, handle)
-
-    def _give_back(self, handle: int) -> None:
-        self._destroy(handle, _ioctl.syncobj_destroy)
+        try:
+            self._adopt(device, _ioctl.syncobj_destroy, make)
+        except OSError as error:
+            raise creation_error(error, device) from None
 
     @property
     def point(self) -> int:
@@ -170,14 +166,12 @@ class Syncobj(Handle[Device]):
         """
         flags = _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_AVAILABLE if available else 0
         wanted = _checked_point(point)
-        event = SyncobjEvent(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        try:
-            with Hold(event) as number:
-                self._call(lambda fd, own: _ioctl.syncobj_eventfd(fd, own, wanted, number, flags))
-        except BaseException:
-            event.close()
-            raise
-        return event
+
+        def make(made: list[int]) -> None:
+            keep(made, os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._call(lambda fd, own: _ioctl.syncobj_eventfd(fd, own, wanted, made[0], flags))
+
+        return own(SyncobjEvent.__new__(SyncobjEvent), make)
 
     def _call(self, call: Callable[[int, int], _Result]) -> _Result:
         """Call an ioctl with the device's descriptor and the handle."""

@@ -58,8 +58,15 @@ class Vgem(Device):
             raise TypeError(f"gem must be a drm.GemBuffer, not {type(gem).__name__}")
         if gem.device is not self:
             raise ValueError(f"the buffer was imported by {gem.device!r}, not by {self!r}")
-        with Hold(self) as number, Hold(gem) as handle:
-            return VgemFence(self, _ioctl.vgem_fence_attach(number, handle, flags))
+        made: list[int] = []
+        try:
+            with Hold(self) as number, Hold(gem) as handle:
+                _ioctl.vgem_fence_attach(number, handle, flags, made)
+            return VgemFence(self, made[0])
+        except BaseException:
+            if made:  # nobody else can signal it
+                VgemFence(self, made[0]).signal()
+            raise
 
 
 @record
