@@ -15,6 +15,8 @@ from helpers.process import NOBODY, in_child
 import dmabuf
 from dmabuf.devices import kms
 from dmabuf.devices.drm import Vgem
+from dmabuf.devices.kms import _ioctl
+from dmabuf.devices.kms._framebuffer import Framebuffer
 
 pytestmark = [pytest.mark.needs("display", "root", "vgem"), pytest.mark.timeout(60)]
 CLOSED = "operation on a closed Display"
@@ -185,8 +187,6 @@ class TestModes:
 
 
 def crtc(display):
-    from dmabuf.devices.kms import _ioctl
-
     return _ioctl.get_crtc(display.fileno(), display._pipeline.crtc)
 
 
@@ -234,11 +234,12 @@ class TestMisuse:
         assert display.mode is None
 
     def test_a_format_that_the_plane_lacks_is_named_with_those_that_it_has(self, display, image):
+        name = f"{display.path} {display.connector.name}"
         for format in ("NV12", "R8", "SRGGB8"):
             wrong = dmabuf.Image(image.buffers, format, *screen.SIZE)
             with pytest.raises(
                 dmabuf.RefusedError,
-                match=rf"can't show {format}, only .*XRGB8888.*image\.to_rgb\(\)",
+                match=rf"{name}: .* plane \d+ can't show {format} \(.*only .*XRGB8888.*to_rgb",
             ) as caught:
                 display.show(wrong)
             assert caught.value.errno == errno.EINVAL
@@ -359,23 +360,18 @@ def drop_master(display):
 
 
 class TestLeaks:
-    def framebuffers(self, display):
-        minor = os.path.basename(display.path).removeprefix("card")
-        text = Path(f"/sys/kernel/debug/dri/{minor}/framebuffer").read_text()
-        return text.count("framebuffer[")
-
     def test_an_image_has_one_framebuffer_however_often_it_is_shown(self, display, allocate):
-        before = self.framebuffers(display)
+        before = drm.framebuffers(display)
         with screen.image(allocate) as one, screen.image(allocate) as two:
             for image in (one, two) * 3:
                 assert display.show(image).wait(10)
             with one.buffers[0].dup() as same:
                 assert display.show(dmabuf.Image(same, "XRGB8888", *screen.SIZE)).wait(10)
-            assert self.framebuffers(display) == before + 2
-            assert display._count.owners == {}
+            assert drm.framebuffers(display) == before + 2
+            assert drm.claimed(display) == []
 
     def test_framebuffers_go_with_their_buffers(self, display, allocate, image):
-        before = self.framebuffers(display)
+        before = drm.framebuffers(display)
         assert display.show(image).wait(10)
         for collected in (False, True):
             buffer = allocate(1 << 21)
@@ -386,18 +382,71 @@ class TestLeaks:
             else:
                 buffer.close()
             assert display.show(image).wait(10)
-            assert self.framebuffers(display) == before + 2  # it was on the screen till now
+            assert drm.framebuffers(display) == before + 2  # it was on the screen till now
             assert display.show(image).wait(10)
-            assert self.framebuffers(display) == before + 1
+            assert drm.framebuffers(display) == before + 1
+
+    def test_a_show_looks_at_no_framebuffer_but_those_that_lost_a_buffer(
+        self, display, allocate, image, monkeypatch
+    ):
+        looked = []
+        can_be_shown = Framebuffer.can_be_shown
+
+        def look(framebuffer):
+            looked.append(framebuffer.number)
+            return can_be_shown(framebuffer)
+
+        before = drm.framebuffers(display)
+        with contextlib.ExitStack() as stack:
+            images = [stack.enter_context(screen.image(allocate)) for _ in range(8)]
+            for one in (*images, image):
+                assert display.show(one).wait(10)
+            monkeypatch.setattr(Framebuffer, "can_be_shown", look)
+            assert display.show(images[3]).wait(10)
+            assert len(looked) == 1
+            images[0].buffers[0].close()
+            assert display.show(images[3]).wait(10)
+            assert len(set(looked)) == 2
+            assert drm.framebuffers(display) == before + 8
+            for one in images:
+                one.buffers[0].close()
+            for _ in range(2):
+                assert display.show(image).wait(10)
+            assert drm.framebuffers(display) == before + 1
+            looked.clear()
+            assert display.show(image).wait(10)
+            assert len(looked) == 1
+
+    def test_a_closed_display_leaves_nothing_at_its_buffers(self, display, image):
+        assert display.show(image).wait(10)
+        assert image.buffers[0]._watchers
+        display.close()
+        assert not image.buffers[0]._watchers
+
+    def test_a_driver_that_refuses_to_hear_of_linear_gets_no_modifier(
+        self, display, image, monkeypatch
+    ):
+        """The kernel refuses modifiers by name where the plane's format has none."""
+        add, asked = _ioctl.add_framebuffer, []
+
+        def refuse(fd, made, *, modifier, **fields):
+            asked.append(modifier)
+            if modifier is not None:
+                raise OSError(errno.EINVAL, "this driver has no modifiers")
+            add(fd, made, modifier=modifier, **fields)
+
+        monkeypatch.setattr(_ioctl, "add_framebuffer", refuse)
+        assert display.show(image).wait(10)
+        assert asked == [dmabuf.image.LINEAR, None]
 
     def test_refused_images_leave_nothing(self, display, image, allocate):
-        before = self.framebuffers(display), display._count.owners
+        before = drm.framebuffers(display)
         mode = display.connector.modes[0]
         wrong = mode._replace(timings=bytes(len(mode.timings)), width=640, height=480)
         for _ in range(3):
             with pytest.raises(OSError, match="can't show"):
                 display.show(image, mode=wrong)
-        assert (self.framebuffers(display), display._count.owners) == (before[0] + 1, {})
+        assert (drm.framebuffers(display), drm.claimed(display)) == (before + 1, [])
 
     def test_a_display_that_can_not_be_opened_leaves_nothing(self):
         for path in (drm.find("vgem"), "/dev/null", "/dev/dri/card99"):

@@ -14,6 +14,7 @@ from helpers import drm, screen
 from helpers.fences import EPOLL, POLL, asleep_in, interrupt, is_open, once_asleep, sleeps
 from helpers.process import Child
 from helpers.tasks import waiting, watched
+from helpers.threads import Thread
 
 import dmabuf
 from dmabuf import Access, FenceStatus
@@ -296,21 +297,11 @@ class TestFlip:
         assert results == [True] * 4
 
     def test_threads_show_by_turns(self, shown, images):
-        errors, flips = [], []
-
         def show(image):
-            try:
-                for _ in range(5):
-                    flips.append(shown.show(image))
-            except Exception as error:
-                errors.append(error)
+            return [shown.show(image, timeout=30) for _ in range(5)]
 
-        threads = [threading.Thread(target=show, args=(image,)) for image in images]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert errors == []
+        threads = [Thread(lambda image=image: show(image)) for image in images]
+        flips = [flip for thread in threads for flip in thread.end()]
         assert all(flip.wait(10) for flip in flips)
         assert all(flip.timestamp for flip in flips)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 from dmabuf._fd import Hold, own
 from dmabuf._ioctl import address
 from dmabuf.access import Access
+from dmabuf.devices.drm import Device
+from dmabuf.devices.drm._handles import Claim, Handles
 from dmabuf.devices.kms import _ioctl
+from dmabuf.devices.kms._events import Pending
 from dmabuf.devices.kms._pipeline import Pipeline
 from dmabuf.devices.kms._uapi import ffi
 from dmabuf.devices.kms.outputs import Mode
@@ -30,42 +33,77 @@ class OutFence(Fence):
         super().__del__()
 
 
+class Wanted(NamedTuple):
+    """What is to be shown: an image, once its fence has signalled; with a mode, if that changes."""
+
+    image: Image
+    fence: Fence | None
+    mode: Mode | None
+
+
 class Atomic:
     """One commit for everything, which waits for a fence that it is given, and gives one."""
 
-    def __init__(self, fd: int, pipeline: Pipeline) -> None:
+    def __init__(self, fd: int, pipeline: Pipeline, handles: Handles) -> None:
         self._pipeline = pipeline
+        self._handles = handles
         self._connector = _property_ids(fd, pipeline.connector.number)
         self._crtc = _property_ids(fd, pipeline.crtc)
         self._plane = _property_ids(fd, pipeline.plane.number)
 
-    def prepare(
-        self, image: Image, fence: Fence | None, mode: Mode | None, deadline: float | None
-    ) -> None:
-        """Do nothing: the commit takes the fence."""
+    def can_flip(self, wanted: Wanted, deadline: float | None) -> bool:
+        """Return True: the commit takes the fence."""
+        return True
 
     def flip(
-        self, fd: int, framebuffer: int, mode: Mode | None, fence: Fence | None, cookie: int
+        self,
+        device: Device,
+        fd: int,
+        framebuffer: int,
+        wanted: Wanted,
+        pending: Pending,
+        cookie: int,
     ) -> Fence | None:
         """Commit without waiting, and return the out-fence."""
+        if wanted.mode is None:
+            return self._commit(fd, framebuffer, wanted, 0, pending, cookie)
+        timings, claim, blobs = wanted.mode.timings, Claim(_ioctl.destroy_blob), list[int]()
+        try:
+            self._handles.make(
+                device, claim, lambda fd, made: _ioctl.create_blob(fd, timings, made), blobs
+            )
+            return self._commit(fd, framebuffer, wanted, blobs[0], pending, cookie)
+        finally:
+            if blobs:
+                self._handles.released[claim] = blobs[0]
+            self._handles.settle(device)
+
+    def _commit(
+        self, fd: int, framebuffer: int, wanted: Wanted, blob: int, pending: Pending, cookie: int
+    ) -> Fence:
         out_fence: Any = ffi.new("int32_t *", -1)
         plane = {self._plane["FB_ID"]: framebuffer}
         crtc = {self._crtc["OUT_FENCE_PTR"]: address(ffi, out_fence)}
         objects = {self._pipeline.crtc: crtc, self._pipeline.plane.number: plane}
         flags = _ioctl.DRM_MODE_ATOMIC_NONBLOCK | _ioctl.DRM_MODE_PAGE_FLIP_EVENT
+
+        def commit(made: list[int]) -> None:
+            try:
+                _ioctl.atomic(fd, flags, objects, cookie, pending.taken)
+            finally:
+                if out_fence[0] >= 0:  # the kernel sets it to -1 where it takes nothing
+                    made.append(out_fence[0])
+
         with ExitStack() as stack:
-            if fence is not None:
-                plane[self._plane["IN_FENCE_FD"]] = stack.enter_context(Hold(fence))
-            if mode is not None:
+            if wanted.fence is not None:
+                plane[self._plane["IN_FENCE_FD"]] = stack.enter_context(Hold(wanted.fence))
+            if wanted.mode is not None:
                 flags |= _ioctl.DRM_MODE_ATOMIC_ALLOW_MODESET
-                blob = _ioctl.create_blob(fd, mode.timings)
-                stack.callback(_ioctl.destroy_blob, fd, blob)
                 crtc |= {self._crtc["ACTIVE"]: 1, self._crtc["MODE_ID"]: blob}
                 connector = {self._connector["CRTC_ID"]: self._pipeline.crtc}
                 objects[self._pipeline.connector.number] = connector
-                plane |= self._placement(mode)
-            _ioctl.atomic(fd, flags, objects, cookie)
-            return own(OutFence.__new__(OutFence), lambda made: made.append(int(out_fence[0])))
+                plane |= self._placement(wanted.mode)
+            return own(OutFence.__new__(OutFence), commit)
 
     def _placement(self, mode: Mode) -> dict[int, int]:
         """Return where the plane is: the image's pixels (16.16) on those of the mode."""
@@ -81,36 +119,39 @@ class Legacy:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def prepare(
-        self, image: Image, fence: Fence | None, mode: Mode | None, deadline: float | None
-    ) -> None:
-        """Leave the fence in the buffers, where the driver looks for it.
+    def can_flip(self, wanted: Wanted, deadline: float | None) -> bool:
+        """Wait until a flip to an image can be asked for; False if the deadline passes first.
 
-        A mode is set at once: wait for the image before that; TimeoutError after the deadline.
+        A mode is set at once, without a look at fences: the image must be ready before.
         """
-        if mode is None:
-            if fence is not None:
-                for buffer in image.buffers:
-                    buffer.import_fence(fence, Access.WRITE)
-            return
-        if not (
-            (fence is None or fence.wait(_seconds_left(deadline)))
-            and all(buffer.wait(Access.READ, _seconds_left(deadline)) for buffer in image.buffers)
-        ):
-            raise TimeoutError(
-                f"a display that is not atomic sets a mode only for an image that is ready, and "
-                f"{image!r} is still being written"
-            )
+        if wanted.mode is None:
+            return True
+        fence = wanted.fence
+        return (fence is None or fence.wait(_seconds_left(deadline))) and all(
+            buffer.wait(Access.READ, _seconds_left(deadline)) for buffer in wanted.image.buffers
+        )
 
     def flip(
-        self, fd: int, framebuffer: int, mode: Mode | None, fence: Fence | None, cookie: int
+        self,
+        device: Device,
+        fd: int,
+        framebuffer: int,
+        wanted: Wanted,
+        pending: Pending,
+        cookie: int,
     ) -> Fence | None:
-        """Set the mode, and flip; the flip to what is shown already is there for its event."""
+        """Set the mode, and flip; the flip to what is shown already is there for its event.
+
+        A fence is left in the buffers, where the driver looks for it.
+        """
         crtc = self._pipeline.crtc
-        if mode is not None:
-            shown = _ioctl.Crtc(framebuffer, 0, 0, mode.timings)
-            _ioctl.set_crtc(fd, crtc, [self._pipeline.connector.number], shown)
-        _ioctl.page_flip(fd, crtc, framebuffer, cookie)
+        if wanted.mode is not None:
+            shown = _ioctl.Crtc(framebuffer, 0, 0, wanted.mode.timings)
+            _ioctl.set_crtc(fd, crtc, [self._pipeline.connector.number], shown, pending.shown)
+        elif wanted.fence is not None:
+            for buffer in wanted.image.buffers:
+                buffer.import_fence(wanted.fence, Access.WRITE)
+        _ioctl.page_flip(fd, crtc, framebuffer, cookie, pending.taken)
         return None
 
 

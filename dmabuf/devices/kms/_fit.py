@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import errno
 
-from dmabuf.devices.kms.outputs import Connector, DisplayPlane, Mode
+from dmabuf.devices.kms._pipeline import Pipeline
+from dmabuf.devices.kms.outputs import Connector, Mode
 from dmabuf.errors import RefusedError
+from dmabuf.fence import Fence
 from dmabuf.image import Image
 from dmabuf.image.formats import LINEAR
 
 
-def require_showable(plane: DisplayPlane, image: Image) -> None:
-    """Raise RefusedError unless a plane has an image's format, with its modifier."""
-    name = image.format.name
+def require_types(image: Image, fence: Fence | None) -> None:
+    """Raise TypeError unless these are an image and a fence."""
+    if not isinstance(image, Image):
+        raise TypeError(f"image must be a dmabuf.Image, not {type(image).__name__}")
+    if fence is not None and not isinstance(fence, Fence):
+        raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
+
+
+def require_showable(path: str, pipeline: Pipeline, image: Image) -> None:
+    """Raise RefusedError unless a display's plane has an image's format, with its modifier."""
+    name, plane = image.format.name, pipeline.plane
+    modifiers = plane.formats.get(name, ())
+    if modifiers is not None and image.modifier in modifiers:
+        return
+    kind = plane.kind.name.lower()
+    what = f"{path} {pipeline.connector.name}: {kind} plane {plane.number} can't show {name}"
     if name not in plane.formats:
         raise RefusedError(
             errno.EINVAL,
-            f"the display can't show {name}, only {', '.join(plane.formats)}; "
-            f"or draw `image.to_rgb()` into one of these",
+            f"{what} ({image.format.model}), only {', '.join(plane.formats)}; have the image's "
+            f"source give one of these, or draw `image.to_rgb()` into an image of one",
         )
-    modifiers = plane.formats[name]
-    if modifiers is None and image.modifier != LINEAR:
+    if modifiers is not None:
         raise RefusedError(
             errno.EINVAL,
-            f"the display can't show {name} with modifier {image.modifier:#x}: "
-            f"its driver lists no modifiers",
+            f"{what} with modifier {image.modifier:#x}, "
+            f"only with {', '.join(map(_words, modifiers))}",
         )
-    if modifiers is not None and image.modifier not in modifiers:
+    if image.modifier != LINEAR:
         raise RefusedError(
             errno.EINVAL,
-            f"the display can't show {name} with modifier {image.modifier:#x}, "
-            f"only with {', '.join(map(hex, modifiers))}",
+            f"{what} with modifier {image.modifier:#x}: its driver lists no modifiers; "
+            f"have the image's source make it linear (modifier 0)",
         )
+
+
+def _words(modifier: int) -> str:
+    return "0 (linear)" if modifier == LINEAR else hex(modifier)
 
 
 def choose_mode(connector: Connector, image: Image, wanted: Mode | None) -> Mode:

@@ -10,7 +10,7 @@ from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
 
-from dmabuf._ioctl import READ, WRITE, address, call, request, struct_request, text
+from dmabuf._ioctl import READ, WRITE, address, call, make, request, struct_request, text
 from dmabuf.devices.kms._uapi import ffi
 
 _struct = partial(struct_request, ffi, "d")
@@ -51,6 +51,10 @@ EVENTS_BYTES = 4096  # what the kernel keeps for one file: drivers/gpu/drm/drm_f
 
 def _call(fd: int, name: str, struct: Any) -> None:
     call(fd, globals()[name], ffi.buffer(struct), name)
+
+
+def _make(fd: int, name: str, struct: Any, made: list[int], at: int | None = None) -> None:
+    make(fd, globals()[name], ffi.buffer(struct), name, made, at=at)
 
 
 def set_client_cap(fd: int, capability: int, value: int) -> None:
@@ -184,18 +188,17 @@ def get_blob(fd: int, blob: int) -> bytes:
     return bytes(ffi.buffer(contents, data.length))
 
 
-def create_blob(fd: int, contents: bytes) -> int:
-    """Give the kernel a blob and return its id."""
+def create_blob(fd: int, contents: bytes, made: list[int]) -> None:
+    """Give the kernel a blob, and add its id to a list."""
     place = address(ffi, ffi.from_buffer(contents))
     data: Any = ffi.new("struct drm_mode_create_blob *", [place, len(contents)])
-    _call(fd, "DRM_IOCTL_MODE_CREATEPROPBLOB", data)
-    return int(data.blob_id)
+    _make(fd, "DRM_IOCTL_MODE_CREATEPROPBLOB", data, made, at=12)
 
 
-def destroy_blob(fd: int, blob: int) -> None:
-    """Give a blob back; what uses it keeps it."""
+def destroy_blob(fd: int, blob: int, done: list[int]) -> None:
+    """Give a blob back, which what uses it keeps, and add something to a list as that is done."""
     data = ffi.new("struct drm_mode_destroy_blob *", [blob])
-    _call(fd, "DRM_IOCTL_MODE_DESTROYPROPBLOB", data)
+    _make(fd, "DRM_IOCTL_MODE_DESTROYPROPBLOB", data, done)
 
 
 def formats_by_modifier(blob: bytes) -> Iterator[tuple[int, list[int]]]:
@@ -220,12 +223,17 @@ class FramebufferPlane(NamedTuple):
 
 def add_framebuffer(
     fd: int,
+    made: list[int],
+    *,
     size: tuple[int, int],
     pixel_format: int,
     planes: Sequence[FramebufferPlane],
     modifier: int | None,
-) -> int:
-    """Make a framebuffer of imported buffers, which it keeps; None says no modifier at all."""
+) -> None:
+    """Make a framebuffer, which keeps its buffers, and add its id to a list.
+
+    None says no modifier at all.
+    """
     fields: dict[str, Any] = {
         "width": size[0],
         "height": size[1],
@@ -237,13 +245,15 @@ def add_framebuffer(
     if modifier is not None:
         fields |= {"flags": DRM_MODE_FB_MODIFIERS, "modifier": [modifier] * len(planes)}
     data: Any = ffi.new("struct drm_mode_fb_cmd2 *", fields)
-    _call(fd, "DRM_IOCTL_MODE_ADDFB2", data)
-    return int(data.fb_id)
+    _make(fd, "DRM_IOCTL_MODE_ADDFB2", data, made, at=0)
 
 
-def remove_framebuffer(fd: int, framebuffer: int) -> None:
-    """Give a framebuffer back; one that is on a screen goes black."""
-    _call(fd, "DRM_IOCTL_MODE_RMFB", ffi.new("uint32_t *", framebuffer))
+def remove_framebuffer(fd: int, framebuffer: int, done: list[int]) -> None:
+    """Give a framebuffer back, and add something to a list as that is done.
+
+    One that is on a screen goes black.
+    """
+    _make(fd, "DRM_IOCTL_MODE_RMFB", ffi.new("uint32_t *", framebuffer), done)
 
 
 class Crtc(NamedTuple):
@@ -267,8 +277,11 @@ def get_crtc(fd: int, crtc: int) -> Crtc:
     return Crtc(data.fb_id, data.x, data.y, bytes(ffi.buffer(ffi.addressof(data, "mode"))))
 
 
-def set_crtc(fd: int, crtc: int, connectors: Sequence[int], shown: Crtc) -> None:
-    """Have a CRTC show something on connectors, or, with none of them, nothing; waits for it."""
+def set_crtc(fd: int, crtc: int, connectors: Sequence[int], shown: Crtc, done: list[int]) -> None:
+    """Have a CRTC show something on connectors, or, with none of them, nothing; waits for it.
+
+    Adds something to a list as that is done.
+    """
     ids = ffi.new("uint32_t[]", list(connectors))
     fields: dict[str, Any] = {
         "set_connectors_ptr": address(ffi, ids),
@@ -281,18 +294,30 @@ def set_crtc(fd: int, crtc: int, connectors: Sequence[int], shown: Crtc) -> None
     if shown.timings:
         fields |= {"mode_valid": 1, "mode": mode_info(shown.timings)[0]}
     data = ffi.new("struct drm_mode_crtc *", fields)
-    _call(fd, "DRM_IOCTL_MODE_SETCRTC", data)
+    _make(fd, "DRM_IOCTL_MODE_SETCRTC", data, done)
 
 
-def page_flip(fd: int, crtc: int, framebuffer: int, cookie: int) -> None:
-    """Flip a CRTC to a framebuffer; an event with the cookie says when that is done."""
+def page_flip(fd: int, crtc: int, framebuffer: int, cookie: int, taken: list[int]) -> None:
+    """Flip a CRTC to a framebuffer; an event with the cookie says when that is done.
+
+    Adds something to a list as the kernel takes it.
+    """
     fields = [crtc, framebuffer, DRM_MODE_PAGE_FLIP_EVENT, 0, cookie]
     data = ffi.new("struct drm_mode_crtc_page_flip *", fields)
-    _call(fd, "DRM_IOCTL_MODE_PAGE_FLIP", data)
+    _make(fd, "DRM_IOCTL_MODE_PAGE_FLIP", data, taken)
 
 
-def atomic(fd: int, flags: int, objects: Mapping[int, Mapping[int, int]], cookie: int) -> None:
-    """Commit properties, {object: {property: value}}, all or none."""
+def atomic(
+    fd: int,
+    flags: int,
+    objects: Mapping[int, Mapping[int, int]],
+    cookie: int,
+    taken: list[int],
+) -> None:
+    """Commit properties, {object: {property: value}}, all or none.
+
+    Adds something to a list as the kernel takes them.
+    """
     ids = ffi.new("uint32_t[]", list(objects))
     counts = ffi.new("uint32_t[]", [len(values) for values in objects.values()])
     properties = ffi.new("uint32_t[]", [one for values in objects.values() for one in values])
@@ -300,7 +325,7 @@ def atomic(fd: int, flags: int, objects: Mapping[int, Mapping[int, int]], cookie
     values = ffi.new("uint64_t[]", [value % 2**64 for value in every])
     pointers = [address(ffi, array) for array in (ids, counts, properties, values)]
     data = ffi.new("struct drm_mode_atomic *", [flags, len(objects), *pointers, 0, cookie])
-    _call(fd, "DRM_IOCTL_MODE_ATOMIC", data)
+    _make(fd, "DRM_IOCTL_MODE_ATOMIC", data, taken)
 
 
 class Event(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import NamedTuple
@@ -39,6 +40,21 @@ def choose_pipeline(device: Device, fd: int, connector: str | None) -> Pipeline:
         if plane.kind is PlaneKind.PRIMARY and plane.crtcs >> index & 1:
             return Pipeline(chosen, crtc, plane)
     raise os_error(errno.ENODEV, f"{device.path} ({device.driver}) has no plane for {chosen.name}")
+
+
+def restore(fd: int, pipeline: Pipeline, shown: _ioctl.Crtc) -> None:
+    """Have a pipeline show again what it showed, or nothing where that is gone.
+
+    Not where another program is master by now, or without the device.
+    """
+    with contextlib.suppress(OSError):
+        try:
+            connectors = [pipeline.connector.number] if shown.timings else []
+            _ioctl.set_crtc(fd, pipeline.crtc, connectors, shown, [])
+        except OSError as error:
+            if error.errno in (errno.ENODEV, errno.EACCES):
+                raise
+            _ioctl.set_crtc(fd, pipeline.crtc, [], _ioctl.OFF, [])
 
 
 def require_display(device: Device, fd: int) -> None:

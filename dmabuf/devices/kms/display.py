@@ -8,16 +8,16 @@ import os
 import threading
 import time
 
-from dmabuf._fd import Hold
+from dmabuf._fd import Descriptor, Hold, own_duplicate
 from dmabuf.devices.drm import Device, can_import
 from dmabuf.devices.drm import _ioctl as _drm_ioctl
 from dmabuf.devices.drm.inspect import primary_nodes
 from dmabuf.devices.kms import _ioctl
-from dmabuf.devices.kms._commit import Atomic, Legacy
+from dmabuf.devices.kms._commit import Atomic, Legacy, Wanted
 from dmabuf.devices.kms._events import Events, Pending
-from dmabuf.devices.kms._fit import choose_mode, require_showable
+from dmabuf.devices.kms._fit import choose_mode, require_showable, require_types
 from dmabuf.devices.kms._framebuffer import Framebuffers
-from dmabuf.devices.kms._pipeline import choose_pipeline, require_display
+from dmabuf.devices.kms._pipeline import choose_pipeline, require_display, restore
 from dmabuf.devices.kms.flip import Flip
 from dmabuf.devices.kms.outputs import (
     Connector,
@@ -30,12 +30,18 @@ from dmabuf.errors import os_error
 from dmabuf.fence import Fence
 from dmabuf.image import Image
 
+_NOW = 0.0
+"""A deadline that has passed."""
+_LONGEST = 10.0
+"""Seconds for which a close waits for a flip: in them vgem's fences expire, and GPUs are reset."""
+
 
 class Display(Device):
     """One monitor on one DRM device, whose master this process is: the one who may change it.
 
     Closing it shows again what was there before. Thread-safe. Use it as a context manager, or call
-    `close()`.
+    `close()`. A forked child has a copy of the descriptor, which keeps the master's right until it
+    is closed; it shows nothing (ValueError), and leaves the picture and what is pending alone.
 
         with Display() as display:
             image = dmabuf.Image(buffer, "XRGB8888", *display.connector.modes[0].size)
@@ -46,6 +52,7 @@ class Display(Device):
         "_commit",
         "_events",
         "_framebuffers",
+        "_leaving",
         "_mode",
         "_pending",
         "_pipeline",
@@ -73,6 +80,7 @@ class Display(Device):
         self._pending: Pending | None = None
         self._mode: Mode | None = None
         self._shown = 0
+        self._leaving = False
         self._showing = threading.RLock()
         super().__init__(_find_display() if path is None else path)
         try:
@@ -88,9 +96,9 @@ class Display(Device):
         _ioctl.set_client_cap(fd, _ioctl.DRM_CLIENT_CAP_UNIVERSAL_PLANES, 1)
         uses_atomic = atomic and _enable_atomic(fd)
         pipeline = choose_pipeline(self, fd, connector)
-        self._commit = Atomic(fd, pipeline) if uses_atomic else Legacy(pipeline)
+        self._commit = Atomic(fd, pipeline, self._handles) if uses_atomic else Legacy(pipeline)
         has_modifiers = bool(_drm_ioctl.get_cap(fd, _drm_ioctl.DRM_CAP_ADDFB2_MODIFIERS))
-        self._framebuffers = Framebuffers(with_modifiers=has_modifiers)
+        self._framebuffers = Framebuffers(self._handles, with_modifiers=has_modifiers)
         self._restored = _ioctl.get_crtc(fd, pipeline.crtc)
         self._pipeline = pipeline
 
@@ -149,47 +157,72 @@ class Display(Device):
         The framebuffer is kept until its buffers are closed or collected.
 
         RefusedError (EINVAL) if the plane doesn't have the image's format or modifier, or no mode
-        its size; OSError of the device: EACCES when another program has become master, ENODEV when
-        it is gone. Follows drivers/gpu/drm/drm_atomic_uapi.c.
+        its size. An NV12 image of a camera is converted so: `rgb = image.to_rgb()`, and in a
+        `write()` of an XRGB8888 image `planes[0][..., 2::-1] = rgb`. OSError of the device: EACCES
+        when another program has become master, ENODEV when it is gone. Follows
+        drivers/gpu/drm/drm_atomic_uapi.c.
         """
-        _require_types(image, fence)
-        require_showable(self.plane, image)
+        require_types(image, fence)
+        require_showable(self.path, self._pipeline, image)
         if mode is None and self._mode and self._mode.size == (image.width, image.height):
             mode = self._mode
-        wanted = choose_mode(self.connector, image, mode)
+        chosen = choose_mode(self.connector, image, mode)
+        if self.forked:
+            raise ValueError(
+                f"{self.path} is the display of this process's parent, and this is a forked child; "
+                f"close it in both, and open it here"
+            )
         deadline = None if timeout is None else time.monotonic() + timeout
         with Hold(self) as fd:
             while True:
                 with self._showing:
-                    pending = self._pending
-                    before = Flip(self, self._events, pending) if pending else None
-                    if before is None or before.done:
-                        return self._flip(fd, image, fence, wanted, deadline)
-                if not before.wait(None if deadline is None else deadline - time.monotonic()):
+                    self._require_stay()
+                    wanted = Wanted(image, fence, None if chosen == self._mode else chosen)
+                    before = self._unfinished()
+                    if before is None and self._commit.can_flip(wanted, _NOW):
+                        return self._flip(fd, wanted, chosen)
+                # Others may show, or close, while this waits.
+                if before is not None:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if not self._events.wait_turn(self, before, left):
+                        raise TimeoutError(
+                            f"{self.path}: the flip before is still pending after {timeout} s, "
+                            f"for its fence or the next frame; wait for it"
+                        )
+                elif not self._commit.can_flip(wanted, deadline):
                     raise TimeoutError(
-                        f"{self.path}: the flip before is still pending after {timeout} s, "
-                        f"for its fence or the next frame; wait for it"
+                        f"a display that is not atomic sets a mode only for an image that is "
+                        f"ready, and {image!r} is still being written"
                     )
 
-    def _flip(
-        self, fd: int, image: Image, fence: Fence | None, mode: Mode, deadline: float | None
-    ) -> Flip:
-        self._require_open()
+    def _unfinished(self) -> Pending | None:
+        """Return the flip that the kernel has not done yet."""
+        pending = self._pending
+        return pending if pending and not Flip(self, self._events, pending).done else None
+
+    def _require_stay(self) -> None:
+        if self._leaving:
+            raise ValueError(f"operation on a closed Display: {self!r}")
+
+    def _flip(self, fd: int, wanted: Wanted, mode: Mode) -> Flip:
         self._events.read(self)
-        self._framebuffers.forget(fd, but=self._shown)
-        new_mode = None if mode == self._mode else mode
-        framebuffer = self._framebuffers.get(self, fd, image)
-        self._commit.prepare(image, fence, new_mode, deadline)
+        self._framebuffers.forget(self, but=self._shown)
+        framebuffer = self._framebuffers.get(self, wanted.image)
         pending = Pending()
         cookie = self._events.expect(pending)
         try:
-            pending.fence = self._commit.flip(fd, framebuffer, new_mode, fence, cookie)
+            pending.fence = self._commit.flip(self, fd, framebuffer, wanted, pending, cookie)
         except BaseException as error:
-            self._events.forget(cookie)
-            raise self._show_error(error, image) from None
-        self._pending = pending
-        self._mode = mode
-        self._shown = framebuffer
+            raise self._show_error(error, wanted.image) from None
+        finally:
+            # No signal handler runs here, before it is known what the kernel has taken.
+            if pending.shown or pending.taken:
+                self._shown = framebuffer
+                self._mode = mode
+            if pending.taken:
+                self._pending = pending
+            else:
+                self._events.forget(cookie)
         return Flip(self, self._events, pending)
 
     def _show_error(self, error: BaseException, image: Image) -> BaseException:
@@ -206,48 +239,60 @@ class Display(Device):
         return os_error(error.errno, f"{self.path} ({self.driver}): {reason} ({error.args[1]})")
 
     def close(self) -> None:
-        """Close, and show again what was there before the first `show()`; blocks for a frame.
+        """Close, and show again what was there before the first `show()`.
+
+        Blocks until the pending flip is done, which waits for its fence and then for a frame, but
+        for 10 seconds at the most; a signal handler that raises ends that, too. Then a thread does
+        the rest once the fence has signalled: until then this process stays the display's master.
+        A process that ends before hangs in the kernel until somebody signals the fence: close what
+        it is of first.
 
         Nothing is restored by a forked child, when another program has become master, or when the
-        device is gone.
+        device is gone. A display that is collected unclosed restores nothing, and may block.
         """
         try:
-            if not (self.closed or self.forked):
-                with self._showing, contextlib.suppress(ValueError), Hold(self) as fd:
-                    self._restore(fd)
+            if not (self._closed or self.forked):
+                self._leave()
         finally:
             super().close()
+
+    def _leave(self) -> None:
+        with self._showing:
+            self._leaving = True  # nobody flips any more
+        with contextlib.suppress(ValueError):  # another thread has closed it
+            try:
+                if pending := self._unfinished():
+                    self._events.wait_turn(self, pending, _LONGEST)
+            finally:
+                if self._unfinished():
+                    later = own_duplicate(Descriptor.__new__(Descriptor), self)
+                    threading.Thread(target=self._restore_later, args=(later,), daemon=True).start()
+                else:
+                    with Hold(self) as fd:
+                        self._restore(fd)
+                        self._events.read(self)
+
+    def _restore_later(self, later: Descriptor) -> None:
+        """Restore by a descriptor of its own: the kernel waits for the pending flip, maybe long."""
+        with later, Hold(later) as fd:
+            self._restore(fd)
 
     def _let_go(self) -> None:
         super()._let_go()
         self._pending = None
-        self._events.clear()
+        self._events.end()
+        if hasattr(self, "_framebuffers"):
+            self._framebuffers.unwatch()
 
     def _restore(self, fd: int) -> None:
-        if self._mode is None:
-            return
-        self._mode = None
-        with contextlib.suppress(OSError):
-            try:
-                connectors = [self.connector.number] if self._restored.timings else []
-                _ioctl.set_crtc(fd, self._pipeline.crtc, connectors, self._restored)
-            except OSError as error:
-                if error.errno in (errno.ENODEV, errno.EACCES):
-                    raise
-                _ioctl.set_crtc(fd, self._pipeline.crtc, [], _ioctl.OFF)  # its framebuffer is gone
-            self._events.read(self)
+        mode, self._mode = self._mode, None
+        if mode is not None:
+            restore(fd, self._pipeline, self._restored)
 
     def __repr__(self) -> str:
         state = "[closed]" if self.closed else f"fd={self._number}"
         monitor = f" {self.connector.name}" if hasattr(self, "_pipeline") else ""
         return f"<dmabuf.devices.kms.Display {self.path} {self.driver}{monitor} {state}>"
-
-
-def _require_types(image: Image, fence: Fence | None) -> None:
-    if not isinstance(image, Image):
-        raise TypeError(f"image must be a dmabuf.Image, not {type(image).__name__}")
-    if fence is not None and not isinstance(fence, Fence):
-        raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
 
 
 def _enable_atomic(fd: int) -> bool:

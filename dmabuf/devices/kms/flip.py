@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Generator
 
@@ -49,17 +50,22 @@ class Flip:
     def done(self) -> bool:
         """True once the image is on the screen."""
         fence = self._open_fence()
-        return self._event() is not None if fence is None else fence.signaled
+        if fence is not None:
+            with contextlib.suppress(ValueError):  # closed by another thread, just now
+                return fence.signaled
+        return self._event() is not None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the flip is done. Returns False if `timeout` seconds pass first.
 
-        Uses poll(2) and releases the GIL; a signal handler that raises ends the wait.
+        Uses poll(2) and releases the GIL; a signal handler that raises ends the wait. ValueError
+        if the display is closed before, on one that is not atomic.
         """
         fence = self._open_fence()
-        if fence is None:
-            return self._events.wait(self._device, self._pending, timeout)
-        return fence.wait(timeout)
+        if fence is not None:
+            with contextlib.suppress(ValueError):  # closed by another thread, just now
+                return fence.wait(timeout)
+        return self._events.wait(self._device, self._pending, timeout)
 
     def __await__(self) -> Generator[object, None, None]:
         """Wait in the running asyncio event loop, on its selector."""
@@ -69,7 +75,7 @@ class Flip:
         return fence.__await__()
 
     def _open_fence(self) -> Fence | None:
-        """Return the fence to wait for, which no other thread can take away as it can an event."""
+        """Return the fence to wait for; it needs no reading, and so no other thread."""
         fence = self._pending.fence
         return None if fence is None or fence.closed else fence
 
