@@ -1,7 +1,9 @@
 """Devices that come and go: the events of the kernel, in threads and in asyncio."""
 
 import asyncio
+import contextlib
 import errno
+import gc
 import os
 import select
 import sys
@@ -9,12 +11,15 @@ from pathlib import Path
 
 import pytest
 from helpers.fences import POLL, is_open, sleeps
+from helpers.interrupt import Interrupted, every_point, quick_collections, raise_interrupted
+from helpers.leaks import descriptors
 from helpers.process import descriptors_left, in_child
 from helpers.tasks import waiting, watched
 
 import dmabuf
 from dmabuf import devices
-from dmabuf.devices import drm
+from dmabuf._fd import Hold
+from dmabuf.devices import discovery, drm, hotplug
 
 VIVID = Path("/sys/bus/platform/drivers/vivid")
 CLOSED = "operation on a closed Watch"
@@ -101,6 +106,39 @@ class TestWatch:
 
     def test_a_handler_that_raises_gets_out(self, watch):
         assert sleeps(watch.next, POLL)
+
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    def test_a_handler_that_raises_at_any_point_leaves_no_descriptor(self):
+        devices.watch().close()
+        with quick_collections():
+            before = descriptors()
+            for moment in every_point(Hold.__exit__, discovery.udev):
+                watch = None
+                with contextlib.suppress(Interrupted), moment.runs(raise_interrupted):
+                    watch = devices.watch()
+                if watch is not None:
+                    watch.close()
+                del watch
+                gc.collect()
+                assert descriptors() == before, moment.where
+
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    def test_a_handler_that_raises_amid_an_event_leaves_no_descriptor(
+        self, watch, say, monkeypatch
+    ):
+        monkeypatch.setattr(hotplug, "describe", lambda kind, path: None)  # a matter of the device
+        with quick_collections():
+            before = descriptors()
+            for moment in every_point(Hold.__exit__):
+                say("add")
+                with contextlib.suppress(Interrupted), moment.runs(raise_interrupted):
+                    assert watch.next(30).action == "add"
+                with contextlib.suppress(TimeoutError):
+                    watch.next(0)
+                gc.collect()
+                assert descriptors() == before, moment.where
+        say("change")
+        assert watch.next(30).action == "change"
 
     def test_closing_leaves_nothing(self):
         watch = devices.watch()
