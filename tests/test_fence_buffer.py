@@ -278,3 +278,24 @@ class TestReadersAndWriters:
                 reader.signal()
             assert buffer.is_idle(WRITE)
             assert everybody.signaled
+
+
+@pytest.mark.needs("vgem")
+@pytest.mark.parametrize("several", [False, True])
+def test_a_wait_goes_on_when_another_thread_closes_the_buffer(buffer, device, gem, several):
+    fence = device.attach_fence(gem, WRITE)
+    other = buffer.dup()
+    number = other.fileno()
+
+    def close_and_signal() -> None:
+        other.close()
+        assert os.fstat(number).st_ino == buffer.inode  # the wait's hold keeps it
+        fence.signal()
+
+    with once_asleep(POLL, close_and_signal):
+        if several:
+            assert dmabuf.wait_any([(other, READ)], 30) == (other, READ)
+        else:
+            assert other.wait(READ, 30)
+    with pytest.raises(ValueError, match="closed"):
+        other.wait(READ, 0)
