@@ -12,8 +12,9 @@ import math
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
+from types import coroutine
 from typing import TYPE_CHECKING
 
 from dmabuf._fd import Descriptor, Hold, close_kept, duplicate, unwatch, watch, watchers
@@ -117,6 +118,16 @@ def _running_loop() -> asyncio.AbstractEventLoop:
 
     _running_loop = get_running_loop
     return get_running_loop()
+
+
+@coroutine
+def turn() -> Generator[None, None, None]:
+    """Give the event loop's other tasks a turn, its time-outs and Ctrl-C.
+
+    For what may go on without waiting each time: a loop of it would be all that the event loop
+    runs. Before anything is taken, since a task may be cancelled here.
+    """
+    yield
 
 
 async def ready(owner: Descriptor, events: int) -> None:

@@ -207,6 +207,7 @@ class Pool(Closing):
 
     async def acquire_async(self) -> Buffer:
         """Acquire in asyncio: the event loop runs while it waits."""
+        await _wait.turn()
         buffer = self._lend()
         if buffer is not None:
             return buffer

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import pytest
 from helpers.process import in_child
+from helpers.turns import STEPS, has_turns
 from helpers.unixfd import CAPS, RawClient, RawSink, memfd
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -291,6 +292,19 @@ class TestSource:
             return found
 
         assert asyncio.run(feed()) == [PIXELS] * 3
+
+    def test_frames_that_have_come_give_other_tasks_a_turn(self, pair):
+        sink, source = pair
+        sink.caps()
+        with frame_memory() as number:
+            for _ in range(STEPS):
+                sink.send(pack_buffer(FRAME), [number])
+
+        async def step() -> None:
+            with await anext(source):
+                pass
+
+        assert has_turns(step)
 
     def test_another_threads_close_ends_a_wait(self, pair):
         _, source = pair

@@ -114,6 +114,7 @@ class Watch(Descriptor):
         return self
 
     async def __anext__(self) -> Event:
+        await _wait.turn()
         while True:
             event = self._poll()
             if event is not None:

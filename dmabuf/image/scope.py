@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from dmabuf import _wait
 from dmabuf._fd import HoldUsedError
 from dmabuf.access import Access, abandon
 from dmabuf.image.layout import PixelFormat
@@ -73,6 +74,7 @@ class ImageScope:
 
     async def __aenter__(self) -> tuple[numpy.ndarray[Any, Any], ...]:
         """Wait in the event loop until all buffers are idle, and return the planes as arrays."""
+        await _wait.turn()
         access = self._access
         # While one is awaited, another can get a new fence.
         while busy := [buffer for buffer in self._scopes if not buffer.is_idle(access)]:

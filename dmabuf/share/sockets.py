@@ -10,7 +10,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
-from dmabuf import _message
+from dmabuf import _message, _wait
 from dmabuf._closing import Closing
 from dmabuf._fd import Hold
 from dmabuf._mapping import prove
@@ -179,6 +179,7 @@ async def _run(sock: socket.socket, steps: Steps) -> None:
     try:
         if sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking: sock.setblocking(False)")
+        await _wait.turn()
         for wait in steps:
             reads = wait.events == select.POLLIN
             await _ready(sock.fileno(), *_watchers(loop, reads), loop.create_future())

@@ -8,6 +8,7 @@ import warnings
 from types import TracebackType
 from typing import TypeVar
 
+from dmabuf import _wait
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2._ring import Loan, Ring, SlotState
 from dmabuf.devices.v4l2._session import StreamOverError
@@ -143,6 +144,7 @@ class Stream:
         return self
 
     async def __anext__(self) -> Frame:
+        await _wait.turn()
         try:
             while (frame := self._take()) is None:
                 await self._ring.session.ready()

@@ -239,6 +239,7 @@ class Source(Closing):
         return self
 
     async def __anext__(self) -> PipelineFrame:
+        await _wait.turn()
         try:
             while (frame := self._take()) is None:
                 await _wait.ready(self._descriptor, _wait.READABLE)
