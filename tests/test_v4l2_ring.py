@@ -407,3 +407,43 @@ class TestThreads:
                 assert errors == []
                 assert frames._ring.count(SlotState.HELD) == 0
             camera.set_format("R8", cameras.WIDTH, cameras.HEIGHT)  # its buffers are free
+
+    @pytest.mark.parametrize("ends", [("stop",), ("close",), ("close", "stop"), ("stop", "close")])
+    @pytest.mark.parametrize("takers", ["take", "wait", "hold"])
+    def test_an_end_reaches_all_others(self, camera, takers, ends):
+        """Who takes and gives back, waits while all are held, or holds one until it is over."""
+        path, number = camera.device.path, camera.device.fileno()
+        frames = camera.stream(count=3).__enter__()
+        held = [frames.frame(LONG) for _ in range(3)] if takers == "wait" else []
+        errors, busy, over = [], threading.Semaphore(0), threading.Event()
+
+        def work():
+            try:
+                busy.release()
+                for frame in frames:
+                    busy.release()
+                    with frame:
+                        if takers == "hold":
+                            over.wait(LONG)
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3 if takers == "wait" else 6):
+            assert busy.acquire(timeout=LONG)
+        for end in ends:
+            camera.close() if end == "close" else frames.stop()
+        over.set()
+        for thread in threads:
+            thread.join(LONG)
+        assert not any(thread.is_alive() for thread in threads)
+        assert errors == []
+        for frame in held:
+            frame.queue()
+        frames.stop()
+        camera.close()
+        assert not is_open(number)
+        with v4l2.Capture(path) as again, again.stream() as others:
+            others.frame(LONG).queue()

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from threading import get_ident
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, keep, own_descriptor
+from dmabuf._fd import Descriptor, Hold, keep, own_descriptor, unwatch, watch
 from dmabuf.devices.v4l2._file import DeviceFile
 
 
@@ -33,6 +33,7 @@ class Waits:
         """Make waits possible."""
         flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
         self._over = own_descriptor(lambda made: keep(made, os.eventfd, 0, flags))
+        watch(self._device, self, self)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for the device or for `end()`. False if `timeout` seconds pass first."""
@@ -82,8 +83,13 @@ class Waits:
         """Close what `begin()` has opened, and let nobody wait who still does. Idempotent."""
         self._ended = True
         self._wake_threads()
+        unwatch(self._device, self)
         if self._over is not None:
             self._over.close()
+
+    def owner_closed(self) -> None:
+        """End the waits in threads, who then see that the device was closed."""
+        self._wake_threads()
 
     def leave(self) -> None:
         """Close this child's copies; those who wait are in the parent."""
