@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 import socket
+import time
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
@@ -128,6 +129,36 @@ def test_a_receiver_that_takes_no_descriptors_is_explained(pair, buffer):
     share.send(pair[0], [buffer])
     with share.receive(pair[1]) as received:
         assert received.objects == [buffer]
+
+
+def test_a_lender_that_has_no_descriptor_for_who_asks_waits_and_takes_him_later(
+    buffer, monkeypatch
+):
+    tries = []
+    accept = _lender._Lender._accept
+
+    def counted(lender):
+        tries.append(lender)
+        accept(lender)
+
+    monkeypatch.setattr(_lender._Lender, "_accept", counted)
+    ticket = share.Ticket(buffer)
+    address = _lender._lender.listener.getsockname()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+        next_number = os.dup(0)
+        os.close(next_number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_number, hard))
+        try:
+            asking.connect(address)
+            sharing.eventually(lambda: bool(tries))
+            time.sleep(0.3)
+            assert len(tries) < 100  # it does nothing else meanwhile, if it tries at once
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with ticket.redeem() as other:
+            assert other == buffer
+    sharing.eventually(lambda: _lender.waiting() == 0)
 
 
 @pytest.mark.needs("root")

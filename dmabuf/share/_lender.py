@@ -34,6 +34,7 @@ from dmabuf.share.sockets import send
 GRACE = 30.0
 """Seconds for which what was pickled can be taken after its original was closed."""
 _CLIENT_SECONDS = 5.0
+_LATER = 0.5  # seconds until a connection is taken again after EMFILE
 
 
 class _Item:
@@ -77,6 +78,8 @@ class _Lender:
         self.listener: socket.socket | None = None
         self.wake = -1
         self.clients: dict[int, tuple[socket.socket, float]] = {}
+        self.accepts_at = 0.0
+        """From when on connections are taken: later, after there was no descriptor for one."""
         _idle.register(self)
 
     def idle(self) -> list[Buffer | Fence]:
@@ -135,8 +138,10 @@ class _Lender:
                 assert self.listener is not None
                 number, timeout = self.listener.fileno(), self._timeout()
                 poll = select.poll()
-                for watched in (number, self.wake, *self.clients):
+                for watched in (self.wake, *self.clients):
                     poll.register(watched, select.POLLIN)
+                if time.monotonic() >= self.accepts_at:
+                    poll.register(number, select.POLLIN)
             for ready, _ in poll.poll(timeout):
                 if ready == number:
                     self._accept()
@@ -156,16 +161,24 @@ class _Lender:
                 client.close()
 
     def _timeout(self) -> float | None:
+        now = time.monotonic()
         times = [until for _, until in self.clients.values()]
         times += [item.until for item in self.items.values() if item.until is not None]
-        return max(min(times) - time.monotonic(), 0.0) * 1000 + 1 if times else None
+        if self.accepts_at > now:
+            times.append(self.accepts_at)
+        return max(min(times) - now, 0.0) * 1000 + 1 if times else None
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # gone again, or no descriptor left: the next one
-            assert self.listener is not None
+        assert self.listener is not None
+        try:
             client, _ = self.listener.accept()
-            client.setblocking(False)
-            self.clients[client.fileno()] = client, time.monotonic() + _CLIENT_SECONDS
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # gone again
+        except OSError:  # no descriptor is left, or no memory: those who wait go on waiting
+            self.accepts_at = time.monotonic() + _LATER
+            return
+        client.setblocking(False)
+        self.clients[client.fileno()] = client, time.monotonic() + _CLIENT_SECONDS
 
     def _answer(self, number: int) -> None:
         client, _ = self.clients.pop(number)
