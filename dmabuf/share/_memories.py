@@ -23,8 +23,8 @@ class Memory:
     """One memory, as long as it may come again."""
 
     __slots__ = (
-        "_buffer",
         "_references",
+        "buffer",
         "generation",
         "inode",
         "knowers",
@@ -46,7 +46,7 @@ class Memory:
 
     def seen(self, buffer: Buffer) -> None:
         """Remember the object that it came with."""
-        self._buffer = weakref.ref(buffer)
+        self.buffer = weakref.ref(buffer)  # the object itself is its owner's
         # A Buffer is gone with its close, unless it is lent, or of a kind of its own.
         loan = loan_of(buffer)
         self.pooled = type(buffer) is not Buffer if loan is None else loan.may_come_again
@@ -54,7 +54,7 @@ class Memory:
     @property
     def is_open(self) -> bool:
         """Whether the object that it came with can be published again."""
-        buffer = self._buffer()
+        buffer = self.buffer()
         return buffer is not None and not buffer.closed
 
     def is_elsewhere(self) -> bool:
@@ -62,7 +62,7 @@ class Memory:
 
         False where that can't be told: others have it too.
         """
-        buffer, before = self._buffer(), self._references
+        buffer, before = self.buffer(), self._references
         if buffer is None or buffer.closed or before is None or self.knowers or self.uses != 1:
             return False
         now = references(buffer)
@@ -100,7 +100,8 @@ class Memories:
             slot = heapq.heappop(self._free) if self._free else self._slots
             self._slots = max(self._slots, slot + 1)
             memory = self._by_inode[buffer.inode] = Memory(buffer, slot, self._calls & _U32)
-        memory.seen(buffer)
+        if memory.buffer() is not buffer:
+            memory.seen(buffer)
         memory.uses += 1
         memory.last = self._calls
         return memory
