@@ -204,12 +204,12 @@ class Delivery:
                 for peer in self.peers:
                     peer.retire(memory)
             else:
-                self._take_out(broken.pop())
+                self._take_out(broken[0])
+                del broken[0]
 
     def _take_out(self, peer: Peer) -> None:
-        if peer.state is PeerState.GONE:
-            return  # a signal handler raised as it broke, and it broke again
-        self.peers.remove(peer)
+        if peer in self.peers:  # or a signal handler had raised in here, before the rest was done
+            self.peers.remove(peer)
         self._events.unwatch(peer.fileno())
         peer.close()
         while peer.queued:

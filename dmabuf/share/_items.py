@@ -97,11 +97,9 @@ class Items:
         "_live",
         "_most_quarantined",
         "_patience",
-        "_things",
         "failures",
         "last",
         "memories",
-        "out",
     )
 
     def __init__(self, events: Events, most_quarantined: int, patience: float) -> None:
@@ -109,16 +107,18 @@ class Items:
         self._most_quarantined = most_quarantined
         self._patience = patience
         self._live: dict[int, Item] = {}  # by sequence: the oldest is the first
-        self._things: set[int] = set()  # the id() of each thing that one of them keeps
         self.memories = Memories()
-        self.out = 0
-        """How many are out with subscribers, sent or queued."""
         self.last: Item | None = None
         self.failures: list[Exception] = []
         """What giving back raised."""
 
     def __contains__(self, thing: object) -> bool:
-        return id(thing) in self._things
+        return any(item.offer.item is thing for item in self._live.values())
+
+    @property
+    def out(self) -> int:
+        """How many are out with subscribers, sent or queued."""
+        return sum([item.holders > 0 for item in self._live.values()])
 
     def in_state(self, state: ItemState) -> list[Item]:
         """Return the items of a state, the oldest first."""
@@ -135,19 +135,11 @@ class Items:
                 self.memories.drop(memory)
             raise
         item = self._live[sequence] = Item(sequence, offer, tuple(memories))
-        self._things.add(id(offer.item))
         return item
 
     def hold(self, item: Item) -> None:
         """Add a holder, which has it or will."""
         item.holders += 1
-        if item.holders == 1:
-            self.out += 1
-
-    def _lose_holder(self, item: Item) -> None:
-        item.holders -= 1
-        if not item.holders:
-            self.out -= 1
 
     def keep(self, item: Item) -> None:
         """Keep an item as the last, and the one before it no more."""
@@ -159,14 +151,14 @@ class Items:
 
     def let_go(self, item: Item, *, dead: bool = False) -> None:
         """Take a holder away: one that released it or never got it, or that is dead."""
-        self._lose_holder(item)
+        item.holders -= 1
         if dead:
             item.doubted = True
         self.settle(item)
 
     def leave_hanging(self, item: Item) -> None:
         """Take a holder away that was disconnected and may still use it."""
-        self._lose_holder(item)
+        item.holders -= 1
         item.hanging += 1
         self.settle(item)
 
@@ -232,7 +224,6 @@ class Items:
             item.unwatch()
         item.state = ItemState.CLOSED
         del self._live[item.sequence]
-        self._things.discard(id(item.offer.item))
         try:
             item.offer.give_back()
         except Exception as error:
