@@ -6,10 +6,12 @@ in the pickled queue alone. Where there is no unixfdsrc (GStreamer 1.24), its wa
 """
 
 import contextlib
+import faulthandler
 import itertools
 import multiprocessing
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ TO_ONE = COPIES, GSTREAMER  # copies to ten take seconds a round, and ten pipeli
 COPIED = 2  # rounds of what copies
 SIZES = {"4 KiB": 4096, "3 MB": 3 << 20, "12 MB": 12 << 20}
 MANY = 10
+LONGEST = 230  # seconds, after which it says where it is and ends
 BUFFERS = 4
 context = multiprocessing.get_context("fork")
 Turn = Callable[[], None]
@@ -203,6 +206,7 @@ def ways(count: int) -> dict[str, Way]:
 
 def measure(program: Path, size: int, count: int) -> dict[str, float]:
     """Return the best time of each way, in ns for one turn."""
+    print(f"{size} bytes to {count} …", file=sys.stderr, flush=True)
     best: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         turns = {name: stack.enter_context(way(size, count)) for name, way in ways(count).items()}
@@ -222,6 +226,7 @@ def measure(program: Path, size: int, count: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and print the ratios."""
+    faulthandler.dump_traceback_later(LONGEST, exit=True)
     rows: Rows = {}
     with compiled("sharing") as program:
         for name, size in SIZES.items():
@@ -229,6 +234,7 @@ def main() -> None:
         ours = [best["dmabuf"] for best in rows.values()]
         rows[f"3 MB to {MANY} processes and back"] = measure(program, SIZES["3 MB"], MANY)
     flat = {"the slowest size against the fastest": max(ours) / min(ours)}
+    print("good subscribers beside bad ones …", file=sys.stderr, flush=True)
     kept = {f"rate of {GOOD} good subscribers that is kept beside bad ones": part_kept()}
     report("sharing", rows, {**flat, **kept})
 
