@@ -7,6 +7,7 @@ from helpers import made_usage
 from helpers.command import on_terminal, run_command
 from helpers.made_usage import HOSTILE_NAMES, MIB, SHARED, buffer, changed, holder, process
 
+from dmabuf import usage
 from dmabuf.cli.console.text import columns_of
 
 outside = pytest.mark.needs("outside")  # what it asks is no kernel
@@ -101,17 +102,16 @@ def test_no_name_reaches_a_terminal_as_a_command(tmp_path):
 
 
 @pytest.mark.needs("root")
-def test_now_is_the_later_look_unless_another_is_given(allocate, tmp_path):
-    before = tmp_path / "before.json"
-    before.write_text(run_command("ps", "--json").stdout)
-    assert run_command("diff", str(before), "--exit-code").returncode == 0
+def test_now_is_the_later_look_unless_another_is_given(run, allocate, tmp_path):
+    before, during = tmp_path / "before.json", tmp_path / "during.json"
+    before.write_text(usage.scan().to_json())
+    assert run("diff", str(before), "--exit-code")[0] == 0
     with allocate(2 * MIB, name="fresh") as fresh:
-        answer = run_command("diff", str(before), "--exit-code")
-        assert answer.returncode == 1
-        sign, inode, size = answer.stdout.split()[:3]
+        status, out, _ = run("diff", str(before), "--exit-code")
+        assert status == 1
+        sign, inode, size = out.split()[:3]
         assert (sign, inode, size) == ("+", str(fresh.inode), "2.0M")
-        assert "grew by 2.0M, 1 buffer more" in answer.stdout
-        during = tmp_path / "during.json"
-        during.write_text(run_command("ps", "--json").stdout)
-    answer = run_command("diff", str(during))
-    assert answer.stdout.split()[:2] == ["-", str(fresh.inode)]
+        assert "grew by 2.0M, 1 buffer more" in out
+        during.write_text(usage.scan().to_json())
+    _, out, _ = run("diff", str(during))
+    assert out.split()[:2] == ["-", str(fresh.inode)]
