@@ -15,6 +15,8 @@ import pytest
 import dmabuf
 from dmabuf._ioctl import dma_buf_set_name
 
+pytestmark = pytest.mark.dmabuf_leak_check(trace=True)
+
 
 class TestConstruction:
     def test_owns_the_descriptor_that_it_was_given(self, buffer):
