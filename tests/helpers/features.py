@@ -182,8 +182,9 @@ for program, feature in (("zsh", "zsh"), ("fish", "fish"), ("groff", "groff"), (
     if shutil.which(program) is None:
         ABSENT.setdefault(KERNEL, set()).add(feature)
 
-# Emulated, a process takes seconds to start: in a run of the whole suite, the files whose tests
-# start many have one kernel each. With DMABUF_TEST_ALL set, or named in ARGS, they run anywhere.
+# Emulated, a process takes seconds to start, and each picture a frame: in a run of the whole suite,
+# the files whose tests start or show many have one kernel each. With DMABUF_TEST_ALL set, or named
+# in ARGS, they run anywhere.
 TURNS = {
     "6.12": (
         *("test_cli_bench", "test_cli_completion", "test_cli_diff", "test_cli_graph"),
@@ -191,7 +192,10 @@ TURNS = {
         *("test_cli_top", "test_cli_watch", "test_examples_share", "test_guides", "test_plugin"),
         "test_usage*",
     ),
-    "7.3": ("test_gstreamer_sink", "test_pool", "test_publish*", "test_share*", "test_subscriber*"),
+    "7.3": (
+        *("test_gstreamer_sink", "test_kms_interrupted", "test_pool", "test_publish*"),
+        *("test_share*", "test_subscriber*"),
+    ),
 }
 
 
