@@ -3,6 +3,7 @@
 import errno
 import os
 
+import numpy
 import pytest
 from helpers import cameras
 from helpers.fences import is_open
@@ -10,7 +11,7 @@ from helpers.process import NOBODY, in_child
 
 import dmabuf
 from dmabuf.devices import v4l2
-from dmabuf.image import pixel_format
+from dmabuf.image import FORMATS, fourcc_text, pixel_format
 
 pytestmark = pytest.mark.needs("vivid")
 CLOSED = "operation on a closed Device"
@@ -233,6 +234,53 @@ class TestFormats:
             with pytest.raises(error, match="format"):
                 camera.frame_sizes(spec)
 
+    @pytest.mark.parametrize(
+        ("spec", "fourcc"),
+        [
+            *(("I420", "YU12"), ("RG24", "BGR3"), ("BG24", "RGB3"), ("AR24", "AR24")),
+            *(("R8", "GREY"), ("Y16-BE", "Y16-BE"), ("XR15-BE", "XR15-BE"), ("HSV4", "HSV4")),
+            *(("RG16", "RG16"), ("BA12", "BA12"), ("RGB565", "RGBP"), ("BGRA4444", "GA12")),
+            *(("Y16", "Y16"), ("Y16 ", "Y16"), ("Y14", None), ("BGR4", "BGR4")),
+        ],
+    )
+    def test_is_asked_for_by_any_name_of_it(self, camera, spec, fourcc):
+        offered = {about.fourcc for about in camera.formats()}
+        if fourcc in offered:
+            assert camera.frame_sizes(spec)
+            assert camera.set_format(spec, 320, 180).fourcc == fourcc
+        else:
+            with pytest.raises(dmabuf.RefusedError, match="has no format"):
+                camera.set_format(spec, 320, 180)
+
+    @pytest.mark.parametrize("multi_planar", [False, True])
+    def test_what_a_device_offers_can_be_asked_for(self, multi_planar):
+        with cameras.camera(multi_planar=multi_planar) as camera:
+            for about in camera.formats():
+                assert camera.frame_sizes(about.fourcc)
+                made = camera.set_format(about.fourcc, 320, 180)
+                assert (made.fourcc, made.format) == (about.fourcc, about.format)
+
+    def test_each_of_the_table_is_taken_by_its_names_and_codes(self, camera):
+        offered = {about.fourcc for about in camera.formats()}
+        for name, entry in FORMATS.items():
+            if entry.v4l2 is None or fourcc_text(entry.v4l2)[1:-1].rstrip() not in offered:
+                continue
+            for spec in (name, entry, entry.v4l2):
+                assert camera.set_format(spec, 320, 180).format is entry
+
+    @pytest.mark.parametrize("size", [(-1, 180), (320, -180), (1 << 32, 180), (320, 10**30)])
+    def test_a_size_that_can_not_be_is_refused(self, camera, size):
+        before = camera.format()
+        with pytest.raises(ValueError, match=f"0 to 4294967295 columns and rows.*{size[0]}x"):
+            camera.set_format("R8", *size)
+        with pytest.raises(TypeError):
+            camera.set_format("R8", 320.5, 180)
+        assert camera.format() == before
+
+    def test_a_size_may_be_of_numpy(self, camera):
+        made = camera.set_format("R8", numpy.int16(320), numpy.uint64(180))
+        assert (made.width, made.height) == (320, 180)
+
 
 class TestSettings:
     def test_inputs_and_outputs_are_listed_and_chosen(self, device):
@@ -267,6 +315,16 @@ class TestSettings:
         for asked, made in ((25, 25.0), (29.97, 30.0), (60.0, 60.0)):
             assert camera.set_frame_rate(asked) == pytest.approx(made)
             assert camera.frame_rate() == pytest.approx(made)
-        for wrong in (0, -1.0):
-            with pytest.raises(ValueError, match="above 0"):
-                camera.set_frame_rate(wrong)
+
+    @pytest.mark.parametrize("rate", [1e-9, 1 / 7, 4e9, 59.94, numpy.float32(25), True])
+    def test_any_frame_rate_may_be_asked_for(self, camera, rate):
+        made = camera.set_frame_rate(rate)
+        assert made == pytest.approx(camera.frame_rate())
+        assert 0.5 < made <= 120
+
+    @pytest.mark.parametrize("rate", [0, -1.0, 1e-10, 1e10, float("inf"), float("nan"), 10**400])
+    def test_what_is_no_frame_rate_is_refused(self, camera, rate):
+        before = camera.frame_rate()
+        with pytest.raises(ValueError, match="a frame rate is a number of frames per second above"):
+            camera.set_frame_rate(rate)
+        assert camera.frame_rate() == before

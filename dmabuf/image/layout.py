@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple, SupportsIndex
 
@@ -222,7 +222,7 @@ class PixelFormat(NamedTuple):
             stride += step
 
     def sizes(
-        self, width: int, height: int, strides: int | Sequence[int] | None = None
+        self, width: int, height: int, strides: int | Iterable[int] | None = None
     ) -> tuple[int, ...]:
         """Return the bytes of each plane, as whole rows of `strides`: one buffer's size per plane.
 
@@ -230,18 +230,20 @@ class PixelFormat(NamedTuple):
         ValueError for a stride that is shorter than its row, or an image without a pixel.
         """
         width, height = checked_pixels(width, height)
-        if not isinstance(strides, Sequence):
-            strides = self.strides(width, strides)
-        if len(strides) != len(self.planes):
-            raise ValueError(f"{self} has {len(self.planes)} planes, not {len(strides)} strides")
-        strides = wholes(strides, "strides")
-        for layout, stride in zip(self.planes, strides, strict=True):
+        steps = (
+            wholes(strides, "strides")
+            if isinstance(strides, Iterable)
+            else self.strides(width, strides)
+        )
+        if len(steps) != len(self.planes):
+            raise ValueError(f"{self} has {len(self.planes)} planes, not {len(steps)} strides")
+        for layout, stride in zip(self.planes, steps, strict=True):
             if stride < (row := layout.row(width)):
                 raise ValueError(f"{self} has rows of at least {row} bytes, not of {stride}")
         rows = (layout.shape(width, height)[0] for layout in self.planes)
-        return tuple(map(operator.mul, rows, strides))
+        return tuple(map(operator.mul, rows, steps))
 
-    def size(self, width: int, height: int, strides: int | Sequence[int] | None = None) -> int:
+    def size(self, width: int, height: int, strides: int | Iterable[int] | None = None) -> int:
         """Return the bytes of a buffer that holds all planes, one after the other."""
         return sum(self.sizes(width, height, strides))
 

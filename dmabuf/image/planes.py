@@ -39,8 +39,8 @@ def place_planes(
     format: PixelFormat,
     size: tuple[int, int],
     buffer: Buffer | Sequence[Buffer],
-    strides: int | Sequence[int] | None,
-    offsets: Sequence[int] | None,
+    strides: int | Iterable[int] | None,
+    offsets: Iterable[int] | None,
     modifier: int,
 ) -> tuple[Plane, ...]:
     """Return where each plane is; ValueError if one would reach outside of its buffer."""
@@ -82,16 +82,16 @@ def _spread(buffer: Buffer | Sequence[Buffer], format: PixelFormat) -> list[Buff
 
 
 def _checked_strides(
-    strides: int | Sequence[int] | None, format: PixelFormat, width: int
+    strides: int | Iterable[int] | None, format: PixelFormat, width: int
 ) -> Sequence[int]:
     if strides is None:
         return format.strides(width)
-    if isinstance(strides, Sequence):
+    if isinstance(strides, Iterable):
         return _one_per_plane("strides", strides, format)
     return format.strides(width, whole(strides, "a stride"))
 
 
-def _one_per_plane(what: str, values: Sequence[int], format: PixelFormat) -> list[int]:
+def _one_per_plane(what: str, values: Iterable[int], format: PixelFormat) -> list[int]:
     numbers = wholes(values, what)
     if len(numbers) != len(format.planes):
         raise ValueError(f"{format} has {len(format.planes)} planes, not {len(numbers)} {what}")

@@ -52,8 +52,18 @@ BYTES = {
 DEEP = {"Y212": 12, "Y216": 16, "P012": 12, "P016": 16}
 DEEP |= dict.fromkeys(("P010", "P210", "Y210", "Y410", "XVYU2101010"), 10)
 DEEP |= dict.fromkeys(("NV15", "NV20", "NV30", "P030"), 10)
-RED = {"bt601": Fraction("0.299"), "bt709": Fraction("0.2126")}
-BLUE = {"bt601": Fraction("0.114"), "bt709": Fraction("0.0722")}
+RED = {
+    "bt601": Fraction("0.299"),
+    "bt709": Fraction("0.2126"),
+    "bt2020": Fraction("0.2627"),
+    "smpte240m": Fraction("0.212"),
+}
+BLUE = {
+    "bt601": Fraction("0.114"),
+    "bt709": Fraction("0.0722"),
+    "bt2020": Fraction("0.0593"),
+    "smpte240m": Fraction("0.087"),
+}
 
 RGB = tuple[int, int, int]
 
@@ -92,7 +102,7 @@ def pixel(picture: Picture, x: int, y: int, matrix: str = "bt601", full_range: b
     packed = re.fullmatch(r"([RGBXA]+)(\d+)", picture.name)
     if packed and packed[2] in WIDTHS:
         return _rgb(picture, x, y, packed[1], WIDTHS[packed[2]])
-    raw = re.fullmatch(r"(?:R|Y|S(....))(\d+)(P?)", picture.name)
+    raw = re.fullmatch(r"(?:R|Y|Z|S(....))(\d+)(P?)", picture.name)
     assert raw, f"{picture.name} has no reference"
     mosaic, bits = raw[1], int(raw[2])
     if not mosaic:
@@ -109,13 +119,18 @@ def scaled(value: Fraction, bits: int) -> int:
     return rounded(value * 255 / (2**bits - 1))
 
 
+def scaled_limited(value: int, bits: int) -> int:
+    """Scale so that 16/256 of all values become 0, and 235/256 255."""
+    return rounded((Fraction(value * 256, 2**bits) - 16) * Fraction(255, 219))
+
+
 def rounded(value: Fraction) -> int:
     """Round to the nearest of 0 to 255, halves up."""
     return min(max((value + Fraction(1, 2)).__floor__(), 0), 255)
 
 
 def from_yuv(y: int, cb: int, cr: int, bits: int, matrix: str, full_range: bool) -> RGB:
-    """Convert as BT.601 and BT.709 define: luma 16 to 235 and chroma 16 to 240, or all values."""
+    """Convert as these standards define: luma 16 to 235 and chroma 16 to 240, or all values."""
     unit = 2 ** (bits - 8)
     if full_range:
         luma = Fraction(y, 2**bits - 1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import operator
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dmabuf._record import record
 from dmabuf.buffer import Buffer
@@ -18,7 +19,18 @@ from dmabuf.devices.v4l2.colorimetry import (
     YCbCrEncoding,
 )
 from dmabuf.errors import RefusedError, os_error
-from dmabuf.image import Image, PixelFormat, from_v4l2, pixel_format
+from dmabuf.image import (
+    Image,
+    PixelFormat,
+    fourcc,
+    from_v4l2,
+    pixel_format,
+)
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+_LARGEST = 0xFFFFFFFF
 
 
 @record
@@ -145,12 +157,41 @@ def set_format(
     fd: int, kind: int, spec: str | int | PixelFormat, width: int, height: int
 ) -> Format:
     """Set a queue's format, and return what the driver made of it."""
+    width, height = _checked_size(width, height)
     code = _code(fd, kind, spec)
     found = _ioctl.s_fmt(fd, kind, code, width, height)
     if found.pixelformat != code:
         instead = f"the driver made {_code_text(found.pixelformat)} of it"
         raise os_error(errno.EINVAL, f"format {_code_text(code)} at {width}x{height}: {instead}")
     return _format(found)
+
+
+def _checked_size(width: int, height: int) -> tuple[int, int]:
+    """Return a size that a driver can be asked for; 0 makes it choose the least."""
+    size = operator.index(width), operator.index(height)
+    if min(size) < 0 or max(size) > _LARGEST:
+        raise ValueError(f"a frame has 0 to {_LARGEST} columns and rows, not {width}x{height}")
+    return size
+
+
+def time_per_frame(rate: float) -> Fraction:
+    """Return the seconds from one frame to the next, as a fraction that a driver can be asked for.
+
+    ValueError if it can't: of 32 bits each are its two numbers.
+    """
+    from fractions import Fraction
+
+    try:
+        exact = Fraction(float(rate))
+    except (OverflowError, ValueError):  # infinite, or not a number
+        exact = Fraction(0)
+    if not Fraction(1, _LARGEST) <= exact <= _LARGEST:
+        raise ValueError(
+            f"a frame rate is a number of frames per second above 0, at most {_LARGEST}, not {rate}"
+        )
+    ratio = max(exact, 1 / exact)
+    ratio = ratio.limit_denominator(min(1001, int(_LARGEST / ratio)))
+    return 1 / ratio if exact > 1 else ratio
 
 
 def _code(fd: int, kind: int, spec: str | int | PixelFormat) -> int:
@@ -168,18 +209,30 @@ def _code(fd: int, kind: int, spec: str | int | PixelFormat) -> int:
 
 
 def _codes(spec: str | int | PixelFormat) -> list[int]:
+    """Return the V4L2 codes that a format may be offered by, the preferred one first."""
     if isinstance(spec, int) and not isinstance(spec, bool):
         return [spec]
     if not isinstance(spec, str | PixelFormat):
         raise TypeError(f"a format is a name, a PixelFormat or V4L2's code, not {spec!r}")
-    if isinstance(spec, str) and len(spec) == 4 and spec.isascii():
-        code = int.from_bytes(spec.encode(), "little")
-        known = _pixel_format(code)
-        # NM12 stands for itself, and so does what is not in the table, such as MJPG.
-        if known is None or code == known.v4l2_planar:
-            return [code]
-    found = pixel_format(spec)
-    return [code for code in (found.v4l2, found.v4l2_planar) if code is not None]
+    exact = _text_code(spec) if isinstance(spec, str) else None
+    if exact is not None and (known := _pixel_format(exact)) and exact == known.v4l2_planar:
+        return [exact]  # NM12 stands for itself
+    try:
+        found = pixel_format(spec)
+    except ValueError:
+        if exact is None:
+            raise
+        return [exact]  # what is not in the table, such as MJPG, and what DRM reads otherwise
+    return [code for code in (exact, found.v4l2, found.v4l2_planar) if code is not None]
+
+
+def _text_code(text: str) -> int | None:
+    """Return the code that a text is, as `_code_text` writes it; None if it can't be one."""
+    big_endian = text.endswith("-BE")
+    try:
+        return fourcc(text.removesuffix("-BE")) | big_endian << 31
+    except ValueError:
+        return None
 
 
 def _format(found: _ioctl.PixFormat) -> Format:

@@ -49,10 +49,12 @@ class Queue(Closing):
     def set_format(self, format: str | int | PixelFormat, width: int, height: int) -> Format:
         """Ask for a format, and return what the driver made of it: the size may differ.
 
-        `format` is what `dmabuf.image.pixel_format` takes, or V4L2's code of any format: an int, or
-        text such as "NM12", "MJPG". All planes in one buffer are preferred to one buffer per plane.
-        RefusedError (EINVAL) if the device has no such format; OSError (EBUSY) during a stream.
-        Follows VIDIOC_S_FMT.
+        `format` is what `dmabuf.image.pixel_format` takes, or V4L2's code of any format, in or out
+        of dmabuf's table: an int, or text as in `FormatInfo.fourcc` ("NM12", "MJPG", "Y16-BE").
+        Where DRM means something else by a code (RG16), V4L2's meaning is taken. All planes in one
+        buffer are preferred to one buffer per plane. RefusedError (EINVAL) if the device has no
+        such format; OSError (EBUSY) during a stream; ValueError for a size that can't be. Follows
+        VIDIOC_S_FMT.
         """
         with Use(self._file, "set its format") as fd:
             return _format.set_format(fd, self._kind, format, width, height)
@@ -65,13 +67,10 @@ class Queue(Closing):
     def set_frame_rate(self, rate: float) -> float | None:
         """Ask for so many frames per second, and return the nearest rate, which the driver took.
 
-        None if the driver doesn't say. ValueError unless above 0. Follows VIDIOC_S_PARM.
+        None if the driver doesn't say. ValueError unless it is above 0, and 32 bits hold it and its
+        inverse. Follows VIDIOC_S_PARM.
         """
-        from fractions import Fraction
-
-        if not rate > 0:
-            raise ValueError(f"a frame rate is above 0, not {rate}")
-        time = 1 / Fraction(rate).limit_denominator(1001)
+        time = _format.time_per_frame(rate)
         with Use(self._file, "set its frame rate") as fd:
             made = _controls_ioctl.s_parm(fd, self._kind, time.numerator, time.denominator)
         return _rate(*made)
