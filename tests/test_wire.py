@@ -84,7 +84,7 @@ def test_a_frame_means_what_was_packed(new: int, layout: Layout | None) -> None:
 
 def test_the_longest_frame_is_as_long_as_a_packet_may_be() -> None:
     memories = [SharedMemory(slot, 1, 2**64 - 1) for slot in range(4)]
-    layout = Layout("XRGB16161616ABCD", 1, 1, 0, (SharedPlane(3, 1, 2),) * 4)
+    layout = Layout("XRGB16161616ABC", 1, 1, 0, (SharedPlane(3, 1, 2),) * 4)
     packed = FramePacker(2**64 - 1, 2**64 - 1, memories, layout, bytes(4096)).pack(0b1111)
     assert len(packed) == _wire.MOST_BYTES
     assert unpack(packed, 4) is not None

@@ -1,6 +1,7 @@
 """Images: the pixel formats of DRM and V4L2, and the bytes of buffers as pixels."""
 
 from dmabuf.image._table import FORMATS
+from dmabuf.image.colors import ColorEncoding, ColorRange
 from dmabuf.image.formats import LINEAR, from_drm, from_v4l2, pixel_format
 from dmabuf.image.image import Image
 from dmabuf.image.layout import (
@@ -17,6 +18,8 @@ from dmabuf.image.scope import ImageScope
 __all__ = [
     "FORMATS",
     "LINEAR",
+    "ColorEncoding",
+    "ColorRange",
     "Component",
     "Image",
     "ImageScope",

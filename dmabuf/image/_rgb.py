@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy
 
+from dmabuf.image.colors import ColorEncoding
 from dmabuf.image.layout import Component, Packing, PixelFormat, PlaneLayout
 
 Array = numpy.ndarray[Any, Any]
 
-# The weights of red and blue in luma: Rec. ITU-R BT.601-7, 2.5.1, and BT.709-6, item 3.2.
-MATRICES = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+# The weights of red and blue in luma: Rec. ITU-R BT.601-7, 2.5.1; BT.709-6, item 3.2; BT.2020-2,
+# table 4; SMPTE 240M as the kernel's documentation of colorspaces has it.
+_WEIGHTS = {
+    ColorEncoding.BT601: (0.299, 0.114),
+    ColorEncoding.BT709: (0.2126, 0.0722),
+    ColorEncoding.BT2020: (0.2627, 0.0593),
+    ColorEncoding.SMPTE240M: (0.212, 0.087),
+}
 
 # Halves go up. Exact values lie on a lattice whose points are 1e-11 or more off any half that they
 # don't meet, and doubles are off by 1e-12 at the most: the sum's floor is that of exact arithmetic.
@@ -27,7 +34,7 @@ def to_rgb(
     planes: tuple[Array, ...],
     width: int,
     height: int,
-    matrix: str,
+    encoding: ColorEncoding,
     full_range: bool,
 ) -> Array:
     """Return (height, width, 3) of "u1"; see `Image.to_rgb`."""
@@ -35,17 +42,17 @@ def to_rgb(
         luma, blue, red = (
             _samples(format, planes, component, width, height) for component in format.components
         )
-        return _from_yuv(luma, blue, red, format.components[0].bits, matrix, full_range)
+        return _from_yuv(luma, blue, red, format.components[0].bits, encoding, full_range)
     rgb = numpy.empty((height, width, 3), "u1")
     if format.model == "RGB":
         for channel, component in enumerate(format.components):
             samples = _samples(format, planes, component, width, height)
-            rgb[..., channel] = _eight_bits(samples, component.bits)
+            rgb[..., channel] = _eight_bits(samples, component.bits, full_range)
         return rgb
     bits = format.components[0].bits
     raw = _samples(format, planes, format.components[0], width, height)
     if format.model == "Y":
-        rgb[:] = _eight_bits(raw, bits)[..., None]
+        rgb[:] = _eight_bits(raw, bits, full_range)[..., None]
     else:
         _demosaic(raw, bits, format.model, rgb)
     return rgb
@@ -72,23 +79,29 @@ def _samples(
 
 
 @functools.lru_cache
-def _scale(bits: int) -> Array:
-    top = (1 << bits) - 1
-    return ((numpy.arange(top + 1, dtype="u4") * 510 + top) // (2 * top)).astype("u1")
+def _scale(bits: int, full_range: bool) -> Array:
+    """Return the 8 bits of each value."""
+    values = numpy.arange(1 << bits, dtype="i8")
+    if full_range:
+        above, span = values, (1 << bits) - 1
+    else:  # of 256 parts of all values, 16 are below black and 219 are between it and white
+        above, span = (values << 8) - (16 << bits), 219 << bits
+    eight: Array = numpy.clip((above * 510 + span) // (2 * span), 0, 255).astype("u1")
+    return eight
 
 
-def _eight_bits(values: Array, bits: int) -> Array:
-    """Scale so that the greatest value becomes 255. Of floats that is 1; what is no number is 0."""
+def _eight_bits(values: Array, bits: int, full_range: bool) -> Array:
+    """Scale so that white becomes 255. Of floats that is 1; what is no number is 0."""
     if values.dtype.kind == "f":
         exact: Array = numpy.nan_to_num(values.astype("f8"), nan=0.0).clip(0, 1) * 255 + _HALF
         return exact.astype("u1")
-    return values if bits == 8 else _scale(bits)[values]
+    return values if bits == 8 and full_range else _scale(bits, full_range)[values]
 
 
 def _from_yuv(
-    luma: Array, blue: Array, red: Array, bits: int, matrix: str, full_range: bool
+    luma: Array, blue: Array, red: Array, bits: int, encoding: ColorEncoding, full_range: bool
 ) -> Array:
-    of_red, of_blue = MATRICES[matrix]
+    of_red, of_blue = _WEIGHTS[encoding]
     of_green = 1 - of_red - of_blue
     unit = 1 << bits - 8
     peak = (1 << bits) - 1

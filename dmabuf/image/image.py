@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from dmabuf import exporters
 from dmabuf._checked import whole
 from dmabuf._closing import Closing
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer, checked_name
+from dmabuf.image.colors import (
+    ColorEncoding,
+    ColorRange,
+    Encoding,
+    Range,
+    checked_encoding,
+    checked_range,
+)
 from dmabuf.image.formats import LINEAR, pixel_format
 from dmabuf.image.layout import PixelFormat, checked_pixels
 from dmabuf.image.planes import Plane, place_planes
@@ -38,6 +46,8 @@ class Image(Closing):
     __slots__ = (
         "_buffers",
         "_closed",
+        "_color_encoding",
+        "_color_range",
         "_format",
         "_height",
         "_modifier",
@@ -53,9 +63,11 @@ class Image(Closing):
         width: int,
         height: int,
         *,
-        strides: int | Sequence[int] | None = None,
-        offsets: Sequence[int] | None = None,
+        strides: int | Iterable[int] | None = None,
+        offsets: Iterable[int] | None = None,
         modifier: int = LINEAR,
+        color_encoding: Encoding = None,
+        color_range: Range = None,
     ) -> None:
         """Describe the pixels in one buffer, or in a sequence of one buffer per plane.
 
@@ -67,6 +79,9 @@ class Image(Closing):
 
         `modifier` is DRM's. With any but LINEAR only devices can access the pixels: the processor
         can't, and only the offset of each plane is checked.
+
+        `color_encoding` and `color_range` are a `ColorEncoding` ("bt709") and a `ColorRange`
+        ("full"), if they are known; see `to_rgb`.
         """
         self._owned: Buffer | None = None
         self._closed = False
@@ -75,6 +90,8 @@ class Image(Closing):
         self._modifier = whole(modifier, "modifier")
         if not 0 <= self._modifier < 1 << 64:
             raise ValueError(f"a modifier has 64 bits: {modifier}")
+        self._color_encoding = checked_encoding(color_encoding)
+        self._color_range = checked_range(color_range)
         size = self._width, self._height
         self._planes = place_planes(self._format, size, buffer, strides, offsets, self._modifier)
         self._buffers = tuple(dict.fromkeys(plane.buffer for plane in self._planes))
@@ -89,13 +106,15 @@ class Image(Closing):
         stride_align: int = 1,
         name: str | None = None,
         allocate: Callable[..., Buffer] = exporters.allocate,
+        color_encoding: Encoding = None,
+        color_range: Range = None,
     ) -> _Image:
         """Allocate a buffer for an image, which owns it: `close()` and `with` close both.
 
         The planes follow each other in one buffer. `stride_align` is the number of bytes that
         divides every stride and offset; see `PixelFormat.aligned_strides`. `name` is the buffer's.
         `allocate` is what allocates: any callable that takes `(size, name=name)` and returns a
-        `Buffer`, such as `heap.allocate` or `udmabuf.allocate`.
+        `Buffer`, such as `heap.allocate` or `udmabuf.allocate`. The colours are as in `Image`.
 
         ValueError and TypeError come before anything is allocated; AllocationError if the memory
         is not there. A buffer that is too small for the image is closed: ValueError.
@@ -107,12 +126,14 @@ class Image(Closing):
             checked_name(name)
         if not callable(allocate):
             raise TypeError(f"allocate must be callable, not {type(allocate).__name__}")
+        colors = checked_encoding(color_encoding), checked_range(color_range)
         buffer = allocate(layout.size(width, height, strides), name=name)
         try:
             if not isinstance(buffer, Buffer):
                 kind = type(buffer).__name__
                 raise TypeError(f"allocate must return a dmabuf.Buffer, not {kind}")
             image = cls(buffer, layout, width, height, strides=strides)
+            image._color_encoding, image._color_range = colors
             image._owned = buffer
             return image
         except BaseException:
@@ -139,6 +160,16 @@ class Image(Closing):
     def modifier(self) -> int:
         """DRM's modifier: 0 is linear."""
         return self._modifier
+
+    @property
+    def color_encoding(self) -> ColorEncoding | None:
+        """How red, green and blue became luma and chroma; None if that isn't known."""
+        return self._color_encoding
+
+    @property
+    def color_range(self) -> ColorRange | None:
+        """Which numbers stand for black and white; None if that isn't known."""
+        return self._color_range
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -213,32 +244,38 @@ class Image(Closing):
         return ImageScope(self._format, self._planes, access)
 
     def to_rgb(
-        self, *, matrix: Literal["bt601", "bt709"] = "bt601", full_range: bool = False
+        self, *, matrix: Encoding = None, full_range: bool | None = None
     ) -> numpy.ndarray[Any, Any]:
         """Return a copy as (height, width, 3) of "u1", for looking at; reads in a scope of its own.
 
-        `matrix` and `full_range` tell how YUV is meant. The default is BT.601 in limited range
-        (luma 16 to 235), which V4L2 means by sRGB and which cameras and decoders of standard
-        definition give; high definition is "bt709". RGB, grey and Bayer are full range. Chroma is
-        the nearest sample's, a Bayer mosaic is interpolated bilinearly, deeper samples are scaled
-        to 8 bits, alpha is left out. Each value is that of exact arithmetic, rounded once (halves
-        up). ValueError if the modifier isn't linear or the image is closed.
+        The colours are read as `color_encoding` and `color_range` say. Where they aren't known, YUV
+        is BT.601 in limited range (luma 16 to 235), which cameras and decoders of standard
+        definition give, and RGB and grey are full range. For YUV, `matrix` ("bt601", "bt709",
+        "bt2020", "smpte240m") and `full_range` are used instead where they are given. Bayer is full
+        range. Chroma is the nearest sample's, a Bayer mosaic is interpolated bilinearly, deeper
+        samples are scaled to 8 bits, alpha is left out; primaries and transfer functions stay as
+        they are. Each value is that of exact arithmetic, rounded once (halves up). ValueError if
+        the modifier isn't linear or the image is closed.
         """
         from dmabuf.image import _rgb
 
-        if matrix not in _rgb.MATRICES:
-            raise ValueError(f"matrix must be one of {', '.join(_rgb.MATRICES)}, not {matrix!r}")
         if self._format.model == "C":
             raise ValueError(f"{self!r} holds indices into a palette, which the buffer has not")
+        encoding = checked_encoding(matrix) or self._color_encoding or ColorEncoding.BT601
+        yuv = self._format.model == "YUV"
+        if full_range is None or not yuv:
+            usual = ColorRange.LIMITED if yuv else ColorRange.FULL
+            full_range = (self._color_range or usual) is ColorRange.FULL
+        size = self._width, self._height
         with self.read() as planes:
-            return _rgb.to_rgb(self._format, planes, self._width, self._height, matrix, full_range)
+            return _rgb.to_rgb(self._format, planes, *size, encoding, full_range)
 
     def save(
         self,
         path: str | os.PathLike[str],
         *,
-        matrix: Literal["bt601", "bt709"] = "bt601",
-        full_range: bool = False,
+        matrix: Encoding = None,
+        full_range: bool | None = None,
     ) -> None:
         """Write `to_rgb()` to a file, in the format that its name ends in: `image.save("a.png")`.
 
@@ -296,7 +333,8 @@ class Image(Closing):
         """Make copies on the same buffers; multiprocessing takes the buffers along."""
         planes = [(plane.buffer, plane.stride, plane.offset) for plane in self._planes]
         size = (self._width, self._height)
-        return _again, (self._format.name, size, planes, self._modifier)
+        colors = self._color_encoding, self._color_range
+        return _again, (self._format.name, size, planes, self._modifier, *colors)
 
     def __repr__(self) -> str:
         inodes = ",".join(str(buffer.inode) for buffer in self._buffers)
@@ -307,8 +345,22 @@ class Image(Closing):
 
 
 def _again(
-    name: str, size: tuple[int, int], planes: Sequence[tuple[Buffer, int, int]], modifier: int
+    name: str,
+    size: tuple[int, int],
+    planes: Sequence[tuple[Buffer, int, int]],
+    modifier: int,
+    color_encoding: ColorEncoding | None,
+    color_range: ColorRange | None,
 ) -> Image:
     """Make an image of what `Image.__reduce__` gave."""
     buffers, strides, offsets = zip(*planes, strict=True)
-    return Image(buffers, name, *size, strides=strides, offsets=offsets, modifier=modifier)
+    return Image(
+        buffers,
+        name,
+        *size,
+        strides=strides,
+        offsets=offsets,
+        modifier=modifier,
+        color_encoding=color_encoding,
+        color_range=color_range,
+    )

@@ -16,6 +16,7 @@ from dmabuf._scm import MessageError, Packet
 from dmabuf.buffer import Buffer
 from dmabuf.errors import RefusedError, os_error
 from dmabuf.image import FORMATS, Image
+from dmabuf.image.colors import unpack_colors
 from dmabuf.share import _packets, _wire
 from dmabuf.share._listening import Where, address, what_is_no_socket
 from dmabuf.share._wire import Bye, FrameMessage, Layout, Policy, Reason, Retire, Start, Welcome
@@ -273,6 +274,7 @@ class Connection:
                 strides=[plane.stride for plane in layout.planes],
                 offsets=[plane.offset for plane in layout.planes],
                 modifier=layout.modifier,
+                **unpack_colors(layout.colors),
             )
         except ValueError as error:
             raise MessageError(f"the publisher's layout is wrong: {error}") from error

@@ -4,6 +4,7 @@ How many u32, then each: kind u8, and
 
     buffer, fence: its descriptor u32
     image: format (length u8, its name), width u32, height u32, modifier u64,
+           colours u8 (see `pack_colors`),
            planes u8, and each plane's descriptor u32, offset u64, stride u64
 """
 
@@ -21,6 +22,7 @@ from dmabuf._scm import MessageError
 from dmabuf.buffer import Buffer
 from dmabuf.fence import Fence
 from dmabuf.image import FORMATS, Image
+from dmabuf.image.colors import pack_colors, unpack_colors
 
 Shared: TypeAlias = Buffer | Fence | Image
 KINDS = {BUFFER: Buffer, FENCE: Fence}
@@ -28,7 +30,7 @@ KINDS = {BUFFER: Buffer, FENCE: Fence}
 
 _u8, _u32 = Struct("<B"), Struct("<I")
 _one = Struct("<BI")
-_image, _plane = Struct("<IIQ"), Struct("<IQQ")
+_image, _plane = Struct("<IIQB"), Struct("<IQQ")
 
 
 class Table:
@@ -55,11 +57,12 @@ class Table:
         if image.closed:
             raise ValueError(f"a closed image can't be sent: {image!r}")
         name = image.format.name.encode()
+        colors = pack_colors(image.color_encoding, image.color_range)
         return [
             _u8.pack(IMAGE),
             _u8.pack(len(name)),
             name,
-            _image.pack(image.width, image.height, image.modifier),
+            _image.pack(image.width, image.height, image.modifier, colors),
             _u8.pack(len(image.planes)),
             *(
                 _plane.pack(self._index(plane.buffer), plane.offset, plane.stride)
@@ -150,7 +153,7 @@ def _object(reader: _Reader, owner: Any) -> Shared:
 
 def _read_image(reader: _Reader, owner: Any) -> Image:
     name = reader.text(reader.one(_u8))
-    width, height, modifier = reader.read(_image)
+    width, height, modifier, colors = reader.read(_image)
     planes = [reader.read(_plane) for _ in range(reader.one(_u8))]
     if name not in FORMATS:
         raise MessageError(f"a message has an image of a format that is unknown here: {name!r}")
@@ -164,6 +167,7 @@ def _read_image(reader: _Reader, owner: Any) -> Image:
             strides=[stride for _, _, stride in planes],
             offsets=[offset for _, offset, _ in planes],
             modifier=modifier,
+            **unpack_colors(colors),
         )
     except ValueError as error:
         raise MessageError(f"a message has an image that can't be: {error}") from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from dmabuf._fd import require_open
 from dmabuf.buffer import Buffer
 from dmabuf.image import Image
+from dmabuf.image.colors import pack_colors
 from dmabuf.share._wire import MOST_MESSAGE, MOST_PLANES, Layout, SharedPlane
 
 if TYPE_CHECKING:
@@ -153,4 +154,6 @@ def _layout(image: Image, buffers: tuple[Buffer, ...]) -> Layout:
         planes.append(SharedPlane(buffers.index(plane.buffer), plane.stride, plane.offset))
     if len(planes) > MOST_PLANES or max(image.width, image.height) > _LARGEST:
         raise ValueError(f"{image!r} can't be published: it has too many planes or pixels")
-    return Layout(image.format.name, image.width, image.height, image.modifier, tuple(planes))
+    colors = pack_colors(image.color_encoding, image.color_range)
+    size = image.width, image.height
+    return Layout(image.format.name, *size, image.modifier, tuple(planes), colors)

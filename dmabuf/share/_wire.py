@@ -9,7 +9,8 @@ Each is one packet of a SOCK_SEQPACKET connection. All numbers are little-endian
     FRAME     sequence u64, timestamp_ns u64, memories u8, new u8, planes u8, padding u8,
               message's length u32
               each memory: slot u32, generation u32, bytes used u64
-              with planes: format char[16], width u32, height u32, modifier u64
+              with planes: format char[15], colours u8 (see `pack_colors`), width u32, height u32,
+              modifier u64
               each plane: memory u32, stride u32, offset u64
               the message's bytes
     RELEASE   slot u32, generation u32 of the first memory, sequence u64
@@ -48,7 +49,7 @@ _u32 = Struct("<I")
 _u64 = Struct("<Q")
 _frame = Struct("<QQBBBxI")
 _memory = Struct("<IIQ")
-_layout = Struct("<16sIIQ")
+_layout = Struct("<15sBIIQ")
 _plane = Struct("<IIQ")
 _release = Struct("<IIQ")
 _retire = Struct("<II")
@@ -147,6 +148,7 @@ class Layout(NamedTuple):
     height: int
     modifier: int
     planes: tuple[SharedPlane, ...]
+    colors: int = 0
 
 
 class FrameMessage(NamedTuple):
@@ -277,7 +279,8 @@ def _pack_frame(
 @lru_cache(_MOST_KEPT)
 def _pack_layout(layout: Layout) -> bytes:
     name = layout.format.encode("ascii")
-    parts = [_layout.pack(name, layout.width, layout.height, layout.modifier)]
+    size = layout.width, layout.height
+    parts = [_layout.pack(name, layout.colors, *size, layout.modifier)]
     parts.extend(_plane.pack(*plane) for plane in layout.planes)
     return b"".join(parts)
 
@@ -406,7 +409,7 @@ def _unpack_memories(part: bytes) -> tuple[SharedMemory, ...]:
 
 @lru_cache(_MOST_KEPT)
 def _unpack_layout(part: bytes, memories: int) -> Layout:
-    name, width, height, modifier = _layout.unpack_from(part)
+    name, colors, width, height, modifier = _layout.unpack_from(part)
     try:
         format = name.rstrip(b"\0").decode("ascii")
     except UnicodeDecodeError:
@@ -414,7 +417,7 @@ def _unpack_layout(part: bytes, memories: int) -> Layout:
     planes = tuple(SharedPlane(*fields) for fields in _plane.iter_unpack(part[_layout.size :]))
     if any(plane.memory >= memories for plane in planes):
         raise MessageError(f"FRAME has planes in memories that it hasn't: {planes}")
-    return Layout(format, width, height, modifier, planes)
+    return Layout(format, width, height, modifier, planes, colors)
 
 
 _REASONS = frozenset(Reason)

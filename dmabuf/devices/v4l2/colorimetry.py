@@ -4,7 +4,10 @@ The names and numbers are those of include/uapi/linux/videodev2.h; the kernel's 
 explains them under "Colorspaces" and "Field Order".
 """
 
+from __future__ import annotations
+
 from dmabuf.devices.v4l2._enumeration import Enumeration
+from dmabuf.image import ColorEncoding, ColorRange
 
 
 class Field(Enumeration):
@@ -141,3 +144,43 @@ class TransferFunction(Enumeration):
     """Cinema projectors."""
     SMPTE2084 = 7
     """The perceptual quantizer (PQ) of HDR."""
+
+
+_DEFAULT_ENCODINGS = {  # V4L2_MAP_YCBCR_ENC_DEFAULT
+    Colorspace.REC709: YCbCrEncoding.REC709,
+    Colorspace.DCI_P3: YCbCrEncoding.REC709,
+    Colorspace.BT2020: YCbCrEncoding.BT2020,
+    Colorspace.SMPTE240M: YCbCrEncoding.SMPTE240M,
+}
+_MATRICES = {
+    YCbCrEncoding.REC601: ColorEncoding.BT601,
+    YCbCrEncoding.XV601: ColorEncoding.BT601,
+    YCbCrEncoding.SYCC: ColorEncoding.BT601,
+    YCbCrEncoding.REC709: ColorEncoding.BT709,
+    YCbCrEncoding.XV709: ColorEncoding.BT709,
+    YCbCrEncoding.BT2020: ColorEncoding.BT2020,
+    YCbCrEncoding.BT2020_CONST_LUM: ColorEncoding.BT2020,
+    YCbCrEncoding.SMPTE240M: ColorEncoding.SMPTE240M,
+}
+
+
+def color_encoding(colorspace: Colorspace, encoding: YCbCrEncoding) -> ColorEncoding | None:
+    """Return what an image of Y'CbCr has been encoded by; None for what is newer than this."""
+    if encoding == YCbCrEncoding.DEFAULT:
+        encoding = _DEFAULT_ENCODINGS.get(colorspace, YCbCrEncoding.REC601)
+    return _MATRICES.get(encoding)
+
+
+def color_range(
+    colorspace: Colorspace, encoding: YCbCrEncoding, quantization: Quantization, model: str
+) -> ColorRange | None:
+    """Return the range of an image whose components are `model`; see `PixelFormat.model`."""
+    if model == "YUV" and encoding in (YCbCrEncoding.XV601, YCbCrEncoding.XV709):
+        return ColorRange.LIMITED  # there is no other: the rest is for colours beyond the gamut
+    if quantization == Quantization.FULL_RANGE:
+        return ColorRange.FULL
+    if quantization == Quantization.LIM_RANGE:
+        return ColorRange.LIMITED
+    if model == "YUV":  # V4L2_MAP_QUANTIZATION_DEFAULT
+        return ColorRange.FULL if colorspace == Colorspace.JPEG else ColorRange.LIMITED
+    return ColorRange.FULL if model == "RGB" else None

@@ -17,9 +17,13 @@ from dmabuf.devices.v4l2.colorimetry import (
     Quantization,
     TransferFunction,
     YCbCrEncoding,
+    color_encoding,
+    color_range,
 )
 from dmabuf.errors import RefusedError, os_error
 from dmabuf.image import (
+    ColorEncoding,
+    ColorRange,
     Image,
     PixelFormat,
     fourcc,
@@ -112,6 +116,25 @@ class Format(NamedTuple):
     xfer_func: TransferFunction
     """How light became numbers; DEFAULT where the colorspace decides."""
 
+    @property
+    def color_encoding(self) -> ColorEncoding | None:
+        """How R'G'B' became Y'CbCr, after the defaults; None where there is no Y'CbCr.
+
+        BT.2020 with constant luminance, which no matrix undoes, is told as BT2020.
+        """
+        if self.format is not None and self.format.model != "YUV":
+            return None
+        return color_encoding(self.colorspace, self.ycbcr_enc)
+
+    @property
+    def color_range(self) -> ColorRange | None:
+        """Which numbers stand for black and white, after the defaults; None if it isn't known.
+
+        Of grey and Bayer it is None unless the driver states it: mostly they use all numbers.
+        """
+        model = "YUV" if self.format is None else self.format.model
+        return color_range(self.colorspace, self.ycbcr_enc, self.quantization, model)
+
     def image(self, buffers: Sequence[Buffer], offsets: Sequence[int]) -> Image:
         """Return the picture on a frame's buffers, with the offset of its data in each, in bytes.
 
@@ -126,7 +149,15 @@ class Format(NamedTuple):
             strides = self.bytesperline[0]
             sizes = self.format.sizes(*size, strides)
             offsets = list(accumulate(sizes[:-1], initial=offsets[0]))
-        return Image(buffers, self.format, *size, strides=strides, offsets=offsets)
+        return Image(
+            buffers,
+            self.format,
+            *size,
+            strides=strides,
+            offsets=offsets,
+            color_encoding=self.color_encoding,
+            color_range=self.color_range,
+        )
 
 
 def list_formats(fd: int, kind: int) -> list[FormatInfo]:
