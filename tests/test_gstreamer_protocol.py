@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmabuf._scm import MessageError
-from dmabuf.image import FORMATS
+from dmabuf.image import FORMATS, ColorEncoding, ColorRange
 from dmabuf.image.formats import pixel_format
 from dmabuf.interop import gstreamer
 from dmabuf.interop.gstreamer._caps import Picture, caps_text, parse_caps
@@ -149,6 +149,32 @@ class TestCaps:
         assert caps.features == ("memory:DMABuf",)
         assert caps.fields["format"] == "DMA_DRM"
 
+    @pytest.mark.parametrize("encoding", ColorEncoding)
+    @pytest.mark.parametrize("range_", ColorRange)
+    def test_the_colours_of_yuv_are_told(self, encoding, range_):
+        picture = Picture(pixel_format("NV12"), 64, 48, 0, encoding, range_)
+        for drm in (False, True):
+            assert parse_caps(caps_text(picture, frame_rate=None, drm=drm)).picture() == picture
+        rgb = picture._replace(format=pixel_format("XRGB8888"))
+        assert "colorimetry" not in caps_text(rgb, frame_rate=None, drm=False)
+
+    @pytest.mark.parametrize(
+        ("text", "colors"),
+        [
+            ("bt709", (ColorEncoding.BT709, ColorRange.LIMITED)),
+            ("bt601", (ColorEncoding.BT601, ColorRange.LIMITED)),
+            ("bt2100-pq", (ColorEncoding.BT2020, ColorRange.LIMITED)),
+            ("1:4:7:1", (ColorEncoding.BT601, ColorRange.FULL)),
+            ("sRGB", (None, ColorRange.FULL)),
+            ("0:0:0:0", (None, None)),
+            ("tomorrow", (None, None)),
+            ("{ bt601, bt709 }", (None, None)),
+        ],
+    )
+    def test_gstreamers_colorimetry_is_read(self, text, colors):
+        caps = parse_caps(f"video/x-raw, format=NV12, width=64, height=48, colorimetry={text}")
+        assert caps.picture()[4:] == colors
+
     @pytest.mark.parametrize(
         ("text", "fields"),
         [
@@ -221,7 +247,7 @@ class TestSource:
             sink.send(pack_buffer(FRAME), [number])
         with source.frame(60) as frame:
             assert (frame.pts, frame.dts, frame.duration) == (1000, None, 40)
-            assert frame.caps.picture() == (pixel_format("R8"), 64, 16, 0)
+            assert frame.caps.picture()[:4] == (pixel_format("R8"), 64, 16, 0)
             assert frame.copy() == PIXELS
             with pytest.raises(ValueError, match="more than the limit"):
                 frame.copy(limit=10)

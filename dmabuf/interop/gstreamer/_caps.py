@@ -9,9 +9,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from dmabuf._record import record
-from dmabuf.image import Image
+from dmabuf.image import ColorEncoding, ColorRange, Image
 from dmabuf.image.formats import LINEAR, from_drm
 from dmabuf.image.layout import PixelFormat, fourcc
+from dmabuf.interop.gstreamer._colorimetry import colorimetry, parse_colorimetry
 from dmabuf.interop.gstreamer._formats import NAMES, find_format
 
 _MOST_TEXT = 1 << 16
@@ -36,6 +37,10 @@ class Picture(NamedTuple):
     """Rows."""
     modifier: int
     """DRM's modifier; 0 is linear."""
+    color_encoding: ColorEncoding | None = None
+    """How red, green and blue became luma and chroma; None if that isn't told."""
+    color_range: ColorRange | None = None
+    """Which numbers stand for black and white; None if that isn't told."""
 
 
 @record
@@ -60,15 +65,16 @@ class Caps(NamedTuple):
         """Return what its frames are. ValueError if they aren't raw video of a known format."""
         if self.media_type != "video/x-raw":
             raise ValueError(f"a stream of {self.media_type} has no pixels, but bytes")
-        width, height = self._pixels("width"), self._pixels("height")
+        size = self._pixels("width"), self._pixels("height")
+        colors = parse_colorimetry(self.fields.get("colorimetry", ""))
         name = self.fields.get("format", "")
         if name != "DMA_DRM":
-            return Picture(find_format(name), width, height, LINEAR)
+            return Picture(find_format(name), *size, LINEAR, *colors)
         text = self.fields.get("drm-format", "")
         found = _DRM_FORMAT.fullmatch(text)
         if found is None or not found[1].isascii():
             raise ValueError(f"drm-format={text!r} is no code of four characters and a modifier")
-        return Picture(from_drm(fourcc(found[1])), width, height, int(found[2] or "0", 16))
+        return Picture(from_drm(fourcc(found[1])), *size, int(found[2] or "0", 16), *colors)
 
     @property
     def frame_rate(self) -> Fraction | None:
@@ -122,11 +128,9 @@ def caps(image: Image, *, frame_rate: Fraction | int | None = None, drm: bool = 
     With `drm`, or a modifier, it is `video/x-raw(memory:DMABuf)` with a `drm-format`, which only
     importers of dma-bufs take. ValueError if GStreamer has no such format.
     """
-    return caps_text(
-        Picture(image.format, image.width, image.height, image.modifier),
-        frame_rate=frame_rate,
-        drm=drm,
-    )
+    about = image.format, image.width, image.height, image.modifier
+    picture = Picture(*about, image.color_encoding, image.color_range)
+    return caps_text(picture, frame_rate=frame_rate, drm=drm)
 
 
 def caps_text(picture: Picture, *, frame_rate: Fraction | int | None, drm: bool) -> str:
@@ -134,6 +138,9 @@ def caps_text(picture: Picture, *, frame_rate: Fraction | int | None, drm: bool)
     feature, words = _described(picture, drm=drm)
     size = f"width=(int){picture.width}, height=(int){picture.height}"
     text = f"video/x-raw{feature}, {words}, {size}"
+    colors = colorimetry(picture.color_encoding, picture.color_range)
+    if colors is not None and picture.format.model == "YUV":
+        text += f", colorimetry=(string){colors}"
     if frame_rate is not None:
         rate = Fraction(frame_rate)
         text += f", framerate=(fraction){rate.numerator}/{rate.denominator}"

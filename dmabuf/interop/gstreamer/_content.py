@@ -83,6 +83,8 @@ def place_image(message: BufferMessage, buffers: list[Buffer], picture: Picture)
         strides=strides,
         offsets=[offset for _, offset in places],
         modifier=picture.modifier,
+        color_encoding=picture.color_encoding,
+        color_range=picture.color_range,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
+from dmabuf.image.colors import unpack_colors
 from dmabuf.image.formats import pixel_format
 from dmabuf.interop.gstreamer._caps import Picture, caps_text, parse_caps
 from dmabuf.interop.gstreamer._formats import DMA_DRM, NAMES, default_placement
@@ -45,7 +46,9 @@ def described(
 
 
 def _picture(offer: Offer, layout: Layout, frame_rate: Fraction | None, *, drm: bool) -> Described:
-    picture = Picture(pixel_format(layout.format), layout.width, layout.height, layout.modifier)
+    about = pixel_format(layout.format), layout.width, layout.height, layout.modifier
+    colors = unpack_colors(layout.colors)
+    picture = Picture(*about, colors["color_encoding"], colors["color_range"])
     text = caps_text(picture, frame_rate=frame_rate, drm=drm)
     drm = drm or bool(layout.modifier)
     placed = default_placement(picture.format, layout.width, layout.height)
