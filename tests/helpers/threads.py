@@ -29,6 +29,7 @@ class Thread(threading.Thread):
         """Wait until the thread sleeps in poll(2)."""
         while not asleep_in(self.native_id, POLL):
             self.join(0.001)
+            assert self.is_alive(), self.outcome
         return self
 
     def end(self) -> Any:
