@@ -26,11 +26,11 @@ import dmabuf
 from dmabuf.interop import gstreamer
 from dmabuf.share import Publisher, Subscriber
 
-REPEATS = 2
-ROUNDS = 40
+REPEATS = 12
+ROUNDS = 8  # few, so that other work on the machine hits only some of the repeats
+FEW = 2  # repeats of what starts programs or copies
 COPIES, GSTREAMER = "pickled Queue", "GStreamer's unixfdsrc"
 TO_ONE = COPIES, GSTREAMER  # copies to ten take seconds a round, and ten pipelines do to start
-COPIED = 2  # rounds of what copies
 SIZES = {"4 KiB": 4096, "3 MB": 3 << 20, "12 MB": 12 << 20}
 MANY = 10
 LONGEST = 230  # seconds, after which it says where it is and ends
@@ -213,10 +213,13 @@ def measure(program: Path, size: int, count: int) -> dict[str, float]:
         for turn in turns.values():
             for _ in range(BUFFERS):
                 turn()
-        for _ in range(REPEATS):
-            keep_best(best, "C over seqpacket", run_c(program, size, count, ROUNDS))
+        for repeat in range(REPEATS):
+            if repeat < FEW:
+                keep_best(best, "C over seqpacket", run_c(program, size, count, FEW * ROUNDS))
             for name, turn in turns.items():
-                rounds = COPIED if name == COPIES else ROUNDS
+                if name == COPIES and repeat >= FEW:
+                    continue
+                rounds = 1 if name == COPIES else ROUNDS
                 start = time.perf_counter_ns()
                 for _ in range(rounds):
                     turn()
