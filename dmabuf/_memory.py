@@ -2,7 +2,8 @@
 
 A dma-heap has no limit of its own: a request beyond the machine's memory makes the OOM killer kill
 other processes before it fails, and so do many small ones. Reading /proc/meminfo takes longer than
-a small allocation, so it is read once a sixteenth of what it said has been asked for.
+a small allocation, so it is read once a sixteenth of what it said has been asked for. It is a look,
+and no reservation: what two processes ask for at once may together be too much.
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ _unchecked = 0  # what may be asked for before /proc/meminfo is read again
 
 
 def meminfo() -> dict[str, int]:
-    """Return /proc/meminfo in bytes: MemTotal, MemAvailable, CmaTotal, CmaFree and so on."""
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        fields = [line.split() for line in lines]
+    """Return /proc/meminfo in bytes: MemTotal, MemAvailable, CmaTotal, CmaFree and so on.
+
+    Nothing where it is hidden (`subset=pid`, chroot).
+    """
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            fields = [line.split() for line in lines]
+    except OSError:
+        return {}
     return {
         field[0].rstrip(":"): int(field[1]) * (1024 if field[-1] == "kB" else 1) for field in fields
     }
@@ -112,6 +119,8 @@ def mapping_limit(size: int, number: int) -> str:
 def _free(size: int) -> tuple[int, str]:
     """Return how many bytes may be asked for, and what is to be said if these are too few."""
     fields = meminfo()
+    if "MemAvailable" not in fields:
+        return _all(size)
     # Whoever takes the last of it has the OOM killer take somebody's process. Free CMA memory is
     # for what can move out of it again, which a buffer can't.
     kept = fields.get("MemTotal", 0) // _KEPT + fields.get("CmaFree", 0)
@@ -119,6 +128,16 @@ def _free(size: int) -> tuple[int, str]:
     where = "MemAvailable in /proc/meminfo, less CmaFree and a reserve"
     text = f"{size} bytes wanted, {available} available ({where}); free memory or ask for less"
     return available, text
+
+
+def _all(size: int) -> tuple[int, str]:
+    """Return the same where /proc/meminfo is hidden: there may be none of it left."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * PAGE
+    except (OSError, ValueError):
+        total = 0
+    text = f"{size} bytes wanted, the machine has {total}; ask for less, or mount all of /proc"
+    return (total if total > 0 else _LARGEST_FILE), text
 
 
 def _cma(size: int) -> tuple[int, str]:

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator
 from weakref import WeakValueDictionary
 
+from dmabuf import _syspoll
 from dmabuf._fd import Descriptor, lock
 
 _Key = tuple[int, int]  # the device and the inode
@@ -124,7 +125,7 @@ def _key(number: int) -> _Key | None:
 
 
 def _idle(number: int, milliseconds: int | None) -> bool:
-    poll = select.poll()
+    poll = _syspoll.poll()
     poll.register(number, select.POLLOUT)
     return bool(poll.poll(milliseconds))
 

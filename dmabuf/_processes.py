@@ -63,14 +63,21 @@ class Piece(NamedTuple):
 
 
 def pids() -> list[int]:
-    """Return the numbers of all processes that can be seen."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    """Return the numbers of all processes that can be seen; OSError without /proc."""
+    try:
+        os.stat("/proc/self")
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except FileNotFoundError as error:
+        raise _procfs.without_proc(error) from None
 
 
 @contextlib.contextmanager
 def folder(pid: int | str) -> Iterator[int]:
     """Give a descriptor of a process's folder; FileNotFoundError if there is no such process."""
-    opened = os.open(f"/proc/{pid}", _FOLDER)
+    try:
+        opened = os.open(f"/proc/{pid}", _FOLDER)
+    except FileNotFoundError as error:
+        raise _procfs.without_proc(error) from None
     try:
         yield opened
     finally:
@@ -153,7 +160,7 @@ def pieces(process: int) -> Iterator[Piece]:
     for start, end, major, minor, inode, name in _MAPPING.findall(maps):
         key = (os.makedev(int(major, 16), int(minor, 16)), int(inode))
         begin = int(start, 16)
-        yield Piece(key, begin, int(end, 16) - begin, os.fsdecode(name))
+        yield Piece(key, begin, int(end, 16) - begin, _procfs.decoded(name))
 
 
 def mapped_file(process: int, piece: Piece) -> tuple[str, os.stat_result, bool] | None:

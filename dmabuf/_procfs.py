@@ -7,12 +7,13 @@ own, and all that follows the key of the name is the name: also lines that look 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 from typing import NamedTuple
 
-from dmabuf.errors import NotADmaBufError
+from dmabuf.errors import NotADmaBufError, os_error
 
 # It begins with a letter, no condition: so it is searched for three times as fast.
 _FIELDS = re.compile(
@@ -42,6 +43,19 @@ def read(path: str, folder: int | None = None) -> bytes:
         os.close(opened)
 
 
+def decoded(name: bytes) -> str:
+    """Return a name as it was set, in UTF-8, whatever the encoding of the locale."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def without_proc(error: FileNotFoundError) -> OSError:
+    """Return the error of what /proc does not have, in words where there is no /proc at all."""
+    if os.path.isdir("/proc/self"):
+        return error
+    what = "/proc, which alone tells this, is not mounted; run mount -t proc proc /proc"
+    return os_error(errno.ENOENT, what)
+
+
 def about(fdinfo: bytes) -> About | None:
     """Return what the text of a fdinfo tells about a buffer; None if it is another file's."""
     found = _FIELDS.search(fdinfo)
@@ -52,8 +66,8 @@ def about(fdinfo: bytes) -> About | None:
         int(inode) if inode else None,
         int(size),
         int(references),
-        sys.intern(os.fsdecode(exporter)),  # there are few, and many buffers
-        os.fsdecode(name) if name else None,
+        sys.intern(decoded(exporter)),  # there are few, and many buffers
+        decoded(name) if name else None,
     )
 
 
@@ -62,7 +76,11 @@ def about_own(number: int) -> About:
 
     NotADmaBufError if somebody closed it behind its owner's back, and its number is another file's.
     """
-    found = about(read(f"/proc/self/fdinfo/{number}"))
+    try:
+        text = read(f"/proc/self/fdinfo/{number}")
+    except FileNotFoundError as error:
+        raise without_proc(error) from None
+    found = about(text)
     if found is None:
         raise NotADmaBufError(f"descriptor {number} is no dma-buf but {open_file(number)}")
     return found

@@ -17,7 +17,7 @@ import time
 from collections.abc import Generator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from dmabuf import _scm
+from dmabuf import _scm, _syspoll
 
 _REST = 5.0
 """Seconds that a non-blocking socket waits for the rest of a message that has begun."""
@@ -131,7 +131,7 @@ def run(sock: socket.socket, steps: Steps) -> None:
 
 
 def _poll(sock: socket.socket, events: int, deadline: float) -> None:
-    poll = select.poll()
+    poll = _syspoll.poll()
     poll.register(sock, events)
     left = None
     if deadline < math.inf:

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from types import coroutine
 from typing import TYPE_CHECKING
 
+from dmabuf import _syspoll
 from dmabuf._fd import Descriptor, Hold, close_kept, duplicate, unwatch, watch, watchers
 from dmabuf._polls import note_polled
 from dmabuf.errors import os_error
@@ -37,7 +38,7 @@ def is_ready(owner: Descriptor, events: int) -> bool:
 def has(owner: Descriptor, number: int, events: int) -> bool:
     """Return whether poll(2) reports any of the events now; for who holds the number."""
     note_polled(owner)
-    poll = select.poll()
+    poll = _syspoll.poll()
     poll.register(number, events)
     happened = poll.poll(0)
     if happened and happened[0][1] & select.POLLNVAL:
@@ -52,7 +53,7 @@ def wait(
 
     A readable `end` ends it too.
     """
-    poll = select.poll()
+    poll = _syspoll.poll()
     with Hold(owner) as number, Hold(end or owner) as other:
         note_polled(owner)
         poll.register(number, events)
@@ -63,7 +64,7 @@ def wait(
 
 def first(waits: Sequence[tuple[Descriptor, int]], timeout: float | None) -> int | None:
     """Wait until one of several descriptors has its events; its index, None on a time-out."""
-    poll = select.poll()
+    poll = _syspoll.poll()
     with ExitStack() as holds:
         numbers = [holds.enter_context(Hold(owner)) for owner, _ in waits]
         wanted: dict[int, int] = {}

@@ -22,6 +22,9 @@ def allocate(
     """Allocate from the best exporter that works here, or from the first of `heaps` that does.
 
     The best is the system heap, then any other heap that the processor may touch, then udmabuf.
+    `heaps` are names or paths, "udmabuf" among them. Memory that the machine does not have is not
+    asked for, but what is free is looked at and not reserved: two processes that ask at once for
+    more than half of it may both be let through, and the kernel's OOM killer ends one.
     AllocationError lists each one with its own reason and remedy; `attempts` has them as errors.
     """
     length = _memory.checked_size(size)
@@ -51,7 +54,10 @@ _Attempt = tuple[str, Callable[[], Buffer]]
 def _exporters(size: int, name: str | None, wanted: list[str] | None) -> Iterator[_Attempt]:
     if wanted is not None:
         for one in wanted:
-            yield one, partial(_allocate_from, one, size, name)
+            if one in ("udmabuf", "/dev/udmabuf"):
+                yield one, partial(_allocate_udmabuf, size, name)
+            else:
+                yield one, partial(_allocate_from, one, size, name)
         return
     yield "system", partial(_allocate_from, "system", size, name)
     others = []
@@ -63,14 +69,18 @@ def _exporters(size: int, name: str | None, wanted: list[str] | None) -> Iterato
         node = os.path.basename(info.path)
         if node != "system" and not info.protected:
             yield node, partial(_allocate_from, info.path, size, name)
-    from dmabuf import udmabuf  # which most programs never need
-
-    yield "udmabuf", partial(udmabuf.allocate, size, name=name)
+    yield "udmabuf", partial(_allocate_udmabuf, size, name)
 
 
 def _allocate_from(node: str, size: int, name: str | None) -> Buffer:
     with heap.Heap(node) as opened:
         return opened.allocate(size, name=name)
+
+
+def _allocate_udmabuf(size: int, name: str | None) -> Buffer:
+    from dmabuf import udmabuf  # which most programs never need
+
+    return udmabuf.allocate(size, name=name)
 
 
 def _fail(error: OSError) -> Buffer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from functools import partial
 from typing import NamedTuple, SupportsIndex
 
@@ -31,7 +32,7 @@ _MODES = {
 # Heaps of drivers/dma-buf/heaps/cma_heap.c over the years, and of vendors' trees.
 _CMA_NAMES = {"default_cma_region", "linux,cma", "linux,cma-uncached", "reserved", "default-pool"}
 _CMA_NAMES |= {"cma", "vidbuf_cached"}
-_PROTECTED = ("protected", "secure", "restricted")
+_PROTECTED = re.compile(r"(?<![a-z])(protected|secure|restricted)", re.IGNORECASE)
 
 
 @record
@@ -60,8 +61,8 @@ class HeapInfo(NamedTuple):
 
     @property
     def protected(self) -> bool:
-        """Whether its memory is closed to the processor, judged by its name."""
-        return self.name.startswith(_PROTECTED)
+        """Whether its memory is closed to the processor, judged by the words of its name."""
+        return _PROTECTED.search(self.name) is not None
 
 
 def heaps() -> list[HeapInfo]:

@@ -54,15 +54,31 @@ class Limits(NamedTuple):
 
 
 def limits() -> Limits:
-    """Return the limits of this machine; UnsupportedError if the kernel has no udmabuf."""
+    """Return the limits of this machine; UnsupportedError if the kernel has no udmabuf.
+
+    OSError (ENOENT) where /sys/module is hidden, as containers may do. Allocation works all the
+    same.
+    """
+    found = _limits()
+    if found is None:
+        what = f"{_PARAMETERS} is hidden from this process; mount sysfs on /sys to see it"
+        raise os_error(errno.ENOENT, what)
+    return found
+
+
+def _limits() -> Limits | None:
+    """Return the limits; None where they are hidden."""
     try:
-        return _limits()
-    except FileNotFoundError:
+        return _parameters()
+    except OSError:
         _open().close()  # loads the module, or says what is wrong
-    return _limits()
+    try:
+        return _parameters()
+    except OSError:
+        return None
 
 
-def _limits() -> Limits:
+def _parameters() -> Limits:
     megabytes = _parameter("size_limit_mb")
     return Limits(None if megabytes == _UNLIMITED else megabytes << 20, _parameter("list_limit"))
 
@@ -86,8 +102,7 @@ def allocate(
     limit. The memory is charged to the caller's cgroup as shared memory.
     """
     length = _memory.checked_size(size)
-    if name is not None:
-        checked_name(name)
+    label = checked_name(name) if name is not None else b""
     page = _memory.PAGE if hugepages is None else _checked_page(hugepages)
     length = _memory.rounded(length, page)
     _require_limits(length, 1)
@@ -96,7 +111,7 @@ def allocate(
         flags |= os.MFD_HUGETLB | (page.bit_length() - 1) << os.MFD_HUGE_SHIFT
     elif _memory.must_check(length):
         _memory.require(length, "udmabuf")
-    with own_descriptor(partial(_memfd, name or "dmabuf", flags)) as memfd:
+    with own_descriptor(partial(_memfd, label or b"dmabuf", flags)) as memfd:
         number = memfd.fileno()
         try:
             os.ftruncate(number, length)
@@ -109,7 +124,7 @@ def allocate(
             raise
 
 
-def _memfd(name: str, flags: int, made: list[int]) -> None:
+def _memfd(name: bytes, flags: int, made: list[int]) -> None:
     try:
         keep(made, os.memfd_create, name, flags)
     except OSError as error:
@@ -172,6 +187,13 @@ def _create(items: list[tuple[int, int, int]], name: str | None) -> Buffer:
         except OSError as error:
             if error.errno in (errno.ENOMEM, errno.ENOSPC):
                 raise _no_memory(error, items) from None
+            if error.errno == errno.EINVAL and _limits() is None:
+                total = sum(size for _, _, size in items)
+                text = (
+                    f"{total} bytes in {len(items)} pieces refused, perhaps by the limits (64 MiB"
+                )
+                text = f"{text} in all before Linux 7.3); {_PARAMETERS} is hidden from this process"
+                raise AllocationError(errno.EINVAL, text) from None
             raise
 
 
@@ -208,7 +230,9 @@ def _refuse(text: str) -> None:
 
 
 def _require_limits(size: int, count: int) -> None:
-    limit = limits()
+    limit = _limits()
+    if limit is None:
+        return  # the kernel will tell
     for wanted, most, unit, parameter in (
         (size, limit.size, "bytes", "size_limit_mb"),
         (count, limit.count, "pieces", "list_limit"),

@@ -11,14 +11,14 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from dmabuf import _libc
+from dmabuf import _libc, _syspoll
 from dmabuf._fd import Hold, duplicate, own_descriptor
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 _SOON = 1e-6  # a timer of 0 would be stopped
 _NEVER = float("inf")
 _LONGEST = 86400.0  # epoll_wait(2) takes 24 days at the most
-_CLOSED = select.epoll()
+_CLOSED = _syspoll.epoll()
 _CLOSED.close()
 
 
@@ -30,7 +30,7 @@ class Events:
     def __init__(self) -> None:
         self._subjects: dict[int, object] = {}
         self._wakes = _NEVER
-        self._epoll = select.epoll()
+        self._epoll = _syspoll.epoll()
         try:
             self._timer = own_descriptor(_libc.timerfd_create)
             try:

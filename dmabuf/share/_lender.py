@@ -22,7 +22,7 @@ import threading
 import time
 import weakref
 
-from dmabuf import _idle
+from dmabuf import _idle, _syspoll
 from dmabuf._scm import MessageError
 from dmabuf._scm import receive as receive_packet
 from dmabuf.buffer import Buffer
@@ -137,7 +137,7 @@ class _Lender:
                     return
                 assert self.listener is not None
                 number, timeout = self.listener.fileno(), self._timeout()
-                poll = select.poll()
+                poll = _syspoll.poll()
                 for watched in (self.wake, *self.clients):
                     poll.register(watched, select.POLLIN)
                 if time.monotonic() >= self.accepts_at:

@@ -8,11 +8,11 @@ elsewhere is cut away first. A name that stands here alone may still pretend a f
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from dmabuf._procfs import decoded
 from dmabuf.usage.records import BufferFence
 
 PATH = "/sys/kernel/debug/dma_buf/bufinfo"
@@ -77,7 +77,7 @@ def listed(text: bytes, names: Mapping[int, str]) -> dict[int, Listed] | None:
             inode=number,
             size=int(size),
             references=int(count),
-            exporter=os.fsdecode(exporter),
+            exporter=decoded(exporter),
             name=name,
             devices=devices,
             fences=fences,
@@ -87,13 +87,13 @@ def listed(text: bytes, names: Mapping[int, str]) -> dict[int, Listed] | None:
 
 def _split(text: bytes, known: str) -> tuple[str | None, list[bytes]]:
     """Return a buffer's name, and the lines below it up to its devices' end."""
-    name = os.fsencode(known)
+    name = known.encode("utf-8", "surrogateescape")
     if not (name and text.startswith(name + b"\n")):
         name = _guess(text)
     below = text[len(name) + 1 :]
     ends = list(_END.finditer(below))
     lines = below[: ends[-1].end()].split(b"\n")[:-1] if ends else []
-    return (os.fsdecode(name) if name and name != _UNNAMED else None), lines
+    return (decoded(name) if name and name != _UNNAMED else None), lines
 
 
 def _guess(text: bytes) -> bytes:
@@ -115,7 +115,7 @@ def _attached(lines: list[bytes]) -> tuple[tuple[str, ...], tuple[BufferFence, .
         return (), ()
     first = len(lines) - 1 - int(end[1])
     fences = (_fence(line) for line in lines[: max(first - 1, 0)])
-    devices = tuple(os.fsdecode(line.strip()) for line in lines[first:-1])
+    devices = tuple(decoded(line.strip()) for line in lines[first:-1])
     return devices, tuple(fence for fence in fences if fence)
 
 
@@ -123,10 +123,10 @@ def _fence(line: bytes) -> BufferFence | None:
     found = next(filter(None, (form.fullmatch(line) for form in _FENCES)), None)
     if found is None:
         return None
-    use = os.fsdecode(found["use"])
+    use = decoded(found["use"])
     return BufferFence(
         use=_OLD_USES.get(use, use),
-        driver=os.fsdecode(found["driver"]),
-        timeline=os.fsdecode(found["timeline"]),
+        driver=decoded(found["driver"]),
+        timeline=decoded(found["timeline"]),
         signaled=found["un"] is None,
     )

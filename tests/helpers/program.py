@@ -6,13 +6,17 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
 
 
 def run_program(
-    program: str, *options: str, timeout: float | None = None
+    program: str,
+    *options: str,
+    timeout: float | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program, indented or not, to its end; `options` are the interpreter's.
 
@@ -21,7 +25,7 @@ def run_program(
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(program)],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
         capture_output=True,
         text=True,
         check=False,
