@@ -14,7 +14,7 @@ import platform
 import signal
 import struct
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
 DMA_BUF_IOCTL_SYNC = 0x40086200
@@ -24,6 +24,8 @@ _IOCTL, _CLOSE = (16, 3) if platform.machine() == "x86_64" else (29, 57)
 
 # include/uapi/linux/ptrace.h
 _SYSCALL = 24
+_POKEUSER = 6
+_RAX, _ORIG_RAX = 80, 120  # in struct user_regs_struct
 _SEIZE = 0x4206
 _INTERRUPT = 0x4207
 _GET_SYSCALL_INFO = 0x420E
@@ -59,8 +61,21 @@ def in_child(body: Callable[[], object]) -> None:
     join(*fork(body))
 
 
-def sequences(body: Callable[[], object]) -> list[list[Call]]:
-    """Run `body` in a forked child, as `in_child` does; return its calls between its `mark()`s."""
+def with_failing(request: int, error: int, body: Callable[[], object]) -> None:
+    """Run `body` in a forked child, as `in_child` does, where an ioctl fails with an errno.
+
+    The kernel does not do it: as with `strace --inject`, but for one request. On x86-64 alone.
+    """
+    sequences(body, {request: error})
+
+
+def sequences(
+    body: Callable[[], object], failing: Mapping[int, int] | None = None
+) -> list[list[Call]]:
+    """Run `body` in a forked child, as `in_child` does; return its calls between its `mark()`s.
+
+    Ioctls whose requests are `failing` fail with those errnos.
+    """
     ready, go = os.pipe()
 
     def wait_and_run() -> None:
@@ -78,7 +93,7 @@ def sequences(body: Callable[[], object]) -> list[list[Call]]:
         _ptrace(_INTERRUPT, child, 0, 0)
     finally:
         os.close(go)
-    seen, status = _follow(child)
+    seen, status = _follow(child, failing or {})
     _check(status, _read(report))
     marks = [i for i, call in enumerate(seen) if call.what == hex(_MARK)]
     return [seen[begin + 1 : end] for begin, end in itertools.pairwise(marks)]
@@ -146,7 +161,7 @@ def _check(status: int, text: str) -> None:
     assert status == 0, f"the child ended with {os.waitstatus_to_exitcode(status)}:\n{text}"
 
 
-def _follow(child: int) -> tuple[list[Call], int]:
+def _follow(child: int, failing: Mapping[int, int]) -> tuple[list[Call], int]:
     seen: list[Call] = []
     entered: dict[int, tuple[int, str, int]] = {}
     alive = {child}
@@ -162,7 +177,7 @@ def _follow(child: int) -> tuple[list[Call], int]:
         stop = os.WSTOPSIG(status)
         deliver = 0
         if stop == _SYSCALL_STOP:
-            _record(thread, entered, seen)
+            _record(thread, entered, seen, failing)
         elif not status >> 16:
             deliver = stop
         with contextlib.suppress(ProcessLookupError):  # killed meanwhile
@@ -170,7 +185,12 @@ def _follow(child: int) -> tuple[list[Call], int]:
     return seen, result
 
 
-def _record(thread: int, entered: dict[int, tuple[int, str, int]], seen: list[Call]) -> None:
+def _record(
+    thread: int,
+    entered: dict[int, tuple[int, str, int]],
+    seen: list[Call],
+    failing: Mapping[int, int],
+) -> None:
     _ptrace(_GET_SYSCALL_INFO, thread, len(_info), ctypes.addressof(_info))
     operation = _info[0][0]
     if operation == _ENTRY:
@@ -183,8 +203,14 @@ def _record(thread: int, entered: dict[int, tuple[int, str, int]], seen: list[Ca
             flags = _flags(thread, third) if request == DMA_BUF_IOCTL_SYNC else 0
             what = ("START", "END")[flags >> 2 & 1] if flags else hex(request)
             entered[thread] = (descriptor, what, flags)
+            if request in failing:
+                _ptrace(_POKEUSER, thread, _ORIG_RAX, -1)  # no system call
     elif operation == _EXIT and thread in entered:
         returned, failed = struct.unpack_from("q?", _info, 24)
+        for request, error in failing.items():
+            if entered[thread][1] == hex(request):
+                _ptrace(_POKEUSER, thread, _RAX, -error)
+                returned, failed = -error, True
         seen.append(Call(*entered.pop(thread), -returned if failed else 0))
 
 

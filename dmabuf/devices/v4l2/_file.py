@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator, Mapping
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
+from dmabuf import _processes
 from dmabuf._fd import Descriptor, Hold, own
 from dmabuf._node import Kind, open_node
 from dmabuf.devices.v4l2.info import V4l2Info, read_info
@@ -15,7 +18,7 @@ from dmabuf.errors import RefusedError, os_error
 _NODE = Kind("V4L2 device", "video4linux", "video", "", ("CONFIG_VIDEO_DEV",), "")
 _CAUSES = {
     errno.ENODEV: "the device has gone, unplugged or unbound from its driver; close it",
-    errno.EBUSY: "its buffers are in use; leave its stream, or end the program that has one",
+    errno.EIO: "the device has failed; its driver's messages are in the kernel's log (dmesg)",
     errno.EFAULT: "it can't reach this memory; try that of a CMA heap, or its own",
 }
 
@@ -59,15 +62,18 @@ class Use:
     """A device's descriptor in use by system calls: `with Use(device, "take a frame") as fd`.
 
     The number stays the device's until the block ends. An OSError of the block says what was tried,
-    on which device, and the cause where that is known.
+    on which device, and the cause where that is known: by `causes`, or as for all of its calls.
     """
 
-    __slots__ = ("_device", "_hold", "_what")
+    __slots__ = ("_causes", "_device", "_hold", "_what")
 
-    def __init__(self, device: DeviceFile, what: str) -> None:
+    def __init__(
+        self, device: DeviceFile, what: str, causes: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
         self._device = device
         self._hold = Hold(device)
         self._what = what
+        self._causes = causes
 
     def __enter__(self) -> int:
         return self._hold.take()
@@ -84,5 +90,33 @@ class Use:
         number = error.errno
         if number is None:
             return  # a signal handler's
-        what = _CAUSES.get(number, str(error.strerror).removeprefix(f"{os.strerror(number)}: "))
-        raise os_error(number, f"{self._device.path}: can't {self._what}: {what}") from error
+        path = self._device.path
+        if number == errno.EBUSY:
+            cause = _in_use(path)
+        else:
+            said = str(error.strerror).removeprefix(f"{os.strerror(number)}: ")
+            cause = self._causes.get(number) or _CAUSES.get(number, said)
+        raise os_error(number, f"{path}: can't {self._what}: {cause}") from error
+
+
+def _in_use(path: str) -> str:
+    """Return why a device is busy, with the programs that have it open, as far as they show it."""
+    others = ", ".join(_users(path))
+    if others:
+        return f"its buffers are in use; leave its stream here, or end what has it open: {others}"
+    return "its buffers are in use; leave its stream, or end the program that has one"
+
+
+def _users(path: str) -> Iterator[str]:
+    """Give the other processes that have a node open, by name and number."""
+    node = os.path.realpath(path)
+    try:
+        pids = _processes.pids()
+    except OSError:
+        return  # no /proc
+    for pid in pids:
+        if pid == os.getpid():
+            continue
+        with contextlib.suppress(OSError), _processes.folder(pid) as process:
+            if any(link == node for _, link, _ in _processes.links(process)):
+                yield f"{_processes.identity(process).command} ({pid})"

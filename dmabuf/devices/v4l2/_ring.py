@@ -33,13 +33,15 @@ import contextlib
 from collections.abc import Sequence
 from enum import Enum
 
+from dmabuf import _mapping
 from dmabuf._fd import Hold
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2 import _ioctl
 from dmabuf.devices.v4l2._file import DeviceFile, Use
 from dmabuf.devices.v4l2._session import Session, SessionState
-from dmabuf.devices.v4l2.format import Format
+from dmabuf.devices.v4l2._source import require_distinct
+from dmabuf.devices.v4l2.format import Format, require_unchanged
 from dmabuf.image import Image
 
 
@@ -60,13 +62,15 @@ class GivenBackError(ValueError):
 class Slot:
     """One place of a queue, and the buffers there."""
 
-    __slots__ = ("_image", "_offsets", "buffers", "index", "loans", "state", "was_queued")
+    __slots__ = ("_image", "_offsets", "buffers", "index", "lent", "loans", "state", "was_queued")
 
     def __init__(self, index: int, buffers: tuple[Buffer, ...]) -> None:
         self.index = index
         self.state = _FREE
         self.loans = 0
         """How often it was lent: what tells a Loan from those before it."""
+        self.lent: list[_mapping.Loan | None] = []
+        """While the device has it: the memory does not go back to its pool, though all close it."""
         self.put(buffers)
 
     def put(self, buffers: tuple[Buffer, ...]) -> None:
@@ -159,13 +163,32 @@ class Ring:
 
     def start(self) -> None:
         """Give the device its buffers and start it. A capture's slots: FREE → QUEUED."""
-        self._session.start(self._fill)
+        try:
+            self._session.start(self._fill)
+        except BaseException:
+            self._take_back()
+            raise
 
-    def _fill(self, own: Sequence[tuple[Buffer, ...]]) -> None:
-        self._slots.extend(map(Slot, range(len(own)), own))
+    def _fill(self, fd: int, count: int) -> None:
+        require_unchanged(self.format, fd, self._session.kind, self.path)
+        if not self._session.imports:
+            self._slots.extend(map(Slot, range(count), self._session.export(fd, count)))
         if not self.fills:
             for slot in self._slots:
                 self._qbuf(slot, self.unused, 0.0)
+
+    def stop(self) -> None:
+        """Stop the device and free the buffers. Idempotent."""
+        try:
+            self._session.stop()
+        finally:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Let memory go back to its pool, once the device has none."""
+        if self._session.state is SessionState.OVER:
+            for slot in self._slots:
+                slot.lent = []
 
     def take(self, loan: Loan) -> bool:
         """Lend a frame if there is one now. QUEUED, or FREE of an output → HELD.
@@ -207,6 +230,7 @@ class Ring:
             index = buffer.data.index
             if index != _ioctl.NOT_DEQUEUED:
                 slot = self._slots[index]
+                slot.lent = []
                 slot.loans = loan.number = slot.loans + 1
                 slot.state = _HELD
                 loan.slot = slot
@@ -233,7 +257,15 @@ class Ring:
     def replace(self, loan: Loan, buffers: tuple[Buffer, ...]) -> None:
         """Have other buffers at a slot that is HELD."""
         with self._session.lock:
-            self.slot(loan).put(buffers)
+            slot = self.slot(loan)
+            # A capture's are all given to the device, sooner or later; an output's by the caller.
+            others = (
+                other.buffers
+                for other in self._slots
+                if other is not slot and (other.state is _QUEUED or not self.fills)
+            )
+            require_distinct([buffers, *others])
+            slot.put(buffers)
 
     def leave(self, loan: Loan) -> None:
         """Take a slot back without queueing it: HELD → FREE. Nothing if it was given back."""
@@ -313,6 +345,7 @@ class Ring:
                 (hold.take(), buffer.size, used)
                 for hold, buffer, used in zip(holds, slot.buffers, bytes_used, strict=True)
             ]
+            lent = list(map(_mapping.loan_of, slot.buffers))
             buffer = _ioctl.full_buffer(
                 self._session.kind, self._session.memory, slot.index, planes, timestamp
             )
@@ -324,6 +357,7 @@ class Ring:
                 if buffer.data.flags & _ioctl.QBUF_DONE:
                     slot.was_queued = True
                     if slot.loans == loans:  # else one has run, and taken it again
+                        slot.lent = lent
                         slot.state = _QUEUED
         finally:
             try:

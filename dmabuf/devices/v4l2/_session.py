@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
@@ -22,6 +22,22 @@ from dmabuf.devices.v4l2 import _ioctl
 from dmabuf.devices.v4l2._file import DeviceFile, Use
 from dmabuf.devices.v4l2._waits import Waits
 from dmabuf.errors import RefusedError
+
+_CAUSES = {
+    errno.EPIPE: (
+        "the formats along its media pipeline don't fit together; give each pad, and this node, the"
+        " format of the pad before it (`media-ctl -p` lists them, `media-ctl -V` sets them)"
+    ),
+    errno.ENOLINK: (
+        "its media pipeline has no link to a source; enable the links from there to this node"
+        " (`media-ctl -p` lists them, `media-ctl -l` sets them)"
+    ),
+    errno.ENOSPC: (
+        "its bus, USB most likely, has not enough bandwidth left; ask for a smaller size, a lower"
+        " frame rate or a compressed format, or use a port of another controller"
+    ),
+}
+"""Why the device does not start, as the V4L2, media and USB drivers say it."""
 
 
 class SessionState(Enum):
@@ -104,15 +120,15 @@ class Session:
             raise ValueError("the stream has not begun: use it as `with … as frames`")
         raise StreamOverError(f"the stream from {self.device.path} is over")
 
-    def start(self, prepare: Callable[[Sequence[tuple[Buffer, ...]]], None]) -> None:
+    def start(self, prepare: Callable[[int, int], None]) -> None:
         """Make buffers and start the device. NEW → RUNNING.
 
-        In between `prepare` is called with the device's own buffers, if they are; the lock is held.
+        In between `prepare` gets the device's descriptor and how many there are. The lock is held.
         """
         request = _ioctl.request_buffers(self.kind, self.memory, self._count)
         mine = False
         try:
-            with self.lock, Use(self.device, "stream") as fd:
+            with self.lock, Use(self.device, "stream", _CAUSES) as fd:
                 self.require(_NEW)
                 _forks.leave_in_child(self)
                 mine = True
@@ -125,7 +141,7 @@ class Session:
                 self._waits.begin()
                 if self.imports:
                     self._require_count(request.count)
-                prepare(() if self.imports else self._export(fd, request.count))
+                prepare(fd, request.count)
                 _ioctl.streamon(fd, self.kind)
         except BaseException:
             if mine:
@@ -137,7 +153,8 @@ class Session:
             limit = f"{count} buffers at the {'least' if count > self._count else 'most'}"
             raise RefusedError(errno.EINVAL, f"{self.device.path} wants {limit}, not {self._count}")
 
-    def _export(self, fd: int, count: int) -> list[tuple[Buffer, ...]]:
+    def export(self, fd: int, count: int) -> list[tuple[Buffer, ...]]:
+        """Return the device's own buffers, of each frame; they are closed with the session."""
         for index in range(count):
             for plane in range(self._planes):
                 export = partial(_ioctl.expbuf, fd, self.kind, index, plane)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2.format import Format
@@ -28,6 +29,16 @@ def source_buffers(source: Source, format: Format, path: str) -> tuple[Buffer, .
             what = f"{path} wants buffers of {size} bytes (sizeimage), {buffer!r} is too small"
             raise RefusedError(errno.EINVAL, what)
     return buffers
+
+
+def require_distinct(frames: Iterable[tuple[Buffer, ...]]) -> None:
+    """Raise ValueError if the same memory is there twice: a buffer, or one and its duplicate."""
+    seen: set[Buffer] = set()
+    for buffer in chain.from_iterable(frames):
+        if buffer in seen:
+            what = f"a stream has each buffer at one place only: {buffer!r}, or a duplicate of it,"
+            raise ValueError(f"{what} has one already")
+        seen.add(buffer)
 
 
 def _buffers(source: Source) -> tuple[Buffer, ...]:

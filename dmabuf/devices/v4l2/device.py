@@ -211,8 +211,9 @@ class Capture(_Direction):
 
         `buffers`: one entry per slot (a Buffer, one Buffer per plane, or an Image), which you keep
         owning. Without them the driver allocates `count`, or more: see `Stream.buffers`. ValueError
-        unless there are 1 to 32. RefusedError (EINVAL) for buffers smaller than `sizeimage`, too
-        few for the driver, or of a kind that it doesn't take.
+        unless there are 1 to 32, each at one place only. RefusedError (EINVAL) for buffers smaller
+        than `sizeimage`, too few for the driver, or of a kind that it doesn't take; on entering, if
+        the format is not any more what it was here.
         """
         return Stream(self._ring(buffers, count))
 

@@ -184,6 +184,23 @@ def read_format(fd: int, kind: int) -> Format:
     return _format(_ioctl.g_fmt(fd, kind))
 
 
+def require_unchanged(expected: Format, fd: int, kind: int, path: str) -> None:
+    """Raise RefusedError if a queue's frames are not any more what they are expected to be."""
+    found = read_format(fd, kind)
+    if _layout(found) != _layout(expected):
+        what = f"{path} has {_layout(found)} now, and the stream is for {_layout(expected)}"
+        remedy = "a set_format() or another program has changed it; set it, and make a new stream"
+        raise RefusedError(errno.EINVAL, f"{what}: {remedy}")
+
+
+def _layout(format: Format) -> str:
+    """Return what decides where the pixels are."""
+    sizes = " + ".join(map(str, format.sizeimage))
+    strides = ", ".join(map(str, format.bytesperline))
+    size = f"{format.width}x{format.height}"
+    return f"{format.fourcc} {size} ({sizes} bytes, {strides} a row, {format.field.name})"
+
+
 def set_format(
     fd: int, kind: int, spec: str | int | PixelFormat, width: int, height: int
 ) -> Format:

@@ -138,7 +138,8 @@ class Frame:
         """Replace the frame's buffers by others; the old ones are free for any use.
 
         RefusedError (EINVAL) if the stream is on the device's own buffers, or if the new ones don't
-        fit its format.
+        fit its format. ValueError if the device has one of them already, or gets it with another
+        frame of a capture.
         """
         self._ring.slot(self._loan)
         if not self._ring.session.imports:

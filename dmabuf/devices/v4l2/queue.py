@@ -11,7 +11,7 @@ from dmabuf.devices.v4l2 import _controls_ioctl
 from dmabuf.devices.v4l2 import format as _format
 from dmabuf.devices.v4l2._file import DeviceFile, Use
 from dmabuf.devices.v4l2._ring import Ring
-from dmabuf.devices.v4l2._source import Source, source_buffers
+from dmabuf.devices.v4l2._source import Source, require_distinct, source_buffers
 from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameSize
 from dmabuf.devices.v4l2.info import Memory
 from dmabuf.errors import RefusedError
@@ -100,6 +100,7 @@ class Queue(Closing):
         if sources is not None:
             count = len(sources)
             buffers = [source_buffers(source, format, file.path) for source in sources]
+            require_distinct(buffers)
         return Ring(file, self._kind, format, buffers, count)
 
 

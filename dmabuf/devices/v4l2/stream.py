@@ -80,7 +80,7 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ring.session.stop()
+        self._ring.stop()
 
     async def __aexit__(
         self,
@@ -88,7 +88,7 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ring.session.stop()
+        self._ring.stop()
 
     def stop(self) -> None:
         """Stop the device and free its buffers; the device's own are closed. Idempotent.
@@ -97,7 +97,7 @@ class Stream:
         device that is gone counts as stopped. OSError (EBUSY) from drivers that can't free their
         buffers while somebody has a duplicate or a mapping.
         """
-        self._ring.session.stop()
+        self._ring.stop()
 
     def frame(self, timeout: float | None = None) -> Frame:
         """Return the next frame, which is the caller's until given back: `with frame`.
@@ -157,7 +157,7 @@ class Stream:
             if self._ring.session.running:
                 warnings.warn(f"unstopped {self!r}", ResourceWarning, stacklevel=2, source=self)
         finally:
-            self._ring.session.stop()
+            self._ring.stop()
 
     def __repr__(self) -> str:
         state = self._ring.session.state.name.lower()
@@ -182,7 +182,8 @@ class OutputStream(Stream):
 
         Returns the buffers that were at that place, with which the device is done; None if it had
         not been used. TimeoutError if `timeout` seconds pass first. RefusedError if the buffers
-        don't fit the format, or if the stream is on the device's own.
+        don't fit the format, or if the stream is on the device's own. ValueError if the
+        device still has one of them.
         """
         with self.frame(timeout) as frame:
             done = frame.buffers if frame.was_queued else None
