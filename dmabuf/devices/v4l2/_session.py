@@ -59,6 +59,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "_being_ended",
         "_count",
         "_exported",
         "_planes",
@@ -88,6 +89,7 @@ class Session:
         self._planes = planes
         self._state = _NEW
         self._exported: list[Buffer] = []
+        self._being_ended = False  # by somebody, now
         self._waits = Waits(device, _wait.WRITABLE if self.fills else _wait.READABLE)
 
     @property
@@ -164,14 +166,17 @@ class Session:
     def stop(self) -> None:
         """Stop the device, end all waits and free the buffers. RUNNING → ENDING → OVER. Idempotent.
 
-        One thread does it. If a signal handler raises amid it, it is done all the same.
+        One thread does it. If a signal handler raises amid it, it is done all the same; if a second
+        one raises amid that, it is left to the next call, or to the stream's finalizer.
         """
         mine = False
         try:
             with self.lock:
-                mine = self._state is _RUNNING
+                mine = self._state is _RUNNING or (self._state is _ENDING and not self._being_ended)
                 if mine:
+                    # No signal handler runs in these two lines.
                     self._state = _ENDING
+                    self._being_ended = True
                 elif self._state is _LEFT:
                     self._close_own()
             if mine:
@@ -180,6 +185,9 @@ class Session:
             if mine and self._state is _ENDING:
                 self._end()
             raise
+        finally:
+            if mine:
+                self._being_ended = False
 
     def _end(self) -> None:
         try:

@@ -154,10 +154,14 @@ class Stream:
 
     def __del__(self) -> None:
         try:
-            if self._ring.session.running:
+            ring = self._ring
+        except AttributeError:
+            return  # the constructor was interrupted
+        try:
+            if ring.session.running:
                 warnings.warn(f"unstopped {self!r}", ResourceWarning, stacklevel=2, source=self)
         finally:
-            self._ring.stop()
+            ring.stop()
 
     def __repr__(self) -> str:
         state = self._ring.session.state.name.lower()
