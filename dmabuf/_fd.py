@@ -26,8 +26,19 @@ one of the two sees the other. What decides (close, detach, give back) does it u
 all descriptors: re-entrant, since a signal handler or a finalizer may close one in the middle, and
 taken by fork, so that no child inherits a decision half made.
 
-"No signal handler runs here" says that the interpreter looks for signals only where a call ends and
-where a loop jumps back; `TestSignals` in tests/test_fd.py runs a handler at each such point.
+A signal handler that raises, as Python's own for Ctrl-C does, loses nothing:
+
+- What a system call makes goes through `own`, or through `keep`: its number is in a list before a
+  handler can run, and its owner is there before the call.
+- A handler may come where a `with` block has ended and its exit has not begun. A hold that was left
+  so is dropped when it is collected, with the exception at the latest: the list of holds counts
+  them, and refers to none.
+- A finalizer may be interrupted before its first line. So there are two: that of the object, and
+  that of its list of holds, which has the number once more.
+
+"No signal handler runs here" says that the interpreter looks for signals only where a function
+begins, where a call ends and where a loop jumps back. `TestSignals` in tests/test_fd.py and
+tests/test_interrupted.py run a handler at each such point.
 """
 
 from __future__ import annotations
@@ -67,8 +78,10 @@ _Self = TypeVar("_Self", bound="Owner")
 _Owned = TypeVar("_Owned", bound="Owner")
 
 _DUPLICATE = (fcntl.F_DUPFD_CLOEXEC,)
-_UNUSED, _USED = -1, -2
+UNUSED, _USED = -1, -2
 """What stands for the number of a hold that is not taken yet, or not any more."""
+
+keep = _libc.keep
 
 lock = threading.RLock()
 """For all descriptors: whoever has it decides."""
@@ -85,6 +98,7 @@ class Owner(Closing):
 
     __slots__ = ("__weakref__", "_closed", "_holds", "_number", "_watchers")
     _give_back: Callable[[int], None]
+    _NEEDS_OWNER = True  # `_give_back` is a method, or refers to the object otherwise
     _NUMBER = "handle"
 
     def __init__(self, number: int) -> None:
@@ -92,12 +106,15 @@ class Owner(Closing):
         self._own(number)
 
     def _own(self, number: int) -> None:
-        """Own a number; the last assignment, so whoever raises before it owns nothing."""
+        """Own a number; the last assignments, so whoever raises before them owns nothing."""
         self._closed = False
-        self._holds: list[Hold] = []
-        self._watchers: dict[object, Watcher] = {}
+        self._watchers: dict[object, Watcher] | None = None  # until the first comes
+        self._holds = holds = _Holds()
+        holds.give_back = None if self._NEEDS_OWNER else self._give_back
         if on_open is not None:
             on_open(self, number)
+        # No signal handler runs here, between the two.
+        holds.number = number
         self._number = number
 
     @property
@@ -129,6 +146,7 @@ class Owner(Closing):
                     self._closed = True
                 if self._closed and not self._holds:  # not closed: a detach() was refused
                     number, self._number = self._number, -1
+                    self._holds.number = -1
         finally:
             if number >= 0:
                 try:
@@ -160,9 +178,13 @@ class Owner(Closing):
     def __del__(self) -> None:
         # Nobody holds what is collected: every hold refers to its owner.
         try:
+            holds = self._holds
             number, self._number = self._number, -1
         except AttributeError:
             return  # the constructor failed
+        if holds.number < 0:
+            number = -1  # it is given back: in a cycle, the list may have been collected first
+        holds.number = -1
         if number >= 0:
             try:
                 if not self._closed:
@@ -172,12 +194,29 @@ class Owner(Closing):
                 self._give_back(number)
 
 
+class _Holds(list[None]):
+    """How many holds an owner has: one element each. And its number, for a second finalizer."""
+
+    __slots__ = ("give_back", "number")
+    number: int
+    give_back: Callable[[int], None] | None
+
+    def __del__(self) -> None:
+        try:
+            number, self.number = self.number, -1
+        except AttributeError:
+            return
+        if number >= 0 and self.give_back is not None:
+            self.give_back(number)  # the owner's own finalizer was interrupted at its first line
+
+
 class Descriptor(Owner):
     """An owned descriptor."""
 
     __slots__ = ()
     # Not a method, which a signal handler that raises could keep from closing.
     _give_back: Callable[[int], None] = staticmethod(os.close)
+    _NEEDS_OWNER = False
     _NUMBER = "descriptor"
 
     def fileno(self) -> int:
@@ -202,6 +241,7 @@ class Descriptor(Owner):
                 held = f"{self!r} is in use; end its accesses and waits before detach()"
                 raise os_error(errno.EBUSY, held)
             number, self._number = self._number, -1
+            self._holds.number = -1
         self._let_go()
         return number
 
@@ -213,18 +253,18 @@ class HoldUsedError(ValueError):
 class Hold:
     """The right to use a descriptor's number until `drop()`: `with Hold(owner) as number`.
 
-    Single use. Any thread may drop it.
+    Single use. Any thread may drop it, one of them. Collection does, at the latest.
     """
 
     __slots__ = ("number", "owner")
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
-        self.number = _UNUSED
+        self.number = UNUSED
 
     def take(self) -> int:
         """Return the number, which can't be closed or reused before `drop()`."""
-        if self.number != _UNUSED:
+        if self.number != UNUSED:
             raise HoldUsedError("this is for a single use; make a new one")
         owner = self.owner
         number = owner._number
@@ -233,7 +273,7 @@ class Hold:
         try:
             # No signal handler runs here, between the two.
             self.number = number
-            owner._holds.append(self)
+            owner._holds.append(None)
             if owner._closed:
                 owner._require_open()
         except BaseException:
@@ -251,14 +291,27 @@ class Hold:
         if self.number >= 0:
             owner = self.owner
             self.number = _USED
+            # No signal handler runs here, between the two.
             try:
-                owner._holds.remove(self)
+                owner._holds.pop()
             finally:
                 if owner._closed:
                     owner._settle()
 
     __enter__ = take
     __exit__ = drop
+
+    def __del__(self) -> None:
+        try:
+            left = self.number >= 0
+        except AttributeError:
+            return  # the constructor was interrupted
+        if left and self.owner._number >= 0:  # else it was collected before, in a cycle
+            self._left()
+
+    def _left(self) -> None:
+        """End what a signal handler that raised has left."""
+        self.drop()
 
 
 def require_open(owner: Owner) -> None:
@@ -269,17 +322,22 @@ def require_open(owner: Owner) -> None:
 
 def watch(owner: Owner, key: object, watcher: Watcher) -> None:
     """Have somebody told, under a key of theirs, when a descriptor is closed."""
+    with lock:
+        if owner._watchers is None:
+            owner._watchers = {}
     owner._watchers[key] = watcher
 
 
 def unwatch(owner: Owner, key: object) -> None:
     """Forget who watches under a key; nothing if nobody does."""
-    owner._watchers.pop(key, None)
+    if owner._watchers is not None:
+        owner._watchers.pop(key, None)
 
 
 def watchers(owner: Owner) -> dict[object, Watcher]:
     """Return who watches a descriptor now, by their keys."""
-    return owner._watchers.copy()
+    there = owner._watchers
+    return {} if there is None else there.copy()
 
 
 def owned_number(descriptor: int) -> int:
@@ -313,8 +371,9 @@ def own(owner: _Owned, make: Callable[[list[int]], object], *details: Any) -> _O
     """Have a new object own the number that `make` adds to a list, and return the object.
 
     The one way from a system call that makes something to its owner. `make` adds the number as the
-    call returns, before a signal handler can run; `details` are what the object's `_own` takes
-    beside it. Where anything raises, the number is given back.
+    call returns, before a signal handler can run: `keep` does that, and the ioctls that take a
+    list. `details` are what the object's `_own` takes beside the number. Where anything raises, the
+    number is given back.
     """
     require_new(owner)
     made: list[int] = []
@@ -323,7 +382,9 @@ def own(owner: _Owned, make: Callable[[list[int]], object], *details: Any) -> _O
         owner._own(made[0], *details)
         return owner
     except BaseException:
-        if not _discard(owner) and made:
+        if getattr(owner, "_number", -1) >= 0:
+            owner.close()
+        elif made:
             owner._give_back(made[0])
         raise
 
@@ -332,19 +393,6 @@ def require_new(owner: Owner) -> None:
     """Raise TypeError if an object was made already: a second number would lose the first."""
     if hasattr(owner, "_number"):
         raise TypeError(f"a {type(owner).__name__} is made once, and this one was; make another")
-
-
-def _discard(owner: Owner) -> bool:
-    """Close an object that its caller won't get; return whether it owned anything."""
-    owns = getattr(owner, "_number", -1) >= 0
-    if owns:
-        owner.close()
-    return owns
-
-
-def keep(made: list[int], call: Callable[..., int], *arguments: Any) -> None:
-    """Add to a list what a function of C returns, before a signal handler can run."""
-    made.extend(map(call, *((argument,) for argument in arguments)))
 
 
 def close_kept(made: list[int]) -> None:
@@ -359,6 +407,11 @@ def own_descriptor(make: Callable[[list[int]], object]) -> Descriptor:
     return own(Descriptor.__new__(Descriptor), make)
 
 
+def own_result(call: Callable[..., int], *arguments: Any) -> Descriptor:
+    """Return the owner of a descriptor that a function of C returns; see `own`."""
+    return own_descriptor(lambda made: keep(made, call, *arguments))
+
+
 def duplicate(number: int, made: list[int]) -> None:
     """Add to a list a new descriptor of the same open file, closed on exec."""
     made.extend(map(fcntl.fcntl, (number,), _DUPLICATE, (0,)))  # as `keep` does, in half the time
@@ -366,17 +419,10 @@ def duplicate(number: int, made: list[int]) -> None:
 
 def own_duplicate(owner: _Owned, source: Descriptor | int, *details: Any) -> _Owned:
     """Have a new object own a new descriptor of the same open file, closed on exec; see `own`."""
-    if not isinstance(source, Descriptor):
-        return own(owner, partial(duplicate, source), *details)
-    hold = Hold(source)
-    try:
-        own(owner, partial(duplicate, hold.take()), *details)
-        hold.drop()
-        return owner
-    except BaseException:
-        hold.drop()
-        _discard(owner)
-        raise
+    if isinstance(source, Descriptor):
+        with Hold(source) as number:
+            return own(owner, partial(duplicate, number), *details)
+    return own(owner, partial(duplicate, source), *details)
 
 
 def check_dma_buf(number: int) -> None:

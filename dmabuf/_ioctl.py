@@ -7,6 +7,7 @@ include/uapi/asm-generic/ioctl.h does (x86, ARM, RISC-V, LoongArch, s390).
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterable, Sequence
 from fcntl import ioctl
@@ -130,19 +131,29 @@ def make(
     """Issue an ioctl that makes a descriptor or a handle, and add the number of that to a list.
 
     The number is the 32-bit one that the kernel writes into the argument, at this byte; without
-    one it is the ioctl's result. It is in the list before a signal handler can run, so that none
-    that raises can lose it: from the system call to the list no code of Python's is run.
+    one it is the ioctl's result. Otherwise as `call`.
     """
     while True:
-        numbers: Iterable[Any] = map(ioctl, (fd,), (number,), (argument,))
-        if at is not None:  # the result is 0: the offset from there
-            where = (memoryview(argument)[at:],)
-            numbers = chain.from_iterable(map(_u32.unpack_from, where, numbers))
         try:
-            made.extend(numbers)
+            ioctl_into(fd, number, argument, made, at)
             return
         except OSError as error:
             _require_again(error, fd, what, since)
+
+
+def ioctl_into(
+    fd: int, number: int, argument: bytearray | buffer, made: list[int], at: int | None
+) -> None:
+    """Issue an ioctl once, and add what it makes to a list before a signal handler can run.
+
+    From the system call to the list no code of Python's is run: a handler that raises can't lose
+    it.
+    """
+    numbers: Iterable[Any] = map(fcntl.ioctl, (fd,), (number,), (argument,))
+    if at is not None:  # the result is 0: the offset from there
+        where = (memoryview(argument)[at:],)
+        numbers = chain.from_iterable(map(_u32.unpack_from, where, numbers))
+    made.extend(numbers)
 
 
 def dma_heap_alloc(fd: int, size: int, fd_flags: int, made: list[int]) -> None:

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import sys
+from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
@@ -62,7 +63,7 @@ def ioctl(fd: int, request: int, argument: object, made: list[int]) -> None:
 
     Its result, a descriptor, is added to a list.
     """
-    _add(made, _libc.ioctl, fd, request, argument)
+    _keep(made, _libc.ioctl, fd, request, argument)
 
 
 def kcmp(first: int, second: int, kind: int) -> int:
@@ -81,14 +82,18 @@ def kcmp(first: int, second: int, kind: int) -> int:
 
 def pidfd_getfd(pidfd: int, fd: int, made: list[int]) -> None:
     """Add a duplicate of another process's descriptor to a list."""
-    _add(made, _libc.syscall, _PIDFD_GETFD, pidfd, fd, 0, 0, 0)
+    _keep(made, _libc.syscall, _PIDFD_GETFD, pidfd, fd, 0, 0, 0)
 
 
-def _add(made: list[int], call: Any, *arguments: object) -> None:
-    """Add what a function returns to a list, before a signal handler can run; OSError for -1."""
-    results = map(call, *((argument,) for argument in arguments))
+def keep(made: list[Any], call: Callable[..., Any], *arguments: Any) -> None:
+    """Add to a list what a function of C returns, before a signal handler can run."""
+    made.extend(map(call, *zip(arguments)))
+
+
+def _keep(made: list[int], call: Callable[..., int], *arguments: object) -> None:
+    """Do so with what a function of libc returns; OSError for -1."""
     before = len(made)
-    made.extend(filter((-1).__ne__, results))
+    made.extend(filter((-1).__ne__, map(call, *zip(arguments))))
     if len(made) == before:
         number = ffi.errno
         raise OSError(number, os.strerror(number))
@@ -100,7 +105,7 @@ def timerfd_create(made: list[int]) -> None:
     Python's own `os.timerfd_create` is of 3.13.
     """
     try:
-        _add(made, _libc.timerfd_create, _CLOCK_MONOTONIC, _TIMER_FLAGS)
+        _keep(made, _libc.timerfd_create, _CLOCK_MONOTONIC, _TIMER_FLAGS)
     except OSError as error:
         raise os_error(error.errno or errno.EIO, "timerfd_create") from None
 

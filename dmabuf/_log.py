@@ -1,8 +1,9 @@
 """The logger `dmabuf.ioctl`: each ioctl in words, once it is switched on.
 
-While it is off, nothing of it is there: `enable` puts itself in the place of the two functions that
+While it is off, nothing of it is there: `enable` puts itself in the place of the functions that
 issue ioctls. A line tells the name, the descriptor and its file, the argument as it was given, what
-the kernel changed in it or the error, and the time.
+the kernel changed in it or the error, and the time. What an ioctl makes is in its caller's list
+before that, so that a signal handler that raises can't lose it here either.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dmabuf import _ioctl, _libc
 from dmabuf._procfs import open_file
 
 _NUMBER_BITS = 0xFFFF  # below it, a constant is no request number
+_ISSUERS = ((_ioctl, "ioctl"), (_ioctl, "ioctl_into"), (_libc, "ioctl"))
 _SYNC = {1: "READ", 2: "WRITE", 3: "READ|WRITE"}
 
 
@@ -30,16 +32,18 @@ def enable() -> None:
         handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
         logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-    for module in (_ioctl, _libc):
-        if not isinstance(module.ioctl, _Logged):
-            module.ioctl = _Logged(module.ioctl, logger.debug)  # type: ignore[attr-defined]
+    for module, name in _ISSUERS:
+        issue = getattr(module, name)
+        if not isinstance(issue, _Logged):
+            setattr(module, name, _Logged(issue, logger.debug))
 
 
 def disable() -> None:
     """Log no ioctl any more."""
-    for module in (_ioctl, _libc):
-        if isinstance(module.ioctl, _Logged):
-            module.ioctl = module.ioctl.issue  # type: ignore[attr-defined]
+    for module, name in _ISSUERS:
+        issue = getattr(module, name)
+        if isinstance(issue, _Logged):
+            setattr(module, name, issue.issue)
 
 
 class _Logged:
@@ -49,10 +53,11 @@ class _Logged:
         self.issue = issue
         self._tell = tell
 
-    def __call__(self, fd: int, request: int, argument: Any, *made: list[int]) -> Any:
+    def __call__(self, fd: int, request: int, argument: Any, *made: Any) -> Any:
         given = _words(request, argument)
         path = open_file(fd)
-        began = time.perf_counter()
+        outcome = "a signal handler raised"
+        began = ended = time.perf_counter()
         try:
             result = self.issue(fd, request, argument, *made)
         except OSError as error:
@@ -66,7 +71,8 @@ class _Logged:
         else:
             ended = time.perf_counter()
             changed = [word for word in _words(request, argument) if word not in given]
-            outcome = " ".join(changed) or (str(result) if isinstance(result, int) else "0")
+            numbers = made[0] if made else [result if isinstance(result, int) else 0]
+            outcome = " ".join(changed) or str(numbers[-1])
         finally:
             name, words = _name(request), " ".join(given)
             self._tell(

@@ -89,6 +89,7 @@ class Polled(Descriptor):
     __slots__ = ("_polls",)
 
     if POLL_NEEDS_OWNER:
+        _NEEDS_OWNER = True
 
         def _own(self, number: int) -> None:
             key = _key(number)

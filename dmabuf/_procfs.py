@@ -7,12 +7,16 @@ own, and all that follows the key of the name is the name: also lines that look 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import sys
+from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
+from dmabuf import _libc
 from dmabuf.errors import NotADmaBufError, os_error
 
 # It begins with a letter, no condition: so it is searched for three times as fast.
@@ -34,13 +38,22 @@ class About(NamedTuple):
     name: str | None
 
 
+@contextlib.contextmanager
+def opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
+    """Give a descriptor of a file of /proc, which a signal handler that raises can't leave open."""
+    made: list[int] = []
+    try:
+        _libc.keep(made, partial(os.open, dir_fd=folder), path, flags | os.O_CLOEXEC)
+        yield made[0]
+    finally:
+        for number in made:
+            os.close(number)
+
+
 def read(path: str, folder: int | None = None) -> bytes:
     """Return a short file of /proc, which the kernel gives at once; `folder` as of os.open."""
-    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        return os.read(opened, _MOST)
-    finally:
-        os.close(opened)
+    with opened(path, os.O_RDONLY, folder) as number:
+        return os.read(number, _MOST)
 
 
 def decoded(name: bytes) -> str:

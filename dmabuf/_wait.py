@@ -13,7 +13,6 @@ import os
 import select
 import time
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack
 from types import coroutine
 from typing import TYPE_CHECKING
 
@@ -54,25 +53,31 @@ def wait(
     A readable `end` ends it too.
     """
     poll = _syspoll.poll()
-    with Hold(owner) as number, Hold(end or owner) as other:
+    with Hold(owner) as number:
         note_polled(owner)
         poll.register(number, events)
-        if end is not None:
+        if end is None:
+            return bool(_polled(poll, timeout))
+        with Hold(end) as other:
             poll.register(other, READABLE)
-        return bool(_polled(poll, timeout))
+            return bool(_polled(poll, timeout))
 
 
 def first(waits: Sequence[tuple[Descriptor, int]], timeout: float | None) -> int | None:
     """Wait until one of several descriptors has its events; its index, None on a time-out."""
     poll = _syspoll.poll()
-    with ExitStack() as holds:
-        numbers = [holds.enter_context(Hold(owner)) for owner, _ in waits]
+    holds = [Hold(owner) for owner, _ in waits]
+    try:
+        numbers = [hold.take() for hold in holds]
         wanted: dict[int, int] = {}
         for number, (owner, events) in zip(numbers, waits, strict=True):
             note_polled(owner)
             wanted[number] = wanted.get(number, 0) | events
             poll.register(number, wanted[number])
         happened = dict(_polled(poll, timeout))
+    finally:
+        for hold in holds:
+            hold.drop()
     for index, (number, (_, events)) in enumerate(zip(numbers, waits, strict=True)):
         if happened.get(number, 0) & (events | select.POLLERR | select.POLLHUP):
             return index

@@ -7,7 +7,7 @@ from enum import IntFlag
 from types import TracebackType
 
 from dmabuf import _wait
-from dmabuf._fd import Hold, HoldUsedError
+from dmabuf._fd import UNUSED, Hold, HoldUsedError
 from dmabuf._ioctl import SYNC_END, SYNC_READ, SYNC_RW, SYNC_WRITE, dma_buf_sync
 from dmabuf._mapping import Mapped, mapping, read_only
 
@@ -50,6 +50,22 @@ def access_bits(access: Access) -> int:
     return bits
 
 
+class AccessHold(Hold):
+    """The hold of one access, which gets its END where a signal handler that raises has left it.
+
+    Whoever makes one sets `owner`, `bits` and `number`, UNUSED: a call for that would be a tenth of
+    what a scope takes.
+    """
+
+    __slots__ = ("bits",)
+    __init__ = object.__init__
+    owner: Mapped
+    bits: int
+
+    def _left(self) -> None:
+        end_left(self)
+
+
 class AccessScope:
     """The bracket of one access: SYNC START on entry, SYNC END on exit, also when the body raises.
 
@@ -63,35 +79,37 @@ class AccessScope:
 
     ValueError if it is entered a second time, or the buffer is closed; PermissionError (EACCES) if
     the descriptor does not allow the access. A scope belongs to whoever enters it; scopes of one
-    buffer nest and overlap freely, in any thread, each with its own pair. Follows
-    DMA_BUF_IOCTL_SYNC in drivers/dma-buf/dma-buf.c.
+    buffer nest and overlap freely, in any thread, each with its own pair. One that a signal handler
+    leaves open, by raising where the block has ended and the exit has not begun, ends as it is
+    collected. Follows DMA_BUF_IOCTL_SYNC in drivers/dma-buf/dma-buf.c.
     """
 
-    __slots__ = ("_bits", "_buffer", "_hold", "_memory")
+    __slots__ = ("_hold", "_memory")
 
     def __init__(self, buffer: Mapped, bits: int) -> None:
-        self._bits = bits
-        self._buffer = buffer
-        self._hold = Hold(buffer)
+        self._hold = hold = AccessHold()
+        hold.owner, hold.bits, hold.number = buffer, bits, UNUSED
 
     def __enter__(self) -> memoryview:
         """Wait for the fences that stand in the way, and give the memory."""
-        hold, bits = self._hold, self._bits
-        memory = memoryview(mapping(self._buffer))
+        hold = self._hold
+        buffer, bits = hold.owner, hold.bits
+        there = None if buffer._closed else buffer._mapping
+        memory = memoryview(mapping(buffer) if there is None else there)
         if bits == SYNC_READ:
             memory = memory.toreadonly()
         elif memory.readonly:
-            raise read_only(self._buffer)
+            raise read_only(buffer)
         try:
             dma_buf_sync(hold.take(), bits)
         except HoldUsedError:  # by somebody else, whose access goes on
             call = {SYNC_READ: "read()", SYNC_WRITE: "write()"}.get(bits, "read_write()")
             raise HoldUsedError(
-                f"this scope of {self._buffer!r} was entered before, and is for a single use; make"
+                f"this scope of {buffer!r} was entered before, and is for a single use; make"
                 f" a new one with {call}"
             ) from None
         except BaseException as error:
-            end_left(hold, bits, error)
+            end_left(hold, error)
             raise
         self._memory = memory
         return memory
@@ -111,15 +129,16 @@ class AccessScope:
                 self._memory.release()
             except (AttributeError, BufferError):
                 pass  # a handler came before it was kept; or exported, and then valid for longer
-            dma_buf_sync(hold.number, self._bits | SYNC_END)
+            dma_buf_sync(hold.number, hold.bits | SYNC_END)
             hold.drop()
         except BaseException as raised:
-            end_left(hold, self._bits, raised)
+            end_left(hold, raised)
             raise
 
     async def __aenter__(self) -> memoryview:
         """Wait in the event loop for the fences that stand in the way, and give the memory."""
-        await _wait.ready(self._buffer, EVENTS[self._bits])
+        hold = self._hold
+        await _wait.ready(hold.owner, EVENTS[hold.bits])
         return self.__enter__()
 
     async def __aexit__(
@@ -136,12 +155,18 @@ class AccessScope:
             raise
 
 
+def access_hold(buffer: Mapped, bits: int) -> AccessHold:
+    """Return the hold of an access that is no scope."""
+    hold: AccessHold = AccessScope(buffer, bits)._hold
+    return hold
+
+
 def abandon(scope: AccessScope) -> None:
     """End an access wherever its beginning or its end was left; nothing if it is not open."""
-    end_left(scope._hold, scope._bits)
+    end_left(scope._hold)
 
 
-def end_left(hold: Hold, bits: int, error: BaseException | None = None) -> None:
+def end_left(hold: AccessHold, error: BaseException | None = None) -> None:
     """End an access that was left by an error, wherever that was."""
     if hold.number < 0:
         return  # it was not taken, or it was dropped
@@ -149,5 +174,5 @@ def end_left(hold: Hold, bits: int, error: BaseException | None = None) -> None:
         # A signal handler raised, before the SYNC took effect or just after it: an END too many is
         # harmless, one too few is not. udmabuf refuses one before its first START.
         with contextlib.suppress(OSError):
-            dma_buf_sync(hold.number, bits | SYNC_END)
+            dma_buf_sync(hold.number, hold.bits | SYNC_END)
     hold.drop()

@@ -19,8 +19,16 @@ from dmabuf._fd import (
     require_new,
 )
 from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, prove, read_only
-from dmabuf._polls import note_polled
-from dmabuf.access import EVENTS, Access, AccessScope, access_bits, end_left
+from dmabuf._polls import POLL_NEEDS_OWNER, note_polled
+from dmabuf.access import (
+    EVENTS,
+    Access,
+    AccessHold,
+    AccessScope,
+    access_bits,
+    access_hold,
+    end_left,
+)
 from dmabuf.fence import Fence, own_fence
 
 if TYPE_CHECKING:
@@ -65,10 +73,20 @@ class Buffer(Mapped):
         check_dma_buf(number)
         require_new(self)
         self._own(number)
-        note_polled(self)  # by whoever had it
+        # No signal handler runs from here on: its caller would take the number to be its own still.
+        if POLL_NEEDS_OWNER:
+            self._polls.may_be = True  # whoever had it may have polled
 
-    def _own(self, number: int, loan: Loan | None = None, like: Mapped | None = None) -> None:
-        self._begun: dict[int, list[Hold]] | None = None
+    def _own(
+        self,
+        number: int,
+        loan: Loan | None = None,
+        like: Mapped | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._begun: dict[int, list[AccessHold]] | None = None
+        if name is not None:
+            _ioctl.dma_buf_set_name(number, checked_name(name))
         super()._own(number, loan, like)
 
     @classmethod
@@ -156,7 +174,7 @@ class Buffer(Mapped):
         after `close()`, which keeps the descriptor for it.
         """
         bits = access_bits(access)
-        hold = Hold(self)
+        hold = access_hold(self, bits)
         with lock:
             if self._begun is None:
                 self._begun = {1: [], 2: [], 3: []}
@@ -168,7 +186,7 @@ class Buffer(Mapped):
         except BaseException as error:
             if hold in begun:
                 begun.remove(hold)
-            end_left(hold, bits, error)
+            end_left(hold, error)
             raise
 
     def end_access(self, access: Access) -> None:
@@ -188,7 +206,7 @@ class Buffer(Mapped):
             hold.drop()
         except BaseException as error:
             if hold is not None:
-                end_left(hold, bits, error)
+                end_left(hold, error)
             raise
 
     def export_fence(self, access: Access) -> Fence:
@@ -359,14 +377,7 @@ class Buffer(Mapped):
 
 def own_buffer(make: Callable[[list[int]], object], name: str | None = None) -> Buffer:
     """Own the dma-buf that `make` adds to a list (see `own`), and name it; closed if that fails."""
-    buffer = own(Buffer.__new__(Buffer), make)
-    if name is not None:
-        try:
-            buffer.name = name
-        except BaseException:
-            buffer.close()
-            raise
-    return buffer
+    return own(Buffer.__new__(Buffer), make, None, None, name)
 
 
 def lent_buffer(home: Buffer, loan: Loan, number: int | None = None) -> Buffer:

@@ -132,4 +132,5 @@ def test_a_handler_that_raises_on_the_way_out_leaves_no_access_open(buffer):
             ):
                 leaving.send(None)
             leaving.close()
+            del leaving, scope
             os.close(other.detach())  # EBUSY if the access was still open

@@ -49,6 +49,17 @@ def test_a_line_tells_name_file_argument_result_and_time():
     )
 
 
+@pytest.mark.needs("udmabuf")
+def test_a_descriptor_that_is_an_ioctls_result_is_told():
+    body = """if True:
+        import dmabuf, sys
+        with dmabuf.udmabuf.allocate(1) as one:
+            print(one.fileno(), file=sys.stderr)
+    """
+    line, made = logged(body)
+    assert re.search(rf"UDMABUF_CREATE on .* -> {made}, ", line)
+
+
 @pytest.mark.needs("heap")
 def test_an_access_is_told_in_words():
     body = "import dmabuf\nwith dmabuf.allocate(1) as b, b.read(), b.read_write(): pass"

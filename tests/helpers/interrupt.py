@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import itertools
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import dmabuf
-from dmabuf._fd import Hold
-from dmabuf.access import AccessScope
-from dmabuf.image import ImageScope
 
+# Python 3.10 also looks where a call of a function of Python's has ended.
+_POINTS = ("call", "c_return") if sys.version_info >= (3, 11) else ("call", "c_return", "return")
 _PACKAGE = str(Path(dmabuf.__file__).parent)
-# Where a `with` block has ended and its exit has not begun, no code can guard against a handler
-# that raises. The standard library has the same gap.
-_UNGUARDED = {scope.__exit__.__code__ for scope in (Hold, AccessScope, ImageScope)}
-_UNGUARDED |= {scope.__aexit__.__code__ for scope in (AccessScope, ImageScope)}
 
 
 class Interrupted(BaseException):
@@ -35,9 +32,10 @@ class Interrupted(BaseException):
 class Moment:
     """The `point`-th point: `reached` once the signal has come, and `where` that was."""
 
-    def __init__(self, point: int, passed_over: Collection[CodeType]) -> None:
+    def __init__(self, point: int, passed_over: Collection[CodeType], finalizers: bool) -> None:
         self._left = point
         self._passed_over = passed_over
+        self._finalizers = finalizers
         self.reached = False
         self.where = "nowhere"
 
@@ -45,18 +43,23 @@ class Moment:
     def runs(self, handler: Callable[[], object]) -> Iterator[None]:
         """Have the signal come in the block, and run its handler."""
         before = signal.signal(signal.SIGUSR1, lambda *_: handler())
+        report = sys.unraisablehook
+        sys.unraisablehook = partial(_report_others, report)
         sys.setprofile(self._profile)
         try:
             yield
         finally:
             sys.setprofile(None)
+            sys.unraisablehook = report
             signal.signal(signal.SIGUSR1, before)
 
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
-        if not _ours(frame) or event not in ("call", "c_return") or _in_finalizer(frame):
+        if not _ours(frame) or event not in _POINTS:
             return
-        if event == "call" and frame.f_code in _UNGUARDED and not _ours(frame.f_back):
+        if not self._finalizers and _in_finalizer(frame):
             return
+        if sys.version_info < (3, 11) and frame.f_code.co_flags & inspect.CO_GENERATOR:
+            return  # one that goes on, maybe with an exception, before which no handler runs
         back = frame.f_back
         if frame.f_code in self._passed_over or (back and back.f_code in self._passed_over):
             return
@@ -71,14 +74,15 @@ class Moment:
         signal.raise_signal(signal.SIGUSR1)
 
 
-def every_point(*passed_over: Callable[..., object]) -> Iterator[Moment]:
+def every_point(*passed_over: Callable[..., object], finalizers: bool = False) -> Iterator[Moment]:
     """Give a moment for each point of the same code, until it ends before the signal comes.
 
-    Points in these functions, and where they begin to call others, are passed over.
+    Points in these functions, and where they begin to call others, are passed over. So are those in
+    finalizers, unless asked for: there Python reports what a handler raises, and goes on.
     """
     codes = {function.__code__ for function in passed_over}
     for point in itertools.count():
-        moment = Moment(point, codes)
+        moment = Moment(point, codes, finalizers)
         yield moment
         if not moment.reached:
             assert point, "no code of the package ran"
@@ -101,8 +105,12 @@ def raise_interrupted() -> None:
     raise Interrupted
 
 
+def _report_others(report: Callable[[Any], object], unraisable: Any) -> None:
+    if not isinstance(unraisable.exc_value, Interrupted):
+        report(unraisable)
+
+
 def _in_finalizer(frame: FrameType | None) -> bool:
-    """Whether an object is being collected: Python reports what a handler raises, and goes on."""
     while frame is not None and _ours(frame):
         if frame.f_code.co_name == "__del__":
             return True
