@@ -26,9 +26,8 @@ DESCRIPTORS = "fd"
 Key = tuple[int, int]
 """A buffer's identity: the device and the inode."""
 
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_CLOEXEC
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FOLDER = os.O_PATH | os.O_DIRECTORY
+_LIST = os.O_RDONLY | os.O_DIRECTORY
 _PAGE = 4096
 _KERNEL_THREAD = 0x200000  # PF_KTHREAD in include/linux/sched.h
 _MAPPING = re.compile(
@@ -74,20 +73,21 @@ def pids() -> list[int]:
 @contextlib.contextmanager
 def folder(pid: int | str) -> Iterator[int]:
     """Give a descriptor of a process's folder; FileNotFoundError if there is no such process."""
+    made: list[int] = []
     try:
-        opened = os.open(f"/proc/{pid}", _FOLDER)
-    except FileNotFoundError as error:
-        raise _procfs.without_proc(error) from None
-    try:
-        yield opened
+        try:
+            _libc.keep(made, os.open, f"/proc/{pid}", _FOLDER | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise _procfs.without_proc(error) from None
+        yield made[0]
     finally:
-        os.close(opened)
+        for number in made:
+            os.close(number)
 
 
 def links(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, int]]:
     """Give each descriptor's number and what it has open, and the table to ask more of."""
-    opened = os.open(table, _LIST, dir_fd=process)
-    try:
+    with _procfs.opened(table, _LIST, process) as opened:
         for number in os.listdir(opened):
             try:
                 link = os.readlink(number, dir_fd=opened)
@@ -96,8 +96,6 @@ def links(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, in
                     continue
                 raise
             yield number, link, opened
-    finally:
-        os.close(opened)
 
 
 def dma_bufs(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, os.stat_result]]:
@@ -106,11 +104,9 @@ def dma_bufs(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str,
     A file may be called `/dmabuf:x`: see `is_dma_buf`.
     """
     readlink, stat = os.readlink, os.stat
-    opened = os.open(table, _LIST, dir_fd=process)
-    try:
-        for number in os.listdir(
-            opened
-        ):  # not from `links`: this runs for each descriptor there is
+    with _procfs.opened(table, _LIST, process) as opened:
+        # Not from `links`: this runs for each descriptor there is.
+        for number in os.listdir(opened):
             try:
                 link = readlink(number, dir_fd=opened)
                 if not link.startswith(PREFIX):
@@ -121,8 +117,6 @@ def dma_bufs(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str,
                     continue
                 raise
             yield number, link, status
-    finally:
-        os.close(opened)
 
 
 def _is_nothing(error: OSError) -> bool:
@@ -135,14 +129,11 @@ def is_dma_buf(path: str, folder: int, key: Key) -> bool:
 
     OSError if it has gone, and ProcessLookupError if something else is there by now.
     """
-    opened = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
-    try:
+    with _procfs.opened(path, os.O_PATH, folder) as opened:
         status = os.fstat(opened)
         if (status.st_dev, status.st_ino) != key:
             raise ProcessLookupError(f"{path} has become something else")
         return _libc.filesystem_magic(opened) == _libc.DMA_BUF_MAGIC
-    finally:
-        os.close(opened)
 
 
 def fdinfo(process: int, number: int | str, table: str = DESCRIPTORS) -> bytes:
@@ -209,25 +200,17 @@ def threads(process: int) -> list[int]:
     # fs/proc/base.c adds the threads to the two links that a folder has.
     if os.stat("task", dir_fd=process).st_nlink <= 3:
         return []
-    opened = os.open("task", _LIST, dir_fd=process)
-    try:
+    with _procfs.opened("task", _LIST, process) as opened:
         return [int(name) for name in os.listdir(opened)]
-    finally:
-        os.close(opened)
 
 
 def _maps(process: int, path: str) -> bytes:
     """Return a task's mappings, which the kernel gives a page at a time; nothing after its end."""
     chunks = []
     try:
-        opened = os.open(path, _READ, dir_fd=process)
+        with _procfs.opened(path, os.O_RDONLY, process) as opened:
+            while chunk := os.read(opened, _PAGE):
+                chunks.append(chunk)
     except ENDED:
         return b""
-    try:
-        while chunk := os.read(opened, _PAGE):
-            chunks.append(chunk)
-    except ProcessLookupError:
-        return b""
-    finally:
-        os.close(opened)
     return b"".join(chunks)

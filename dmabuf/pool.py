@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from dmabuf import _idle, _memory, _procfs, _wait, exporters
 from dmabuf._checked import whole
 from dmabuf._closing import Closing
-from dmabuf._fd import Descriptor, Hold, lock
+from dmabuf._fd import Descriptor, Hold, lock, own_result
 from dmabuf._mapping import is_mapped, mapping, new_mapping
 from dmabuf._uapi import ffi
 from dmabuf.buffer import Buffer, lent_buffer
@@ -150,19 +150,14 @@ class Pool(Closing):
         self._waiters = 0  # threads and tasks
         self._slots: list[_Slot] = []
         self._wakes: list[Descriptor] = []
-        numbers: list[int] = []
         try:
-            # What a call returns is in a list before a signal handler can run.
-            numbers.extend(map(os.eventfd, (0,), (_NONBLOCKING,)))
-            self._wakes.extend(map(Descriptor, numbers))
+            self._wakes.append(own_result(os.eventfd, 0, _NONBLOCKING))
             while len(self._slots) < self._count:
                 self._slots.extend(map(_Slot, self._allocated(), (not retire_after_share,)))
             self._closed = False
             _idle.register(self)
         except BaseException:
             self.close()
-            for number in numbers[len(self._wakes) :]:
-                os.close(number)
             raise
 
     @property

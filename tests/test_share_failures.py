@@ -23,6 +23,7 @@ from dmabuf.share import _lender
 SO_PASSRIGHTS = 83  # include/uapi/asm-generic/socket.h
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 class TestASignalHandlerThatRaises:
     @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
     def test_leaves_no_descriptor_at_any_point_of_receive(self, kind, buffer):
@@ -56,6 +57,22 @@ class TestASignalHandlerThatRaises:
                     assert received.objects == [buffer], moment.where
                 with buffer.dup() as again:  # no hold is left
                     os.close(again.detach())
+
+    def test_of_a_ticket_leaves_nothing_at_any_point(self, buffer):
+        gc.collect()
+        before = descriptors()
+        for moment in interrupt.every_point():
+            ticket = None
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                ticket = share.Ticket(buffer)
+            if ticket is not None:
+                ticket.cancel()
+            sharing.eventually(lambda: _lender.waiting() == 0)
+            gc.collect()
+            assert descriptors() == before, moment.where
 
     @pytest.mark.parametrize("kind", ["buffer", "image"])
     def test_of_redeem_leaves_nothing_at_any_point(self, buffer, other, kind):

@@ -44,6 +44,7 @@ class TestFromProcess:
         with pytest.raises(OSError, match="descriptor 9999 of process"):
             share.from_process(os.getpid(), 9999)
 
+    @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
     def test_leaves_nothing_wherever_a_signal_handler_raises(self, buffer):
         for moment in interrupt.every_point():
             before, taken = len(os.listdir("/proc/self/fd")), None

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, duplicate, keep, own, own_descriptor
+from dmabuf._fd import Descriptor, duplicate, own, own_result
 from dmabuf._record import record
 from dmabuf.devices.discovery import describe, kind_of, subsystems, udev
 from dmabuf.devices.found import FoundDevice, Kind
@@ -85,8 +85,8 @@ class Watch(Descriptor):
     def __init__(self, monitor: Any) -> None:
         """See `watch`."""
         self._lock = threading.RLock()  # libudev has none
-        own(self, partial(duplicate, monitor.fileno()))
         self._monitor: Any | None = monitor  # closes its own descriptor when it is collected
+        own(self, partial(duplicate, monitor.fileno()))
 
     def next(self, timeout: float | None = None) -> Event:
         """Wait for an event and return it. TimeoutError if `timeout` seconds pass first.
@@ -156,7 +156,7 @@ def _await_node(path: str) -> None:
     flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
     for _ in range(_TRIES):
         try:
-            own_descriptor(lambda made: keep(made, os.open, path, flags)).close()
+            own_result(os.open, path, flags).close()
         except OSError as error:
             if error.errno == errno.ENODEV:
                 time.sleep(_PAUSE)

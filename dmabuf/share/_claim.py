@@ -9,7 +9,7 @@ import socket
 from struct import Struct
 from typing import NamedTuple
 
-from dmabuf._fd import keep, own_descriptor
+from dmabuf._fd import own_result
 from dmabuf._scm import send as send_packet
 from dmabuf._wait import READABLE, is_ready
 from dmabuf.share._objects import Shared
@@ -76,7 +76,7 @@ def _connected(claim: Claim, what: int) -> socket.socket:
 def _lives(pid: int) -> bool:
     """Whether a process goes on."""
     try:
-        process = own_descriptor(lambda made: keep(made, os.pidfd_open, pid))
+        process = own_result(os.pidfd_open, pid)
     except ProcessLookupError:
         return False
     with process:

@@ -23,6 +23,7 @@ import time
 import weakref
 
 from dmabuf import _idle, _syspoll
+from dmabuf._fd import Descriptor, own_result
 from dmabuf._scm import MessageError
 from dmabuf._scm import receive as receive_packet
 from dmabuf.buffer import Buffer
@@ -76,7 +77,7 @@ class _Lender:
         self.lock = threading.Lock()
         self.items: dict[bytes, _Item] = {}
         self.listener: socket.socket | None = None
-        self.wake = -1
+        self.wake: Descriptor | None = None
         self.clients: dict[int, tuple[socket.socket, float]] = {}
         self.accepts_at = 0.0
         """From when on connections are taken: later, after there was no descriptor for one."""
@@ -95,7 +96,7 @@ class _Lender:
                 if self.listener is None:
                     self._start()
                 else:
-                    os.eventfd_write(self.wake, 1)
+                    self._wake()
                 assert self.listener is not None
                 return Claim(self.listener.getsockname(), token, os.getpid())
         except BaseException:
@@ -107,8 +108,11 @@ class _Lender:
             item = self.items.pop(token, None)
             if item is not None:
                 item.close()
-            if self.listener is not None:
-                os.eventfd_write(self.wake, 1)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self.wake is not None:
+            os.eventfd_write(self.wake.fileno(), 1)
 
     def _start(self) -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -116,36 +120,36 @@ class _Lender:
             listener.setblocking(False)
             listener.bind(b"\0dmabuf-" + os.urandom(16).hex().encode())
             listener.listen(128)
-            wakes: list[int] = []
-            try:
-                wakes.extend(map(os.eventfd, (0,)))
-            finally:
-                self.wake = wakes[0] if wakes else -1
+            self.wake = own_result(os.eventfd, 0)
             self.listener = listener
-            threading.Thread(target=self._serve, name="dmabuf-lender", daemon=True).start()
+            threading.Thread(
+                target=self._serve, args=(listener,), name="dmabuf-lender", daemon=True
+            ).start()
         except BaseException:
             self.close_sockets()
             listener.close()
             raise
 
-    def _serve(self) -> None:
+    def _serve(self, listener: socket.socket) -> None:
         while True:
             with self.lock:
+                wake = self.wake
+                if self.listener is not listener or wake is None:
+                    return  # a signal handler raised once this had begun
                 self._sweep()
                 if not self.items and not self.clients:
                     self.close_sockets()
                     return
-                assert self.listener is not None
-                number, timeout = self.listener.fileno(), self._timeout()
+                number, timeout = listener.fileno(), self._timeout()
                 poll = _syspoll.poll()
-                for watched in (self.wake, *self.clients):
+                for watched in (wake.fileno(), *self.clients):
                     poll.register(watched, select.POLLIN)
                 if time.monotonic() >= self.accepts_at:
                     poll.register(number, select.POLLIN)
             for ready, _ in poll.poll(timeout):
                 if ready == number:
                     self._accept()
-                elif ready == self.wake:
+                elif ready not in self.clients:
                     os.eventfd_read(ready)
                 else:
                     self._answer(ready)
@@ -169,9 +173,11 @@ class _Lender:
         return max(min(times) - now, 0.0) * 1000 + 1 if times else None
 
     def _accept(self) -> None:
-        assert self.listener is not None
+        listener = self.listener
+        if listener is None:
+            return
         try:
-            client, _ = self.listener.accept()
+            client, _ = listener.accept()  # signal handlers run in the main thread, not in this
         except (BlockingIOError, ConnectionAbortedError):
             return  # gone again
         except OSError:  # no descriptor is left, or no memory: those who wait go on waiting
@@ -206,11 +212,11 @@ class _Lender:
 
     def close_sockets(self) -> None:
         listener, self.listener = self.listener, None
-        wake, self.wake = self.wake, -1
+        wake, self.wake = self.wake, None
         if listener is not None:
             listener.close()
-        if wake >= 0:
-            os.close(wake)
+        if wake is not None:
+            wake.close()
 
     def forget(self) -> None:
         """Close the child's copies after a fork; the parent gives what waits."""

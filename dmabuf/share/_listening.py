@@ -12,15 +12,20 @@ import os
 import socket
 import stat
 import time
+from collections.abc import Callable
+from functools import partial
+from operator import itemgetter, methodcaller
 
 from dmabuf._checked import whole
-from dmabuf._fd import Descriptor
+from dmabuf._fd import Descriptor, duplicate, own_result
 from dmabuf.errors import os_error
 
 _BACKLOG = 4096  # the kernel takes less: /proc/sys/net/core/somaxconn
 _LOCK_SECONDS = 1.0  # a dying process's lock outlives the end that its peers see
 _LOCK_STEP = 0.02
 _LONGEST_PATH = 107  # sun_path of sockaddr_un(7), less the NUL
+
+_UNKNOWN = -1, -1  # device and inode of a path that is not made yet
 
 Where = str | os.PathLike[str]
 
@@ -62,26 +67,28 @@ class Listener:
     ) -> None:
         self._lock: Descriptor | None = None
         self._path: str | None = None
-        self._made: tuple[int, int] = -1, -1  # device and inode of the path
+        self._made = _UNKNOWN
+        target = None
         if isinstance(where, socket.socket):
             _check_listening(where, kind)
             self.name = str(where.getsockname())
-            self.sock = where.dup()
+            self.sock = _own_socket(kind, partial(duplicate, where.fileno()))
         else:
             self.name = os.fspath(where)
             target = address(where)
             self.sock = socket.socket(socket.AF_UNIX, kind)
-            try:
+        try:
+            if target is not None:
                 if isinstance(target, str):
                     self._bind_path(target, mode)
                 else:
                     self._bind_abstract(target)
                 self.sock.listen(_BACKLOG)
-            except BaseException:
-                self.close()
-                raise
-        self.sock.setblocking(False)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            self.sock.setblocking(False)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        except BaseException:
+            self.close()
+            raise
 
     def _bind_abstract(self, target: bytes) -> None:
         try:
@@ -113,7 +120,7 @@ class Listener:
         """
         while True:
             try:
-                sock, _ = self.sock.accept()
+                sock = _own_socket(self.sock.type, partial(_accept, self.sock))
             except BlockingIOError:
                 return None
             except ConnectionAbortedError:
@@ -125,24 +132,61 @@ class Listener:
     def close(self) -> None:
         """Remove the path, close the socket, and give the lock away."""
         try:
-            if self._path is not None and self._made == _file(self._path):
+            if self._path is not None and self._is_ours(self._path):
                 os.unlink(self._path)
+            self._path = None
         finally:
             self.sock.close()
             if self._lock is not None:
                 try:
                     if not self._lock.closed:
-                        os.unlink(f"{self._path}.lock")
+                        os.unlink(f"{self.name}.lock")
                 except FileNotFoundError:
                     pass
                 finally:
                     self._lock.close()
 
+    def _is_ours(self, path: str) -> bool:
+        """Whether it is this listener's socket that stands at a path now."""
+        if self._made == _UNKNOWN:  # a signal handler came before it was noted: ask the socket
+            return self.sock.fileno() >= 0 and self.sock.getsockname() == path
+        return self._made == _file(path)
+
     def leave(self) -> None:
         """Close this child's copies; path and lock are the parent's."""
+        self._path = None
         self.sock.close()
         if self._lock is not None:
             self._lock.close()
+
+    def __del__(self) -> None:
+        # A signal handler that raises kept it from whoever would have closed it.
+        if getattr(self, "_path", None) is not None:
+            self.close()
+
+
+def _own_socket(kind: int, make: Callable[[list[int]], object]) -> socket.socket:
+    """Return a socket of the descriptor that `make` adds to a list; closed where anything raises.
+
+    `socket.accept` and `socket.dup` lose one where a signal handler raises in them.
+    """
+    made: list[int] = []
+    sock = socket.socket.__new__(socket.socket)
+    try:
+        make(made)
+        socket.socket.__init__(sock, socket.AF_UNIX, kind, 0, made[0])
+        return sock
+    except BaseException:
+        if sock.fileno() >= 0:
+            socket.SocketType.close(sock)
+        elif made:
+            os.close(made[0])
+        raise
+
+
+def _accept(listener: socket.socket, made: list[int]) -> None:
+    """Add the descriptor of the next connection to a list, by C alone."""
+    made.extend(map(itemgetter(0), map(methodcaller("_accept"), (listener,))))
 
 
 def _check_listening(sock: socket.socket, kind: int) -> None:
@@ -178,7 +222,7 @@ def _locked(path: str, served: str) -> Descriptor:
 def _opened_lock(path: str, served: str) -> Descriptor:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        lock = Descriptor(os.open(path, flags, 0o600))
+        lock = own_result(os.open, path, flags, 0o600)
     except OSError as error:
         raise _cannot_be_made(served, error) from None
     status = os.fstat(lock.fileno())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd
+from operator import methodcaller
 from typing import Any
 
-from dmabuf._fd import Hold
+from dmabuf._fd import Hold, keep, own_descriptor
 from dmabuf._mapping import note_shared, prove
 from dmabuf._parcel import Parcel
 from dmabuf.buffer import Buffer
@@ -30,9 +31,12 @@ def ship(parcel: Parcel) -> tuple[Any, ...]:
 
 
 def _inherit(kind: type[Buffer] | type[Fence], inherited: Any) -> Buffer | Fence:
-    number = inherited.detach()
-    os.set_inheritable(number, False)
-    return kind(number)
+    def make(made: list[int]) -> None:
+        keep(made, methodcaller("detach"), inherited)
+        os.set_inheritable(made[0], False)
+
+    with own_descriptor(make) as passed:
+        return kind.from_fd(passed)
 
 
 def _take(claim: tuple[bytes, bytes, int]) -> Any:

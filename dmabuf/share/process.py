@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from functools import partial
 
 from dmabuf import _libc
 from dmabuf._checked import whole
-from dmabuf._fd import Descriptor, descriptor_number
+from dmabuf._fd import descriptor_number, own_descriptor, own_result
 from dmabuf._procfs import open_file
 from dmabuf._tracing import how_to_take
 from dmabuf.buffer import Buffer
@@ -30,32 +30,22 @@ def from_process(pid: int, fd: int) -> Buffer | Fence:
     pid = whole(pid, "pid")
     if not 0 < pid < 1 << 31:
         raise ValueError(f"a process is numbered from 1 to {(1 << 31) - 1}, not {pid}")
-    numbers: list[int] = []  # of the process, then its descriptor
-    owners: list[Any] = []  # of the first of them
+    what = f"descriptor {fd} of process {pid}"
     try:
-        # What a call returns is in a list before a signal handler can run.
-        numbers.extend(map(os.pidfd_open, (pid,)))
-        owners.extend(map(Descriptor, numbers))
-        _libc.pidfd_getfd(numbers[0], fd, numbers)
+        with own_result(os.pidfd_open, pid) as process:
+            taken = own_descriptor(partial(_libc.pidfd_getfd, process.fileno(), fd))
+    except OSError as error:
+        raise _explained(error, what) from None
+    with taken:
         try:
-            owners.extend(map(Buffer, numbers[1:]))
+            return Buffer.from_fd(taken)
         except NotADmaBufError:
-            owners.extend(map(Fence, numbers[1:]))
-        owners[0].close()
-    except BaseException as error:
-        what = f"descriptor {fd} of process {pid}"
-        if isinstance(error, NotASyncFileError):
-            found = open_file(numbers[1])
-            error = ValueError(f"{what} is neither a dma-buf nor a sync_file: {found}")
-        elif isinstance(error, OSError):
-            error = _explained(error, what)
-        for owner in owners:
-            owner.close()
-        for number in numbers[len(owners) :]:
-            os.close(number)
-        raise error from None
-    result: Buffer | Fence = owners[1]
-    return result
+            pass
+        try:
+            return Fence.from_fd(taken)
+        except NotASyncFileError:
+            found = open_file(taken.fileno())
+            raise ValueError(f"{what} is neither a dma-buf nor a sync_file: {found}") from None
 
 
 def _explained(error: OSError, what: str) -> OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import resource
 import socket
@@ -87,13 +86,12 @@ class Publisher(Closing):
         self._lock = threading.RLock()
         self._closed = True
         self._listening = False
-        with contextlib.ExitStack() as stack:
-            self._events = Events()
-            stack.callback(self._events.close)
-            self._listener = Listener(where, mode)
-            stack.callback(self._listener.close)
+        listener = events = None
+        try:
+            self._events = events = Events()
+            self._listener = listener = Listener(where, mode)
             self._delivery = Delivery(
-                self._events,
+                events,
                 in_flight=in_flight,
                 keep_last=keep_last,
                 hold_timeout=hold_timeout,
@@ -101,8 +99,12 @@ class Publisher(Closing):
             )
             self._listen()
             _forks.leave_in_child(self)
-            stack.pop_all()
             self._closed = False
+        except BaseException:
+            for made in (listener, events):
+                if made is not None:
+                    made.close()
+            raise
 
     def publish(
         self,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dmabuf
+from dmabuf._fd import own_result
 from dmabuf._kernel import how_to_get, how_to_get_in_debugfs
 from dmabuf.errors import UnsupportedError, os_error
 
@@ -70,7 +71,7 @@ def _find_camera() -> str:
 
 def _try_debugfs() -> None:
     try:
-        os.close(os.open(_BUFINFO, os.O_RDONLY | os.O_CLOEXEC))
+        own_result(os.open, _BUFINFO, os.O_RDONLY | os.O_CLOEXEC).close()
     except FileNotFoundError:
         text = f"{_BUFINFO} is missing: it needs CONFIG_DEBUG_FS"
         how = how_to_get_in_debugfs("CONFIG_DEBUG_FS")

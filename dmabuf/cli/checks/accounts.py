@@ -8,6 +8,7 @@ import time
 from typing import NamedTuple
 
 from dmabuf import _procfs
+from dmabuf._fd import own_result
 from dmabuf.buffer import Buffer
 
 BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
@@ -35,11 +36,9 @@ class Lost(NamedTuple):
 
 def descriptors() -> set[int]:
     """Return the numbers of this process's descriptors."""
-    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        return {int(name) for name in os.listdir(folder)} - {folder}
-    finally:
-        os.close(folder)
+    with own_result(os.open, "/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY) as folder:
+        number = folder.fileno()
+        return {int(name) for name in os.listdir(number)} - {number}
 
 
 def lost_descriptors(before: set[int]) -> list[Lost]:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import NamedTuple, TypeVar
 
 from dmabuf import udmabuf
-from dmabuf._fd import Descriptor
+from dmabuf._fd import own_result
 from dmabuf._memory import PAGE
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer
@@ -92,8 +92,8 @@ def _allocate(exporter: Exporter) -> Buffer:
 
 
 def _create_list(exporter: Exporter) -> None:
-    memfd = Descriptor(os.memfd_create("dmabuf-alloc", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
-    with memfd:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    with own_result(os.memfd_create, "dmabuf-alloc", flags) as memfd:
         os.ftruncate(memfd.fileno(), 2 * PAGE)
         fcntl.fcntl(memfd.fileno(), fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         udmabuf.from_memfds([(memfd, PAGE, PAGE), (memfd, 0, PAGE)]).close()

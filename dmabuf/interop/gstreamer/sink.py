@@ -84,19 +84,22 @@ class Sink(Closing):
         self._frame_rate = None if frame_rate is None else Fraction(frame_rate)
         self._drm = drm
         self._lock = threading.RLock()
-        self._events = Events()
-        try:
-            self._listener = Listener(where, mode, socket.SOCK_STREAM)
-        except BaseException:
-            self._events.close()
-            raise
-        self._delivery = Delivery(
-            self._events, depth=depth, in_flight=in_flight, hold_timeout=hold_timeout
-        )
-        self._closed = False
         self._listening = False
-        self._listen()
-        _forks.leave_in_child(self)
+        listener = events = None
+        try:
+            self._events = events = Events()
+            self._listener = listener = Listener(where, mode, socket.SOCK_STREAM)
+            self._delivery = Delivery(
+                events, depth=depth, in_flight=in_flight, hold_timeout=hold_timeout
+            )
+            self._listen()
+            _forks.leave_in_child(self)
+            self._closed = False
+        except BaseException:
+            for made in (listener, events):
+                if made is not None:
+                    made.close()
+            raise
 
     def push(
         self,
