@@ -34,6 +34,23 @@ def test_python_m_dmabuf_is_the_command():
     assert "unrecognized arguments: 64M" in answer.stderr
 
 
+@pytest.mark.parametrize("module", ["dmabuf", "dmabuf._fd", "dmabuf.cli"])
+def test_an_interrupt_while_it_is_imported_ends_it_without_a_word(module):
+    script = (
+        "import signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from dmabuf_alloc import main\n"
+        "sys.exit(main())\n"
+    )
+    command = [sys.executable, "-c", script]
+    answer = subprocess.run(command, capture_output=True, text=True, preexec_fn=reset_signals)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (-signal.SIGINT, "", "")
+
+
 HEAVY = {"numpy", "rich", "json", "logging", "asyncio", "difflib", "dmabuf.image", "dmabuf.devices"}
 
 
