@@ -5,6 +5,7 @@ import os
 import re
 import sys
 
+import numpy
 import pytest
 from PIL import Image
 
@@ -22,13 +23,12 @@ def rgb(colour):
 
 def inked(image, line, xs):
     """Return the places below the legend that are nearly of a line's colour."""
-    ink = rgb(chart.COLOURS[line])
-    return {
-        (x, y)
-        for x in xs
-        for y in range(100, chart.HEIGHT)
-        if max(abs(a - b) for a, b in zip(image.getpixel((x, y)), ink, strict=True)) < 24
-    }
+    pixels = numpy.asarray(image).astype(int)
+    near = abs(pixels - rgb(chart.COLOURS[line])).max(axis=2) < 24
+    near[:100] = False
+    rows, columns = near.nonzero()
+    places = zip(columns.tolist(), rows.tolist(), strict=True)
+    return {(x, y) for x, y in places if x in xs}
 
 
 def colours(image):
