@@ -182,20 +182,21 @@ for program, feature in (("zsh", "zsh"), ("fish", "fish"), ("groff", "groff"), (
     if shutil.which(program) is None:
         ABSENT.setdefault(KERNEL, set()).add(feature)
 
-# Emulated, a process takes seconds to start, and each picture a frame: in a run of the whole suite,
-# the files whose tests start or show many have one kernel each. With DMABUF_TEST_ALL set, or named
-# in ARGS, they run anywhere.
+# Emulated, a process takes seconds to start, each picture a frame, and a test that is interrupted
+# at every point minutes: in a run of the whole suite, files of such tests have a kernel or two of
+# their own. With DMABUF_TEST_ALL set, or named in ARGS, they run anywhere.
 TURNS = {
     "6.12": (
         *("test_cli_bench", "test_cli_completion", "test_cli_diff", "test_cli_graph"),
         *("test_cli_permission", "test_cli_ps", "test_cli_share", "test_cli_stress"),
         *("test_cli_top", "test_cli_watch", "test_examples_share", "test_guides", "test_plugin"),
-        "test_usage*",
+        *("test_usage*", "test_v4l2_signals"),
     ),
     "7.3": (
-        *("test_gstreamer_sink", "test_kms_interrupted", "test_pool", "test_publish*"),
-        *("test_share*", "test_subscriber*"),
+        *("test_gstreamer_sink", "test_interrupted", "test_kms_interrupted", "test_pool"),
+        *("test_publish*", "test_share*", "test_subscriber*"),
     ),
+    "lab": ("test_interrupted", "test_v4l2_signals"),
 }
 
 
@@ -203,8 +204,10 @@ def is_for_another_kernel(file: str) -> bool:
     """Whether a file of tests has its turn in our own machine on another kernel than this one."""
     if not IN_OUR_MACHINE or USERLAND or "DMABUF_TEST_ALL" in os.environ:
         return False
-    others = (name for kernel, names in TURNS.items() if kernel != KERNEL for name in names)
-    return any(fnmatch(file, name) for name in others)
+    turns = [
+        kernel for kernel, names in TURNS.items() if any(fnmatch(file, name) for name in names)
+    ]
+    return bool(turns) and KERNEL not in turns
 
 
 if USERLAND == "media":  # scripts/vm --userland
