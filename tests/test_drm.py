@@ -157,7 +157,7 @@ class TestWrongNodes:
         for make in (lambda: device.__init__(device.path), device.__init__):
             with pytest.raises(TypeError, match="a Vgem is made once"):
                 make()
-        assert list(device._count.owners.values()) == [1]
+        assert claimed(device) == [gem.handle]
 
 
 @pytest.mark.needs("vgem")

@@ -1,6 +1,7 @@
 """A USB camera, and what real ones do: stalled controls, depth and MJPEG frames, a pulled cable."""
 
 import contextlib
+import enum
 import errno
 from functools import partial
 
@@ -11,7 +12,7 @@ from helpers.uvc_camera import HEIGHT, SETTINGS, WIDTH, frame_bytes, plugged_in
 
 import dmabuf
 from dmabuf.devices import v4l2
-from dmabuf.devices.v4l2 import ControlId
+from dmabuf.devices.v4l2 import ControlId, controls
 from dmabuf.image import pixel_format
 
 pytestmark = pytest.mark.needs("uvc camera")
@@ -150,6 +151,17 @@ class TestControls:
                         ) as error:
                             use(key)
                         assert error.value.errno == errno.EIO
+
+    def test_a_stalled_control_without_a_name_of_ours_is_listed_by_its_number(self, monkeypatch):
+        """As a maker's own control is."""
+        names = {one.name: one.value for one in ControlId if one is not ControlId.CONTRAST}
+        monkeypatch.setattr(controls, "ControlId", enum.IntEnum("ControlId", names))
+        with plugged_in(stalled=frozenset({"contrast"})) as usb, v4l2.Device(usb.path) as device:
+            found = {about.id: about for about in device.controls()}
+            assert set(found) == {ControlId[name.upper()] for name in SETTINGS}
+            (broken,) = (about for about in found.values() if about.broken)
+            assert broken.id == ControlId.CONTRAST
+            assert TELLS_NAMES or broken.name == f"{ControlId.CONTRAST:#x}"
 
     def test_a_camera_on_which_all_fail_lists_them(self):
         with plugged_in(stalled=frozenset(SETTINGS)) as usb, v4l2.Device(usb.path) as device:

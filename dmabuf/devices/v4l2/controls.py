@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
 from enum import IntFlag
 from struct import Struct
 from typing import NamedTuple
@@ -140,7 +141,7 @@ class Control(NamedTuple):
         """True if it can't be used (`ControlFlag.DISABLED`): mostly as the device fails there.
 
         Linux 6.12 and older tell nothing but the id of such a control: its name is then that of
-        `ControlId`, and its type has no name.
+        `ControlId`, or the number, and its type has no name.
         """
         return ControlFlag.DISABLED in self.flags
 
@@ -197,10 +198,19 @@ def _next_control(fd: int, last: int) -> Control | None:
             return None
         _require_broken(error)
         # The kernel does not say which control has failed, and would fail there for ever.
-        for number in sorted(map(int, ControlId)):
-            if number > last and (control := read_control(fd, number)) is not None:
+        for number in _numbers_after(last):
+            if (control := read_control(fd, number)) is not None:
                 return control
         raise
+
+
+def _numbers_after(last: int) -> Iterator[int]:
+    """Give the numbers that the control after one may have: those of drivers' own controls, too.
+
+    Each class of controls begins at a multiple of 0x10000, and uses 0x900 to 0x28FF of that.
+    """
+    for start in sorted({number & ~0xFFFF for number in ControlId}):
+        yield from range(max(last + 1, start + 0x900), start + 0x2900)
 
 
 def read_control(fd: int, number: int) -> Control | None:
