@@ -676,6 +676,7 @@ class TestAsyncScope:
         image.to_rgb()  # imports and maps
         for moment in interrupt.every_point():
             seen, task = {}, access()
+            task.send(None)  # the event loop's turn
             task.send(None)
             assert [flags for (flags,) in seen.values()] == [WRITE, WRITE]
             with (

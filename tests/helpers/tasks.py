@@ -20,4 +20,5 @@ async def waiting(*awaitables: Awaitable[Any]) -> list[asyncio.Task[Any]]:
 
     tasks = [asyncio.create_task(wait(awaitable)) for awaitable in awaitables]
     await asyncio.sleep(0)
+    await asyncio.sleep(0)  # what could go on at once gives the loop a turn before
     return tasks
