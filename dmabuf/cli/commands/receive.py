@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,10 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
 
 
 def _check_ending(path: str) -> None:
-    """Refuse a file that can't be written before anything is waited for."""
+    """Refuse a file that can't be written before anything is waited for.
+
+    What a picture needs is imported here, and not while a frame is held.
+    """
     if path.endswith(".raw"):
         return
     try:
@@ -94,6 +98,7 @@ def _check_ending(path: str) -> None:
         ) from None
     if Path(path).suffix.lower() not in Image.registered_extensions():
         raise UsageError(f"{path!r} has no ending of a picture; write frame.png, or frame.raw")
+    import_module("numpy")
 
 
 def _connected(arguments: argparse.Namespace) -> Subscriber | None:
