@@ -33,9 +33,11 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                     os.fchown(file.fileno(), before.st_uid, before.st_gid)
                 os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
         os.replace(draft, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.unlink(draft)
+        if isinstance(error, OSError) and error.filename == draft:
+            error.filename = os.fspath(path)  # the caller knows no draft
         raise
 
 
