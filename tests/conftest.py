@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
-from helpers import buffers, fences, screen, sockets
+from helpers import buffers, cameras, fences, screen, sockets
 from helpers.features import (
     ABSENT,
     FEATURES,
@@ -22,6 +22,7 @@ import dmabuf
 from dmabuf.cli import main
 from dmabuf.devices.drm import GemBuffer, Vgem
 from dmabuf.devices.kms import Display
+from dmabuf.devices.v4l2 import Capture, Output
 from dmabuf.testing import PendingFence
 
 
@@ -163,6 +164,23 @@ def display() -> Iterator[Display]:
     """Give the display that imports buffers; the screen is restored at the end."""
     with Display(screen.path()) as display:
         yield display
+
+
+@pytest.fixture
+@needs("vivid")
+def camera() -> Iterator[Capture]:
+    """Give the capture queue of a single-planar camera."""
+    with cameras.camera() as camera:
+        yield camera
+
+
+@pytest.fixture
+@needs("vivid")
+def output() -> Iterator[Output]:
+    """Give a single-planar output."""
+    with Output(cameras.find("vivid", output=True)) as output:
+        output.set_format("R8", cameras.WIDTH, cameras.HEIGHT)
+        yield output
 
 
 @pytest.fixture

@@ -38,13 +38,6 @@ def planar():
         yield camera
 
 
-@pytest.fixture
-def camera():
-    """Give the capture queue of a single-planar camera."""
-    with cameras.camera() as camera:
-        yield camera
-
-
 class TestInspect:
     @pytest.mark.parametrize("multi_planar", [False, True])
     @pytest.mark.parametrize("output", [False, True])

@@ -27,14 +27,6 @@ def loop(request):
         yield loop
 
 
-@pytest.fixture
-def output():
-    """Give a single-planar output."""
-    with v4l2.Output(cameras.find("vivid", output=True)) as output:
-        output.set_format("R8", cameras.WIDTH, cameras.HEIGHT)
-        yield output
-
-
 def noise(seed, shape, dtype):
     """Return what no test picture looks like."""
     return numpy.random.default_rng(seed).integers(0, 256, shape, dtype=dtype)

@@ -15,21 +15,6 @@ pytestmark = pytest.mark.needs("vivid")
 TWICE = "each buffer at one place only"
 
 
-@pytest.fixture
-def camera():
-    """Give a single-planar camera."""
-    with cameras.camera() as camera:
-        yield camera
-
-
-@pytest.fixture
-def output():
-    """Give a single-planar output."""
-    with v4l2.Output(cameras.find("vivid", output=True)) as output:
-        output.set_format("R8", cameras.WIDTH, cameras.HEIGHT)
-        yield output
-
-
 class TestTheSameMemoryTwice:
     def test_is_refused_in_one_stream(self, camera, allocate):
         with allocate(camera.format().sizeimage[0]) as buffer, buffer.dup() as duplicate:

@@ -25,21 +25,6 @@ GAPS = (Hold.__exit__, Use.__exit__)
 No slot is concerned."""
 
 
-@pytest.fixture
-def camera():
-    """Give a single-planar camera."""
-    with cameras.camera() as camera:
-        yield camera
-
-
-@pytest.fixture
-def output():
-    """Give a single-planar output."""
-    with v4l2.Output(cameras.find("vivid", output=True)) as output:
-        output.set_format("R8", cameras.WIDTH, cameras.HEIGHT)
-        yield output
-
-
 @contextlib.contextmanager
 def running(queue, buffers=None):
     """Give a ring that runs, on buffers of ours or on the device's own."""

@@ -20,21 +20,6 @@ pytestmark = [pytest.mark.needs("vivid"), pytest.mark.filterwarnings("ignore::Re
 COUNT = 3
 
 
-@pytest.fixture
-def camera():
-    """Give a single-planar camera."""
-    with cameras.camera() as camera:
-        yield camera
-
-
-@pytest.fixture
-def output():
-    """Give a single-planar output."""
-    with v4l2.Output(cameras.find("vivid", output=True)) as output:
-        output.set_format("R8", cameras.WIDTH, cameras.HEIGHT)
-        yield output
-
-
 def each_point(body):
     """Run a body with the handler at each point of it; give where, after each."""
     for moment in interrupt.every_point(*GAPS):
@@ -82,25 +67,17 @@ class TestNothingIsLeft:
 
         every_point_leaves_nothing(body, camera)
 
-    def test_of_a_stream(self, camera, allocate):
+    @pytest.mark.parametrize("kind", ["camera", "output"])
+    def test_of_a_stream(self, request, kind, allocate):
+        queue = request.getfixturevalue(kind)
+
         def body():
-            with camera.stream(buffers, count=2) as frames, frames.frame(LONG) as frame:
+            with queue.stream(buffers, count=2) as frames, frames.frame(LONG) as frame:
                 assert frame.sequence >= 0
 
         with (
-            sources(camera, allocate) as buffers,
-            v4l2.Capture(camera.device.path) as other,
-        ):
-            every_point_leaves_nothing(body, other)
-
-    def test_of_an_output(self, output, allocate):
-        def body():
-            with output.stream(buffers, count=2) as frames, frames.frame(LONG) as frame:
-                assert frame.sequence >= 0
-
-        with (
-            sources(output, allocate) as buffers,
-            v4l2.Output(output.device.path) as other,
+            sources(queue, allocate) as buffers,
+            type(queue)(queue.device.path) as other,
         ):
             every_point_leaves_nothing(body, other)
 

@@ -34,13 +34,6 @@ EXPORTERS = [
 
 
 @pytest.fixture
-def camera():
-    """Give a single-planar camera."""
-    with cameras.camera() as camera:
-        yield camera
-
-
-@pytest.fixture
 def planar():
     """Give a multi-planar camera."""
     with cameras.camera(multi_planar=True) as camera:

@@ -71,6 +71,7 @@ FEATURES = {
     "exporter": Feature(_has_exporter, "an exporter: the system heap, or vgem (modprobe vgem)"),
     "heap": Feature(has_heap, "the system heap (CONFIG_DMABUF_HEAPS_SYSTEM), or access to it"),
     "udmabuf": Feature(_has_udmabuf, "/dev/udmabuf (modprobe udmabuf), or access to it"),
+    "no vgem": Feature(lambda: not os.path.isdir("/sys/module/vgem"), "a kernel without vgem"),
     "vgem": Feature(lambda: vgem.node() is not None, "vgem (modprobe vgem), or access to it"),
     "bufinfo": Feature(
         lambda: os.access(BUFINFO, os.R_OK), "/sys/kernel/debug/dma_buf, or root to read it"
@@ -161,6 +162,7 @@ FEATURES = {
 # What the kernels of the project's virtual machine are known to lack.
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
+_STOCK |= {"no vgem"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
@@ -168,7 +170,7 @@ ABSENT = {
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
     "lab": {
         *(*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"),
-        "uvc camera",
+        *("uvc camera", "no vgem"),
     },
 }
 if RELEASE < (6, 16):
