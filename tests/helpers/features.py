@@ -192,7 +192,7 @@ TURNS = {
         *("test_cli_bench", "test_cli_completion", "test_cli_diff", "test_cli_graph"),
         *("test_cli_permission", "test_cli_ps", "test_cli_share", "test_cli_stress"),
         *("test_cli_top", "test_cli_watch", "test_examples_share", "test_guides", "test_plugin"),
-        *("test_usage*", "test_v4l2_fork", "test_v4l2_signals"),
+        *("test_usage*", "test_v4l2_signals"),
     ),
     "7.3": (
         *("test_gstreamer_sink", "test_interrupted", "test_kms_interrupted", "test_pool"),
