@@ -150,7 +150,7 @@ print(json.dumps({
     "folder": os.getcwd(), "python": sys.version_info[:2], "package": dmabuf.__file__,
     "words": sys.argv[1:], "name": os.environ["DMABUF_VM_USERLAND"],
     "heaps": [heap.name for heap in dmabuf.heaps()],
-    "programs": [os.path.exists(path) for path in ("/usr/bin/gst-launch-1.0", "/dev/null")],
+    "files": [os.path.exists(path) for path in (sys.argv[1], "/dev/null")],
 }))
 open("kept", "w").close()
 sys.exit(7)
@@ -158,20 +158,27 @@ sys.exit(7)
 
 
 class TestUserland:
-    """One boot of a command among a newer Debian's programs."""
+    """A boot of a command among each set of a newer Debian's programs."""
 
-    def test_the_command_has_its_programs_our_folder_and_this_package(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("name", "file"),
+        [
+            ("gpu", "/usr/lib/x86_64-linux-gnu/libEGL_mesa.so.0"),
+            ("media", "/usr/bin/gst-launch-1.0"),
+        ],
+    )
+    def test_the_command_has_its_files_our_folder_and_this_package(self, name, file, tmp_path):
         status, output, errors = vm(
-            *("--userland", "media", "--", "python3", "-c", USERLAND, "a b"), cwd=tmp_path
+            *("--userland", name, "--", "python3", "-c", USERLAND, file, "a b"), cwd=tmp_path
         )
         assert status == 7, errors
         found = json.loads(output)
         assert found["folder"] == str(tmp_path)
         assert found["python"] >= [3, 13]
         assert found["package"] == str(SCRIPTS.parent / "dmabuf" / "__init__.py")
-        assert (found["words"], found["name"]) == (["a b"], "media")
+        assert (found["words"], found["name"]) == ([file, "a b"], name)
         assert "system" in found["heaps"]
-        assert found["programs"] == [True, True]
+        assert found["files"] == [True, True]
         assert not os.listdir(tmp_path)
 
 

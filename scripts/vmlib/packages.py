@@ -16,9 +16,11 @@ KEYRING = Path("usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 class Apt:
-    """An apt state in ``folder``, with the machine's sources or one signed by ``keyring``."""
+    """An apt state in ``folder``, with the machine's sources or those signed by ``keyring``."""
 
-    def __init__(self, folder: Path, source: str = "", keyring: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, sources: str = "", keyring: Path | None = None, suite: str = ""
+    ) -> None:
         self._folder = folder
         for name in ("lists/partial", "cache/archives/partial", "debs"):
             (folder / name).mkdir(parents=True)
@@ -34,9 +36,10 @@ class Apt:
             'Dir::State::status "/dev/null";',
             f'Dir::Cache "{folder}/cache";',
         ]
-        if source:
-            (folder / "sources.list").write_text(f"{source}\n")
+        if sources:
+            (folder / "sources.list").write_text(f"{sources}\n")
             lines += [
+                f'APT::Default-Release "{suite}";',
                 f'Dir::Etc::sourcelist "{folder}/sources.list";',
                 'Dir::Etc::sourceparts "-";',
                 f'Dir::Etc::trusted "{keyring}";',
@@ -88,19 +91,19 @@ class Apt:
         return run(program, *words, "-q", f"--config-file={self._folder}/apt.conf", folder=folder)
 
 
-def debian(folder: Path, suite: str) -> Apt:
-    """An apt state with one suite of Debian."""
+def debian(folder: Path, *suites: str) -> Apt:
+    """An apt state with suites of Debian, the last of which goes first where several have it."""
     mirror = os.environ.get("DMABUF_VM_MIRROR") or _machines_mirror(folder)
-    source = f"deb {mirror} {suite} main"
+    source = "\n".join(f"deb {mirror} {suite} main" for suite in suites)
     keyring = Path("/") / KEYRING
     if keyring.exists():
         try:
-            return Apt(folder / "first", source, keyring)
+            return Apt(folder / "first", source, keyring, suites[-1])
         except Failure as failure:
             # The machine's keyring may be older than the suite.
             if "NO_PUBKEY" not in str(failure):
                 raise
-    return Apt(folder / "second", source, _newest_keyring(folder))
+    return Apt(folder / "second", source, _newest_keyring(folder), suites[-1])
 
 
 def _machines_mirror(folder: Path) -> str:

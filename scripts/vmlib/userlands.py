@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,15 +20,28 @@ _PYTHON = (
 
 
 class Userland(NamedTuple):
-    """Packages of one suite of Debian, which bring what they depend on."""
+    """Packages of suites of Debian, the last first, which bring what they depend on."""
 
-    suite: str
+    suites: tuple[str, ...]
     packages: tuple[str, ...]
+    environment: Mapping[str, str] = {}
+    """What its programs need to be told."""
 
 
 USERLANDS = {
+    # Mesa with its drivers for the processor, which import and export dma-bufs as hardware's do.
+    # That of trixie itself, 25.0, imports images only while no DRM device is there.
+    "gpu": Userland(
+        ("trixie", "trixie-backports"),
+        (
+            *("libegl-mesa0", "libegl1", "libgl1", "libgl1-mesa-dri", "libgles2", "libvulkan1"),
+            *("mesa-vulkan-drivers", "python3-moderngl", "python3-opengl", "python3-pil"),
+        ),
+        # At its default Mesa 26.1 ends in an illegal instruction where QEMU emulates.
+        {"LP_NATIVE_VECTOR_WIDTH": "128"},
+    ),
     "media": Userland(
-        "trixie",
+        ("trixie",),
         (
             *("gir1.2-gst-plugins-base-1.0", "gstreamer1.0-plugins-bad"),
             *("gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "gstreamer1.0-tools"),
@@ -44,9 +58,9 @@ def get(name: str) -> Path:
     userland = USERLANDS[name]
     wanted = (*_PYTHON, *userland.packages)
     # A set that has changed is another one.
-    digest = hashlib.sha256(" ".join((userland.suite, *wanted)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(" ".join((*userland.suites, *wanted)).encode()).hexdigest()[:12]
     return cache.get(
-        f"userland-{name}-{digest}", lambda folder: _fetch(folder, name, userland.suite, wanted)
+        f"userland-{name}-{digest}", lambda folder: _fetch(folder, name, userland.suites, wanted)
     )
 
 
@@ -57,12 +71,13 @@ def environment(name: str, checkout: Path) -> dict[str, str]:
         # Whatever the caller's own Python and its programs are.
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
         "PYTHONPATH": str(checkout),
+        **USERLANDS[name].environment,
     }
 
 
-def _fetch(folder: Path, name: str, suite: str, wanted: tuple[str, ...]) -> None:
-    say(f"fetching the userland {name} from Debian {suite}, once")
-    apt = packages.debian(folder / "apt", suite)
+def _fetch(folder: Path, name: str, suites: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    say(f"fetching the userland {name} from Debian {suites[-1]}, once")
+    apt = packages.debian(folder / "apt", *suites)
     apt.unpack_with_dependencies(wanted, folder)
     shutil.rmtree(folder / "apt")
     _finish(folder)
