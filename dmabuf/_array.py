@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy
 import numpy.typing
+
+_BYTES = numpy.dtype("u1")
 
 
 def array_on(
@@ -23,29 +26,52 @@ def array_on(
         raise ValueError(f"dtype {kind!r} can't be an element of shared memory")
     lengths = _integers(shape if type(shape) is tuple else _lengths(shape), "shape")
     start = offset if type(offset) is int else _integers((offset,), "offset")[0]
-    if strides is None:
-        steps = _contiguous(lengths, kind.itemsize)
-    else:
-        steps = _integers(strides, "strides")
-    if len(steps) != len(lengths):
+    steps = None if strides is None else _integers(strides, "strides")
+    if steps is not None and len(steps) != len(lengths):
         raise ValueError(f"{len(steps)} strides for {len(lengths)} dimensions")
-    if any(length < 0 for length in lengths):
+    if min(lengths, default=0) < 0:
         raise ValueError(f"a shape has no negative lengths: {lengths}")
-    misaligned = [number for number in (start, *steps) if number % kind.alignment]
-    if misaligned:
-        what = f"dtype {kind} wants offset and strides that {kind.alignment} divides"
-        raise ValueError(f"{what}, not {misaligned[0]}")
-    reach = [(length - 1) * step for length, step in zip(lengths, steps, strict=True)]
-    first = start + sum(distance for distance in reach if distance < 0)
-    end = start + sum(distance for distance in reach if distance > 0) + kind.itemsize
-    if 0 in lengths:
-        first, end = start, start
+    if steps is None:
+        first, end = start, start + math.prod(lengths) * kind.itemsize
+        numbers: tuple[int, ...] = (start,)
+    else:
+        first, end = _reach(lengths, steps, start, kind.itemsize)
+        numbers = (start, *steps)
+    for number in numbers:
+        if number % kind.alignment:
+            what = f"dtype {kind} wants offset and strides that {kind.alignment} divides"
+            raise ValueError(f"{what}, not {number}")
     if first < 0 or end > len(memory):
-        what = f"an array of shape {lengths} and strides {steps} at offset {start}"
-        raise ValueError(f"{what} needs bytes {first} to {end}; the buffer has 0 to {len(memory)}")
-    # frombuffer keeps the memory; ndarray on anything but such an array would not.
-    base = numpy.frombuffer(memory, "u1")
-    return numpy.ndarray(lengths, kind, buffer=base, offset=start, strides=steps)
+        what = f"an array of shape {lengths}"
+        if steps is not None:
+            what += f" and strides {steps}"
+        what += f" at offset {start} needs bytes {first} to {end}"
+        raise ValueError(f"{what}; the buffer has 0 to {len(memory)}")
+    return view(memory, lengths, kind, start, steps)
+
+
+def view(
+    memory: memoryview,
+    shape: tuple[int, ...],
+    dtype: numpy.dtype[Any],
+    offset: int,
+    strides: tuple[int, ...] | None,
+) -> numpy.ndarray[Any, Any]:
+    """Return an array on memory that is known to reach so far."""
+    # frombuffer keeps the memory; ndarray on anything but such an array would not. Its arguments
+    # have no names here, which would take as long as all the rest.
+    return numpy.ndarray(shape, dtype, numpy.frombuffer(memory, _BYTES), offset, strides)
+
+
+def _reach(
+    lengths: tuple[int, ...], steps: tuple[int, ...], start: int, itemsize: int
+) -> tuple[int, int]:
+    """Return the first byte of an array with strides, and the byte after its last."""
+    if 0 in lengths:
+        return start, start
+    distances = [(length - 1) * step for length, step in zip(lengths, steps, strict=True)]
+    before = sum(distance for distance in distances if distance < 0)
+    return start + before, start + sum(distances) - before + itemsize
 
 
 def _lengths(shape: SupportsIndex | Sequence[SupportsIndex]) -> Sequence[SupportsIndex]:
@@ -67,10 +93,3 @@ def _integers(given: Sequence[SupportsIndex], what: str) -> tuple[int, ...]:
         pass
     shown = ", ".join(map(repr, given)) if type(given) is tuple else repr(given)
     raise TypeError(f"{what} must be in whole numbers, not {shown}")
-
-
-def _contiguous(lengths: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    steps = [itemsize]
-    for length in reversed(lengths[1:]):
-        steps.append(steps[-1] * length)
-    return tuple(reversed(steps)) if lengths else ()
