@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from dmabuf import exporters
 from dmabuf._checked import whole
 from dmabuf._closing import Closing
-from dmabuf.access import Access
+from dmabuf._ioctl import SYNC_READ, SYNC_RW, SYNC_WRITE
 from dmabuf.buffer import Buffer, checked_name
 from dmabuf.image.colors import (
     ColorEncoding,
@@ -219,29 +219,30 @@ class Image(Closing):
         writers are done; in asyncio use `async with`. The arrays keep their memory, whatever is
         closed. ValueError if the modifier isn't linear or the image is closed.
         """
-        return self._scope(Access.READ)
+        return self._scope(SYNC_READ)
 
     def write(self) -> ImageScope:
         """Return a scope in which the processor overwrites every plane; see `Buffer.write`."""
-        return self._scope(Access.WRITE)
+        return self._scope(SYNC_WRITE)
 
     def read_write(self) -> ImageScope:
         """Return a scope in which the processor reads and writes; see `Buffer.read_write`."""
-        return self._scope(Access.READ_WRITE)
+        return self._scope(SYNC_RW)
 
-    def _scope(self, access: Access) -> ImageScope:
-        self._require_open()
+    def _scope(self, bits: int) -> ImageScope:
+        if self._closed:
+            self._require_open()
         if self._modifier != LINEAR:
             raise ValueError(
                 f"{self!r} isn't linear: only devices that know its modifier know where its pixels"
                 " are; have one copy it to a linear image"
             )
-        if self._format.opaque:
+        if not self._format.components:  # it is opaque
             raise ValueError(
                 f"{self!r} is in tiles or compressed: only devices know where its pixels are; take"
                 " another format, or have a device convert it"
             )
-        return ImageScope(self._format, self._planes, access)
+        return ImageScope(self._format, self._planes, self._buffers, bits)
 
     def to_rgb(
         self, *, matrix: Encoding = None, full_range: bool | None = None

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from dmabuf import _wait
 from dmabuf._fd import HoldUsedError
-from dmabuf.access import Access, abandon
+from dmabuf.access import EVENTS, AccessScope, abandon
+from dmabuf.buffer import Buffer
 from dmabuf.image.layout import PixelFormat
 from dmabuf.image.planes import Plane
 
 if TYPE_CHECKING:
     import numpy
+
+
+def _arrays(*arguments: Any) -> tuple[numpy.ndarray[Any, Any], ...]:
+    """Return `plane_arrays`; numpy comes with the first call, and is not looked up again."""
+    global _arrays
+    from dmabuf.image._arrays import plane_arrays
+
+    _arrays = plane_arrays
+    return plane_arrays(*arguments)
 
 
 class ImageScope:
@@ -25,33 +35,29 @@ class ImageScope:
     its SYNC END, also when the body raises, and when the START or END of another buffer fails.
     """
 
-    __slots__ = ("_access", "_format", "_planes", "_scopes")
+    __slots__ = ("_bits", "_buffers", "_layouts", "_planes", "_scopes")
 
-    def __init__(self, format: PixelFormat, planes: tuple[Plane, ...], access: Access) -> None:
+    def __init__(
+        self,
+        format: PixelFormat,
+        planes: tuple[Plane, ...],
+        buffers: tuple[Buffer, ...],
+        bits: int,
+    ) -> None:
         """See `Image.read`, `Image.write` and `Image.read_write`."""
-        self._format = format
+        self._layouts = format.planes
         self._planes = planes
-        self._access = access
-        # One scope per distinct buffer.
-        self._scopes = {plane.buffer: plane.buffer.access(access) for plane in planes}
+        self._buffers = buffers  # the distinct ones
+        self._bits = bits
+        self._scopes = [AccessScope(buffer, bits) for buffer in buffers]
 
     def __enter__(self) -> tuple[numpy.ndarray[Any, Any], ...]:
         """Block until the fences in the way have signalled, and return the planes as arrays."""
-        from dmabuf._array import array_on
-
-        scopes = self._scopes
+        memories = {}  # by the buffer's id: an image has the same object for the same memory
         try:
-            memories = {buffer: scopes[buffer].__enter__() for buffer in scopes}
-            arrays = []
-            for plane, layout in zip(self._planes, self._format.planes, strict=True):
-                shape = (plane.height, plane.width, layout.channels)
-                strides = (plane.stride, layout.channels * layout.itemsize, layout.itemsize)
-                axes = 2 if layout.channels == 1 else 3
-                memory = memories[plane.buffer]
-                arrays.append(
-                    array_on(memory, shape[:axes], layout.dtype, plane.offset, strides[:axes])
-                )
-            return tuple(arrays)
+            for buffer, scope in zip(self._buffers, self._scopes, strict=True):
+                memories[id(buffer)] = scope.__enter__()
+            return _arrays(self._planes, self._layouts, memories)
         except HoldUsedError:
             raise  # somebody else entered this scope, and that access goes on
         except BaseException:
@@ -66,7 +72,7 @@ class ImageScope:
     ) -> None:
         """Issue SYNC END on every buffer."""
         try:
-            for scope in self._scopes.values():
+            for scope in self._scopes:
                 scope.__exit__()
         except BaseException:
             self._abandon()
@@ -75,11 +81,11 @@ class ImageScope:
     async def __aenter__(self) -> tuple[numpy.ndarray[Any, Any], ...]:
         """Wait in the event loop until all buffers are idle, and return the planes as arrays."""
         await _wait.turn()
-        access = self._access
+        events = EVENTS[self._bits]
         # While one is awaited, another can get a new fence.
-        while busy := [buffer for buffer in self._scopes if not buffer.is_idle(access)]:
+        while busy := [buffer for buffer in self._buffers if not _wait.is_ready(buffer, events)]:
             for buffer in busy:
-                await buffer.ready(access)
+                await _wait.ready(buffer, events)
         return self.__enter__()
 
     async def __aexit__(
@@ -97,5 +103,5 @@ class ImageScope:
 
     def _abandon(self) -> None:
         """End what is open, wherever `__enter__` or `__exit__` was left."""
-        for scope in self._scopes.values():
+        for scope in self._scopes:
             abandon(scope)
