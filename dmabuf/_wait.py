@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 from dmabuf import _syspoll
 from dmabuf._fd import Descriptor, Hold, close_kept, duplicate, unwatch, watch, watchers
-from dmabuf._polls import note_polled
+from dmabuf._polls import POLL_NEEDS_OWNER, note_polled
 from dmabuf.errors import os_error
 
 if TYPE_CHECKING:
     import asyncio
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT
+_INVALID = select.POLLNVAL
 _LONGEST = 86400.0  # poll(2) takes 24 days at the most
 
 
@@ -36,13 +37,11 @@ def is_ready(owner: Descriptor, events: int) -> bool:
 
 def has(owner: Descriptor, number: int, events: int) -> bool:
     """Return whether poll(2) reports any of the events now; for who holds the number."""
-    note_polled(owner)
+    if POLL_NEEDS_OWNER:
+        note_polled(owner)
     poll = _syspoll.poll()
     poll.register(number, events)
-    happened = poll.poll(0)
-    if happened and happened[0][1] & select.POLLNVAL:
-        _checked(happened)
-    return bool(happened)
+    return bool(_checked(poll.poll(0)))
 
 
 def wait(
@@ -54,7 +53,8 @@ def wait(
     """
     poll = _syspoll.poll()
     with Hold(owner) as number:
-        note_polled(owner)
+        if POLL_NEEDS_OWNER:
+            note_polled(owner)
         poll.register(number, events)
         if end is None:
             return bool(_polled(poll, timeout))
@@ -87,21 +87,20 @@ def first(waits: Sequence[tuple[Descriptor, int]], timeout: float | None) -> int
 def _polled(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:
     """Return what has happened within `timeout` seconds, nothing on a time-out."""
     if timeout is None:
-        happened = poll.poll()
-    else:
-        left = _checked_seconds(timeout)
-        deadline = time.monotonic() + left
-        while not (happened := poll.poll(min(left, _LONGEST) * 1000)):
-            if left <= _LONGEST:
-                return []
-            left = max(deadline - time.monotonic(), 0.0)
+        return _checked(poll.poll())
+    left = _checked_seconds(timeout)
+    deadline = time.monotonic() + left
+    while not (happened := poll.poll(min(left, _LONGEST) * 1000)):
+        if left <= _LONGEST:
+            return []
+        left = max(deadline - time.monotonic(), 0.0)
     return _checked(happened)
 
 
 def _checked(happened: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return what poll(2) has reported; OSError if a number is no descriptor any more."""
     for number, events in happened:
-        if events & select.POLLNVAL:
+        if events & _INVALID:
             raise os_error(errno.EBADF, f"poll on descriptor {number}, which others have closed")
     return happened
 
@@ -157,6 +156,8 @@ async def ready(owner: Descriptor, events: int) -> None:
 
 def wake(owner: Descriptor, events: int) -> bool:
     """End all waits in event loops for these events; False if one, in another thread, is yet to."""
+    if not owner._watchers:
+        return True
     there = [event for event in watchers(owner).values() if isinstance(event, _LoopEvent)]
     woken = [event.wake() for event in there if event.events == events]
     return all(woken)

@@ -10,7 +10,7 @@ from functools import partial
 from types import MappingProxyType, TracebackType
 
 from dmabuf import _processes
-from dmabuf._fd import Descriptor, Hold, own
+from dmabuf._fd import UNUSED, Descriptor, Hold, own
 from dmabuf._node import Kind, open_node
 from dmabuf.devices.v4l2.info import V4l2Info, read_info
 from dmabuf.errors import RefusedError, os_error
@@ -58,39 +58,38 @@ class DeviceFile(Descriptor):
         return f"<dmabuf.devices.v4l2.{name} {info.path} {info.driver} {state}>"
 
 
-class Use:
+class Use(Hold):
     """A device's descriptor in use by system calls: `with Use(device, "take a frame") as fd`.
 
     The number stays the device's until the block ends. An OSError of the block says what was tried,
     on which device, and the cause where that is known: by `causes`, or as for all of its calls.
     """
 
-    __slots__ = ("_causes", "_device", "_hold", "_what")
+    __slots__ = ("_causes", "_what")
+    owner: DeviceFile
 
     def __init__(
         self, device: DeviceFile, what: str, causes: Mapping[int, str] = MappingProxyType({})
     ) -> None:
-        self._device = device
-        self._hold = Hold(device)
+        self.owner, self.number = device, UNUSED
         self._what = what
         self._causes = causes
 
-    def __enter__(self) -> int:
-        return self._hold.take()
-
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
     ) -> None:
-        self._hold.drop()
+        self.drop()
+        if error is None:
+            return
         if not isinstance(error, OSError) or isinstance(error, RefusedError | BlockingIOError):
             return
         number = error.errno
         if number is None:
             return  # a signal handler's
-        path = self._device.path
+        path = self.owner.path
         if number == errno.EBUSY:
             cause = _in_use(path)
         else:

@@ -249,15 +249,6 @@ def expbuf(fd: int, kind: int, index: int, plane: int, made: list[int]) -> None:
     )
 
 
-class Dequeued(NamedTuple):
-    """What VIDIOC_DQBUF tells of a buffer; (bytesused, data_offset) of each plane."""
-
-    flags: int
-    sequence: int
-    timestamp: float
-    planes: tuple[tuple[int, int], ...]
-
-
 class BufferStruct:
     """A struct v4l2_buffer and, of a multi-planar queue, its planes.
 
@@ -265,70 +256,100 @@ class BufferStruct:
     raised before the call returned: QBUF sets one of `QBUF_DONE` in its flags, DQBUF its index.
     """
 
-    __slots__ = ("data", "planes")
+    __slots__ = ("_contents", "argument", "data", "planes")
 
-    def __init__(self, kind: int, memory: int, planes: int) -> None:
-        data: Any = ffi.new("struct v4l2_buffer *", {"type": kind, "memory": memory})
+    def __init__(self, kind: int, memory: int, index: int, planes: int) -> None:
+        data: Any = ffi.new(_BUFFER)
         parts: Any = None
+        data.index, data.type, data.memory = index, kind, memory
         if kind in _MULTI_PLANAR:
-            parts = ffi.new("struct v4l2_plane[]", planes)
+            parts = ffi.new(_PLANES, planes)
             data.length, data.m.planes = planes, parts
         self.data = data
         self.planes = parts
+        self.argument = ffi.buffer(data)
+        """What ioctl(2) takes."""
+        self._contents = b"", b""
+
+    def keep(self) -> None:
+        """Keep the contents for `renew`."""
+        parts = b"" if self.planes is None else bytes(ffi.buffer(self.planes))
+        self._contents = bytes(self.argument), parts
+
+    def renew(self) -> None:
+        """Have again the contents that were kept."""
+        self.argument[:], parts = self._contents
+        if parts:
+            ffi.buffer(self.planes)[:] = parts
+
+    @property
+    def flags(self) -> int:
+        """The V4L2_BUF_FLAG bits."""
+        return int(self.data.flags)
+
+    @property
+    def sequence(self) -> int:
+        """The driver's frame counter."""
+        return int(self.data.sequence)
+
+    @property
+    def timestamp(self) -> float:
+        """The time of the frame in seconds."""
+        time = self.data.timestamp
+        return float(time.tv_sec + time.tv_usec / 1e6)
+
+    @property
+    def bytes_used(self) -> tuple[int, ...]:
+        """The end of the data in each plane."""
+        if self.planes is None:
+            return (self.data.bytesused,)
+        return tuple(part.bytesused for part in self.planes[0 : self.data.length])
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The beginning of the data in each plane."""
+        if self.planes is None:
+            return (0,)
+        return tuple(part.data_offset for part in self.planes[0 : self.data.length])
 
 
+_BUFFER, _PLANES = ffi.typeof("struct v4l2_buffer *"), ffi.typeof("struct v4l2_plane[]")
 QBUF_DONE = V4L2_BUF_FLAG_QUEUED | V4L2_BUF_FLAG_DONE
 NOT_DEQUEUED = 0xFFFFFFFF
 """The index in a struct v4l2_buffer before VIDIOC_DQBUF."""
 
 
 def full_buffer(
-    kind: int,
-    memory: int,
-    index: int,
-    planes: Sequence[tuple[int, int, int]],
-    timestamp: float,
+    kind: int, memory: int, index: int, planes: Sequence[tuple[int, int]]
 ) -> BufferStruct:
-    """Return what `qbuf` takes: (fd, length, bytesused) of each plane, the time in seconds."""
-    buffer = BufferStruct(kind, memory, len(planes))
-    data = buffer.data
-    data.index = index
-    data.timestamp.tv_sec, fraction = divmod(round(timestamp * 1e6), 1_000_000)
-    data.timestamp.tv_usec = fraction
-    for part, plane in zip(buffer.planes or (data,), planes, strict=True):
-        number, part.length, part.bytesused = plane
+    """Return what `qbuf` takes: (fd, length) of each plane."""
+    buffer = BufferStruct(kind, memory, index, len(planes))
+    for part, plane in zip(buffer.planes or (buffer.data,), planes, strict=True):
+        number, part.length = plane
         if memory == V4L2_MEMORY_DMABUF:
             part.m.fd = number
+    buffer.keep()
     return buffer
 
 
 def empty_buffer(kind: int, memory: int) -> BufferStruct:
     """Return what `dqbuf` takes."""
-    buffer = BufferStruct(kind, memory, VIDEO_MAX_PLANES)
-    buffer.data.index = NOT_DEQUEUED
-    return buffer
+    return BufferStruct(kind, memory, NOT_DEQUEUED, VIDEO_MAX_PLANES)
 
 
-def qbuf(fd: int, buffer: BufferStruct) -> None:
-    """Queue a buffer."""
-    call(fd, VIDIOC_QBUF, ffi.buffer(buffer.data), "VIDIOC_QBUF")
+def qbuf(fd: int, buffer: BufferStruct, bytes_used: Sequence[int], timestamp: float) -> None:
+    """Queue a buffer, with the bytes in each plane and its time in seconds. `renew` it before."""
+    data = buffer.data
+    if timestamp:
+        data.timestamp.tv_sec, data.timestamp.tv_usec = divmod(round(timestamp * 1e6), 1_000_000)
+    for part, used in zip(buffer.planes or (data,), bytes_used, strict=True):
+        part.bytesused = used
+    call(fd, VIDIOC_QBUF, buffer.argument, "VIDIOC_QBUF")
 
 
 def dqbuf(fd: int, buffer: BufferStruct) -> None:
     """Take a buffer that the device is done with; BlockingIOError (EAGAIN) if there is none yet."""
-    call(fd, VIDIOC_DQBUF, ffi.buffer(buffer.data), "VIDIOC_DQBUF", nonblocking=True)
-
-
-def dequeued(buffer: BufferStruct) -> Dequeued:
-    """Return what `dqbuf` has told."""
-    data = buffer.data
-    if buffer.planes is None:
-        planes: tuple[tuple[int, int], ...] = ((data.bytesused, 0),)
-    else:
-        used = buffer.planes[0 : data.length]
-        planes = tuple((part.bytesused, part.data_offset) for part in used)
-    timestamp = data.timestamp.tv_sec + data.timestamp.tv_usec / 1e6
-    return Dequeued(data.flags, data.sequence, timestamp, planes)
+    call(fd, VIDIOC_DQBUF, buffer.argument, "VIDIOC_DQBUF", nonblocking=True)
 
 
 def streamon(fd: int, kind: int) -> None:

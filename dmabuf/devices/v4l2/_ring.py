@@ -29,13 +29,13 @@ caller's from before that: what does not reach its frame is left.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from enum import Enum
 
-from dmabuf import _mapping
+from dmabuf import _mapping, _wait
 from dmabuf._fd import Hold
-from dmabuf.access import Access
+from dmabuf._ioctl import SYNC_READ, SYNC_WRITE
+from dmabuf.access import EVENTS
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2 import _ioctl
 from dmabuf.devices.v4l2._file import DeviceFile, Use
@@ -53,6 +53,7 @@ class SlotState(Enum):
 
 # Not looked up in the class, which is a call in Python 3.10: a signal handler may raise there.
 _FREE, _QUEUED, _HELD, _REFUSED = SlotState
+_NEW, _RUNNING, _OVER = SessionState.NEW, SessionState.RUNNING, SessionState.OVER
 
 
 class GivenBackError(ValueError):
@@ -62,7 +63,17 @@ class GivenBackError(ValueError):
 class Slot:
     """One place of a queue, and the buffers there."""
 
-    __slots__ = ("_image", "_offsets", "buffers", "index", "lent", "loans", "state", "was_queued")
+    __slots__ = (
+        "_image",
+        "_offsets",
+        "buffers",
+        "index",
+        "lent",
+        "loans",
+        "state",
+        "struct",
+        "was_queued",
+    )
 
     def __init__(self, index: int, buffers: tuple[Buffer, ...]) -> None:
         self.index = index
@@ -77,6 +88,8 @@ class Slot:
         """Have these buffers here."""
         self.buffers = buffers
         self.was_queued = False
+        self.struct: _ioctl.BufferStruct | None = None
+        """What QBUF takes, kept from one to the next; None while one has it."""
         self._image: Image | None = None
         self._offsets: tuple[int, ...] = ()
 
@@ -97,14 +110,23 @@ class Loan:
     def __init__(self) -> None:
         self.slot: Slot | None = None
         self.number = 0
-        self.done: _ioctl.Dequeued | None = None
+        self.done: _ioctl.BufferStruct | None = None
         """What the driver says of the frame; None if the device has not had it."""
 
 
 class Ring:
     """The slots of one queue, once it is started. Thread-safe; see the table above."""
 
-    __slots__ = ("_session", "_slots", "access", "fills", "format", "unused")
+    __slots__ = (
+        "_empty",
+        "_events",
+        "_may_have_free",
+        "_session",
+        "_slots",
+        "fills",
+        "format",
+        "unused",
+    )
 
     def __init__(
         self,
@@ -123,8 +145,9 @@ class Ring:
         """What the frames are."""
         self.fills = self._session.fills
         """Whether frames come empty, for the caller to fill."""
-        self.access = Access.READ if self.fills else Access.WRITE
-        """What the device does to a buffer."""
+        self._events = EVENTS[SYNC_READ if self.fills else SYNC_WRITE]  # of what the device does
+        self._may_have_free = True  # set after a slot became FREE, cleared before all are looked at
+        self._empty: _ioctl.BufferStruct | None = None  # of a DQBUF that had no frame
         self.unused = format.sizeimage if self.fills else (0,) * len(format.sizeimage)
         """The bytes_used of a frame of which nothing is known."""
 
@@ -149,14 +172,14 @@ class Ring:
 
     def wait_to_start(self) -> None:
         """Wait until the device may have what `start()` gives it."""
-        self._session.require(SessionState.NEW)
+        self._session.require(_NEW)
         if not self.fills:
             for buffers in self.buffers:
                 self._wait_idle(buffers)
 
     async def ready_to_start(self) -> None:
         """Wait in asyncio until the device may have what `start()` gives it."""
-        self._session.require(SessionState.NEW)
+        self._session.require(_NEW)
         if not self.fills:
             for buffers in self.buffers:
                 await self._idle(buffers)
@@ -186,7 +209,7 @@ class Ring:
 
     def _take_back(self) -> None:
         """Let memory go back to its pool, once the device has none."""
-        if self._session.state is SessionState.OVER:
+        if self._session.state is _OVER:
             for slot in self._slots:
                 slot.lent = []
 
@@ -195,57 +218,73 @@ class Ring:
 
         `leave()` the loan if this raises: the frame may have been taken.
         """
-        with self._session.lock:
-            self._session.require(SessionState.RUNNING)
-            if self.fills:
-                for slot in self._slots:
-                    if slot.state is _FREE:
+        session = self._session
+        with session.lock:
+            session.require(_RUNNING)
+            if self._may_have_free and self._use_free(loan):
+                return True
+            try:
+                self._dqbuf(loan)
+            except BlockingIOError:
+                if session.device.m2m and not self.count(_QUEUED):
+                    what = f"the device has none of the stream's {len(self._slots)} buffers"
+                    raise ValueError(f"{what}; give a frame back before the next") from None
+                return False
+            except (OSError, ValueError):
+                session.require(_RUNNING)  # or a signal handler has stopped it
+                raise
+        return True
+
+    def _use_free(self, loan: Loan) -> bool:
+        """Lend a slot of an output that is free, if there is one; queue those of a capture."""
+        try:
+            self._may_have_free = False
+            for slot in self._slots:
+                if slot.state is _FREE:
+                    self._may_have_free = True
+                    if self.fills:
                         # No signal handler runs in these three lines.
                         slot.loans = loan.number = slot.loans + 1
                         slot.state = _HELD
                         loan.slot = slot
                         return True
-            else:
-                self._queue_free()
-            try:
-                self._dqbuf(loan)
-            except BlockingIOError:
-                if self._session.device.m2m and not self.count(_QUEUED):
-                    what = f"the device has none of the stream's {len(self._slots)} buffers"
-                    raise ValueError(f"{what}; give a frame back before the next") from None
-                return False
-            except (OSError, ValueError):
-                self._session.require(SessionState.RUNNING)  # or a signal handler has stopped it
-                raise
-        return True
+                    self._queue_free(slot)
+        except BaseException:
+            self._may_have_free = True
+            raise
+        return False
 
     def _dqbuf(self, loan: Loan) -> None:
         """QUEUED → HELD. The lock is held."""
-        buffer = _ioctl.empty_buffer(self._session.kind, self._session.memory)
+        session = self._session
+        buffer, self._empty = self._empty, None  # a signal handler may take a frame amid this
+        if buffer is None:
+            buffer = _ioctl.empty_buffer(session.kind, session.memory)
         try:
-            with Use(self._session.device, "take a frame") as fd:
+            with Use(session.device, "take a frame") as fd:
                 _ioctl.dqbuf(fd, buffer)
         finally:
             # No signal handler runs in here.
             index = buffer.data.index
-            if index != _ioctl.NOT_DEQUEUED:
+            if index == _ioctl.NOT_DEQUEUED:
+                self._empty = buffer
+            else:
                 slot = self._slots[index]
                 slot.lent = []
                 slot.loans = loan.number = slot.loans + 1
                 slot.state = _HELD
                 loan.slot = slot
-        loan.done = _ioctl.dequeued(buffer)
+                loan.done = buffer
 
-    def _queue_free(self) -> None:
-        """FREE → QUEUED, of those whose buffers the device may have. The lock is held."""
-        for slot in self._slots:
-            if slot.state is _FREE and self._is_idle(slot.buffers):
-                try:
-                    self._qbuf(slot, self.unused, 0.0)
-                except OSError as error:
-                    if error.errno is not None and slot.state is _FREE:
-                        slot.state = _REFUSED
-                    raise
+    def _queue_free(self, slot: Slot) -> None:
+        """FREE → QUEUED, if the device may have the buffers. The lock is held."""
+        if self._is_idle(slot.buffers):
+            try:
+                self._qbuf(slot, self.unused, 0.0)
+            except OSError as error:
+                if error.errno is not None and slot.state is _FREE:
+                    slot.state = _REFUSED
+                raise
 
     def slot(self, loan: Loan) -> Slot:
         """Return what is HELD by a loan; GivenBackError if that was given back."""
@@ -253,6 +292,19 @@ class Ring:
         if slot is None or slot.state is not _HELD or slot.loans != loan.number:
             raise GivenBackError("operation on a frame that was given back")
         return slot
+
+    def holds(self, loan: Loan) -> bool:
+        """Whether a slot is HELD by a loan. One that was given back never is again."""
+        slot = loan.slot
+        return slot is not None and slot.state is _HELD and slot.loans == loan.number
+
+    def _free(self, loan: Loan) -> None:
+        """HELD → FREE; nothing if it was given back."""
+        slot = loan.slot
+        if slot is not None and slot.state is _HELD and slot.loans == loan.number:
+            # No signal handler runs in these two lines.
+            slot.state = _FREE
+            self._may_have_free = True
 
     def replace(self, loan: Loan, buffers: tuple[Buffer, ...]) -> None:
         """Have other buffers at a slot that is HELD."""
@@ -269,13 +321,13 @@ class Ring:
 
     def leave(self, loan: Loan) -> None:
         """Take a slot back without queueing it: HELD → FREE. Nothing if it was given back."""
-        with self._session.lock, contextlib.suppress(GivenBackError):
-            self.slot(loan).state = _FREE
+        if self.holds(loan):
+            with self._session.lock:
+                self._free(loan)
 
     def collect(self, loan: Loan) -> None:
         """Do as `leave()`, for a finalizer: without the lock, for which it must not wait."""
-        with contextlib.suppress(GivenBackError):
-            self.slot(loan).state = _FREE
+        self._free(loan)
 
     def queue(self, loan: Loan, bytes_used: Sequence[int], timestamp: float) -> None:
         """Give the device a slot, once it may have the buffers. HELD → QUEUED.
@@ -303,7 +355,7 @@ class Ring:
             if self._session.running and self._is_idle(slot.buffers):
                 self._qbuf(slot, bytes_used, timestamp)
             else:
-                slot.state = _FREE
+                self._free(loan)
 
     async def queue_later(self, loan: Loan, bytes_used: Sequence[int], timestamp: float) -> None:
         """Do as `queue()`, and wait in asyncio."""
@@ -329,7 +381,7 @@ class Ring:
         with self._session.lock:
             slot = self.slot(loan)
             if not self._session.running:
-                slot.state = _FREE
+                self._free(loan)
             elif slot.buffers is not buffers:
                 return False
             else:
@@ -338,44 +390,45 @@ class Ring:
 
     def _qbuf(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> None:
         """FREE or HELD → QUEUED. The lock is held."""
-        loans = slot.loans
-        holds = [Hold(buffer) for buffer in slot.buffers]
+        session, buffers, loans = self._session, slot.buffers, slot.loans
+        struct, slot.struct = slot.struct, None  # a signal handler may queue the slot amid this
+        holds = [Hold(buffer) for buffer in buffers]
         try:
-            planes = [
-                (hold.take(), buffer.size, used)
-                for hold, buffer, used in zip(holds, slot.buffers, bytes_used, strict=True)
-            ]
-            lent = list(map(_mapping.loan_of, slot.buffers))
-            buffer = _ioctl.full_buffer(
-                self._session.kind, self._session.memory, slot.index, planes, timestamp
-            )
+            for hold in holds:
+                hold.take()
+            if struct is None:
+                sizes = [buffer.size for buffer in buffers]
+                planes = list(zip([hold.number for hold in holds], sizes, strict=True))
+                struct = _ioctl.full_buffer(session.kind, session.memory, slot.index, planes)
+            else:
+                struct.renew()
+            lent = list(map(_mapping.loan_of, buffers))
             try:
-                with Use(self._session.device, "queue a buffer") as fd:
-                    _ioctl.qbuf(fd, buffer)
+                with Use(session.device, "queue a buffer") as fd:
+                    _ioctl.qbuf(fd, struct, bytes_used, timestamp)
             finally:
                 # No signal handler runs in here.
-                if buffer.data.flags & _ioctl.QBUF_DONE:
+                if struct.data.flags & _ioctl.QBUF_DONE:
                     slot.was_queued = True
                     if slot.loans == loans:  # else one has run, and taken it again
                         slot.lent = lent
                         slot.state = _QUEUED
+            if slot.buffers is buffers:
+                slot.struct = struct
         finally:
-            try:
-                for hold in holds:
-                    hold.drop()
-            finally:  # a signal handler may have raised as the first drop began
-                for hold in holds:
-                    hold.drop()
+            for hold in holds:  # what a signal handler leaves is dropped as it is collected
+                hold.drop()
 
     def _is_idle(self, buffers: tuple[Buffer, ...]) -> bool:
         """Whether the device may have the buffers; never those that the caller has closed."""
-        return all(not buffer.closed and buffer.is_idle(self.access) for buffer in buffers)
+        events = self._events
+        return all(not buffer.closed and _wait.is_ready(buffer, events) for buffer in buffers)
 
     def _wait_idle(self, buffers: tuple[Buffer, ...]) -> None:
         for buffer in buffers:
-            buffer.wait(self.access)
+            _wait.wait(buffer, self._events, None)
 
     async def _idle(self, buffers: tuple[Buffer, ...]) -> None:
         for buffer in buffers:
-            if not buffer.is_idle(self.access):
-                await buffer.ready(self.access)
+            if not _wait.is_ready(buffer, self._events):
+                await _wait.ready(buffer, self._events)

@@ -100,7 +100,7 @@ class Session:
     @property
     def running(self) -> bool:
         """Whether it was started, and neither stopped nor its device closed."""
-        return self._state is _RUNNING and not self.device.closed
+        return self._state is _RUNNING and not self.device._closed
 
     @property
     def imports(self) -> bool:
@@ -109,7 +109,7 @@ class Session:
 
     def require(self, state: SessionState) -> None:
         """Raise ValueError unless NEW, or RUNNING."""
-        if self._state is state and not self.device.closed:
+        if self._state is state and not self.device._closed:
             return
         if self._state is _LEFT:
             path = self.device.path

@@ -60,18 +60,18 @@ class Frame:
         self._loan = loan
         self._used = ring.unused
         self._timestamp = 0.0
-        if loan.done is not None and not ring.fills:
-            self._used = tuple(used for used, _ in loan.done.planes)
-            self._timestamp = loan.done.timestamp
 
     @property
     def image(self) -> Image:
         """The picture. ValueError if its pixel format is not in dmabuf's table."""
-        slot = self._ring.slot(self._loan)
-        offsets = (0,) * len(slot.buffers)
-        if self._loan.done is not None and not self._ring.fills:
-            offsets = tuple(offset for _, offset in self._loan.done.planes)
-        return slot.image(self._ring.format, offsets)
+        ring, told = self._ring, self._captured()
+        slot = ring.slot(self._loan)
+        offsets = (0,) * len(slot.buffers) if told is None else told.offsets
+        return slot.image(ring.format, offsets)
+
+    def _captured(self) -> _ioctl.BufferStruct | None:
+        """Return what the driver says of a frame that it has filled; None of one to be filled."""
+        return None if self._ring.fills else self._loan.done
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -104,7 +104,8 @@ class Frame:
 
         An output's can be set: memory-to-memory devices copy it to what they make of the frame.
         """
-        return self._timestamp
+        told = self._captured()
+        return self._timestamp if told is None else told.timestamp
 
     @timestamp.setter
     def timestamp(self, seconds: float) -> None:
@@ -117,7 +118,8 @@ class Frame:
 
         An output's can be set; without, it is `sizeimage`.
         """
-        return self._used
+        told = self._captured()
+        return self._used if told is None else told.bytes_used
 
     @bytes_used.setter
     def bytes_used(self, used: Sequence[int]) -> None:
@@ -203,9 +205,10 @@ class Frame:
 
     def __del__(self) -> None:
         try:
-            self._ring.slot(self._loan)
-        except (AttributeError, GivenBackError):
-            return
+            if not self._ring.holds(self._loan):
+                return
+        except AttributeError:
+            return  # the constructor was interrupted
         self._ring.collect(self._loan)
         if self._ring.session.running:
             message = f"a frame from {self._ring.path} was not given back; use `with frame`"
