@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dmabuf._fd import Hold, own
-from dmabuf._ioctl import address
 from dmabuf.access import Access
 from dmabuf.devices.drm import Device
 from dmabuf.devices.drm._handles import Claim, Handles
 from dmabuf.devices.kms import _ioctl
 from dmabuf.devices.kms._events import Pending
 from dmabuf.devices.kms._pipeline import Pipeline
-from dmabuf.devices.kms._uapi import ffi
 from dmabuf.devices.kms.outputs import Mode
 from dmabuf.fence import Fence
 from dmabuf.image import Image
@@ -50,6 +47,8 @@ class Atomic:
         self._connector = _property_ids(fd, pipeline.connector.number)
         self._crtc = _property_ids(fd, pipeline.crtc)
         self._plane = _property_ids(fd, pipeline.plane.number)
+        self._kept: dict[bool, _ioctl.AtomicRequest] = {}
+        """Requests that set no mode, to be used again: with a fence to wait for, and without."""
 
     def can_flip(self, wanted: Wanted, deadline: float | None) -> bool:
         """Return True: the commit takes the fence."""
@@ -81,29 +80,47 @@ class Atomic:
     def _commit(
         self, fd: int, framebuffer: int, wanted: Wanted, blob: int, pending: Pending, cookie: int
     ) -> Fence:
-        out_fence: Any = ffi.new("int32_t *", -1)
-        plane = {self._plane["FB_ID"]: framebuffer}
-        crtc = {self._crtc["OUT_FENCE_PTR"]: address(ffi, out_fence)}
-        objects = {self._pipeline.crtc: crtc, self._pipeline.plane.number: plane}
+        fence, mode = wanted.fence, wanted.mode
         flags = _ioctl.DRM_MODE_ATOMIC_NONBLOCK | _ioctl.DRM_MODE_PAGE_FLIP_EVENT
+        if mode is not None:
+            flags |= _ioctl.DRM_MODE_ATOMIC_ALLOW_MODESET
+        # Taken out while it is used: a signal handler may show an image amid this.
+        request = None if mode else self._kept.pop(fence is not None, None)
+        if request is None:
+            request = self._request(fence is not None, mode, blob)
+        request.values[0] = framebuffer
 
         def commit(made: list[int]) -> None:
             try:
-                _ioctl.atomic(fd, flags, objects, cookie, pending.taken)
+                request.commit(fd, flags, cookie, pending.taken)
             finally:
-                if out_fence[0] >= 0:  # the kernel sets it to -1 where it takes nothing
-                    made.append(out_fence[0])
+                if request.out_fence[0] >= 0:  # it is -1 where the kernel takes nothing
+                    made.append(request.out_fence[0])
 
-        with ExitStack() as stack:
-            if wanted.fence is not None:
-                plane[self._plane["IN_FENCE_FD"]] = stack.enter_context(Hold(wanted.fence))
-            if wanted.mode is not None:
-                flags |= _ioctl.DRM_MODE_ATOMIC_ALLOW_MODESET
-                crtc |= {self._crtc["ACTIVE"]: 1, self._crtc["MODE_ID"]: blob}
-                connector = {self._connector["CRTC_ID"]: self._pipeline.crtc}
-                objects[self._pipeline.connector.number] = connector
-                plane |= self._placement(wanted.mode)
-            return own(OutFence.__new__(OutFence), commit)
+        if fence is None:
+            out_fence = own(OutFence.__new__(OutFence), commit)
+        else:
+            with Hold(fence) as number:
+                request.values[1] = number
+                out_fence = own(OutFence.__new__(OutFence), commit)
+        if mode is None:
+            request.out_fence[0] = -1  # before a handler can come in the next commit
+            self._kept[fence is not None] = request
+        return out_fence
+
+    def _request(self, has_fence: bool, mode: Mode | None, blob: int) -> _ioctl.AtomicRequest:
+        """Return a request whose first value is the framebuffer, and the second one the fence."""
+        plane = {self._plane["FB_ID"]: 0}
+        crtc: dict[int, int] = {}
+        objects = {self._pipeline.plane.number: plane, self._pipeline.crtc: crtc}
+        if has_fence:
+            plane[self._plane["IN_FENCE_FD"]] = 0
+        if mode is not None:
+            plane |= self._placement(mode)
+            crtc |= {self._crtc["ACTIVE"]: 1, self._crtc["MODE_ID"]: blob}
+            connector = {self._connector["CRTC_ID"]: self._pipeline.crtc}
+            objects[self._pipeline.connector.number] = connector
+        return _ioctl.AtomicRequest(objects, self._pipeline.crtc, self._crtc["OUT_FENCE_PTR"])
 
     def _placement(self, mode: Mode) -> dict[int, int]:
         """Return where the plane is: the image's pixels (16.16) on those of the mode."""

@@ -145,9 +145,11 @@ class Events:
             self.read(device)
 
     def _read(self, device: Descriptor) -> None:
-        with Hold(device) as number, contextlib.suppress(BlockingIOError):
-            while True:  # what is read is in the list before a signal handler can run
+        with Hold(device) as number:
+            try:  # what is read, all there is, is in the list before a signal handler can run
                 self._unsorted.extend(map(os.read, (number,), (_ioctl.EVENTS_BYTES,)))
+            except BlockingIOError:
+                pass
         if self._unsorted:
             try:
                 for event in _ioctl.flip_events(b"".join(self._unsorted)):

@@ -5,7 +5,7 @@ Lists are asked for until they fit: a monitor may come or go between two calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
@@ -307,25 +307,35 @@ def page_flip(fd: int, crtc: int, framebuffer: int, cookie: int, taken: list[int
     _make(fd, "DRM_IOCTL_MODE_PAGE_FLIP", data, taken)
 
 
-def atomic(
-    fd: int,
-    flags: int,
-    objects: Mapping[int, Mapping[int, int]],
-    cookie: int,
-    taken: list[int],
-) -> None:
-    """Commit properties, {object: {property: value}}, all or none.
+class AtomicRequest:
+    """Properties to commit, {object: {property: value}}; may be committed again with other values.
 
-    Adds something to a list as the kernel takes them.
+    Not by two at once, and not before `out_fence` is -1 again: the kernel writes into that.
     """
-    ids = ffi.new("uint32_t[]", list(objects))
-    counts = ffi.new("uint32_t[]", [len(values) for values in objects.values()])
-    properties = ffi.new("uint32_t[]", [one for values in objects.values() for one in values])
-    every = [value for values in objects.values() for value in values.values()]
-    values = ffi.new("uint64_t[]", [value % 2**64 for value in every])
-    pointers = [address(ffi, array) for array in (ids, counts, properties, values)]
-    data = ffi.new("struct drm_mode_atomic *", [flags, len(objects), *pointers, 0, cookie])
-    _make(fd, "DRM_IOCTL_MODE_ATOMIC", data, taken)
+
+    __slots__ = ("_arrays", "_data", "out_fence", "values")
+
+    def __init__(self, objects: dict[int, dict[int, int]], crtc: int, fence_property: int) -> None:
+        """Commit `objects`, and have a CRTC give its fence, by the property of this id."""
+        self.out_fence: Any = ffi.new("int32_t *", -1)
+        """The out-fence's descriptor; -1 while the kernel has taken nothing."""
+        objects[crtc][fence_property] = address(ffi, self.out_fence)
+        every = [pair for properties in objects.values() for pair in properties.items()]
+        self.values: Any = ffi.new("uint64_t[]", [value % 2**64 for _, value in every])
+        """The values in the order of the objects and their properties."""
+        self._arrays = (
+            ffi.new("uint32_t[]", list(objects)),
+            ffi.new("uint32_t[]", [len(properties) for properties in objects.values()]),
+            ffi.new("uint32_t[]", [number for number, _ in every]),
+            self.values,
+        )
+        places = [address(ffi, array) for array in self._arrays]
+        self._data: Any = ffi.new("struct drm_mode_atomic *", [0, len(objects), *places])
+
+    def commit(self, fd: int, flags: int, cookie: int, taken: list[int]) -> None:
+        """Commit all or none; adds something to a list as the kernel takes them."""
+        self._data.flags, self._data.user_data = flags, cookie
+        _make(fd, "DRM_IOCTL_MODE_ATOMIC", self._data, taken)
 
 
 class Event(NamedTuple):

@@ -164,9 +164,9 @@ class Display(Device):
         """
         require_types(image, fence)
         require_showable(self.path, self._pipeline, image)
-        if mode is None and self._mode and self._mode.size == (image.width, image.height):
-            mode = self._mode
-        chosen = choose_mode(self.connector, image, mode)
+        chosen = self._mode
+        if mode is not None or chosen is None or chosen.size != (image.width, image.height):
+            chosen = choose_mode(self.connector, image, mode)
         if self.forked:
             raise ValueError(
                 f"{self.path} is the display of this process's parent, and this is a forked child; "
@@ -177,6 +177,7 @@ class Display(Device):
             while True:
                 with self._showing:
                     self._require_stay()
+                    self._events.read(self)
                     wanted = Wanted(image, fence, None if chosen == self._mode else chosen)
                     before = self._unfinished()
                     if before is None and self._commit.can_flip(wanted, _NOW):
@@ -198,14 +199,15 @@ class Display(Device):
     def _unfinished(self) -> Pending | None:
         """Return the flip that the kernel has not done yet."""
         pending = self._pending
-        return pending if pending and not Flip(self, self._events, pending).done else None
+        if pending is None or pending.event is not None:
+            return None
+        return None if Flip(self, self._events, pending).done else pending
 
     def _require_stay(self) -> None:
         if self._leaving:
             raise ValueError(f"operation on a closed Display: {self!r}")
 
     def _flip(self, fd: int, wanted: Wanted, mode: Mode) -> Flip:
-        self._events.read(self)
         self._framebuffers.forget(self, but=self._shown)
         framebuffer = self._framebuffers.get(self, wanted.image)
         pending = Pending()

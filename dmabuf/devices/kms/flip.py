@@ -49,6 +49,8 @@ class Flip:
     @property
     def done(self) -> bool:
         """True once the image is on the screen."""
+        if self._pending.event is not None:
+            return True
         fence = self._open_fence()
         if fence is not None:
             with contextlib.suppress(ValueError):  # closed by another thread, just now
@@ -63,8 +65,10 @@ class Flip:
         """
         fence = self._open_fence()
         if fence is not None:
-            with contextlib.suppress(ValueError):  # closed by another thread, just now
+            try:
                 return fence.wait(timeout)
+            except ValueError:
+                pass  # closed by another thread, just now
         return self._events.wait(self._device, self._pending, timeout)
 
     def __await__(self) -> Generator[object, None, None]:
