@@ -57,9 +57,9 @@ def _exporters(size: int, name: str | None, wanted: list[str] | None) -> Iterato
             if one in ("udmabuf", "/dev/udmabuf"):
                 yield one, partial(_allocate_udmabuf, size, name)
             else:
-                yield one, partial(_allocate_from, one, size, name)
+                yield one, partial(heap.allocate_once, one, size, name)
         return
-    yield "system", partial(_allocate_from, "system", size, name)
+    yield "system", partial(heap.allocate_once, "system", size, name)
     others = []
     try:
         others = heap.heaps()
@@ -68,13 +68,8 @@ def _exporters(size: int, name: str | None, wanted: list[str] | None) -> Iterato
     for info in others:
         node = os.path.basename(info.path)
         if node != "system" and not info.protected:
-            yield node, partial(_allocate_from, info.path, size, name)
+            yield node, partial(heap.allocate_once, info.path, size, name)
     yield "udmabuf", partial(_allocate_udmabuf, size, name)
-
-
-def _allocate_from(node: str, size: int, name: str | None) -> Buffer:
-    with heap.Heap(node) as opened:
-        return opened.allocate(size, name=name)
 
 
 def _allocate_udmabuf(size: int, name: str | None) -> Buffer:

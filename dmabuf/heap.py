@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, SupportsIndex
 
 from dmabuf import _ioctl, _memory, _node
-from dmabuf._fd import Descriptor, Hold, own
+from dmabuf._fd import Descriptor, Hold, own, own_descriptor
 from dmabuf._record import record
 from dmabuf.access import Access, access_bits
 from dmabuf.buffer import Buffer, checked_name, own_buffer
@@ -104,13 +105,8 @@ class Heap(Descriptor):
         UnsupportedError if the kernel has no heaps; FileNotFoundError, PermissionError with what
         mends it; OSError (ENOTTY) if the path is something else. Needs Linux 5.6.
         """
-        path = os.fsdecode(heap)
-        if not path:
-            raise ValueError("a heap's name can't be empty")
-        if "/" not in path:
-            path = os.path.join(DIRECTORY, path)
-        info = _info(path)
-        self._info = info
+        path = _path(heap)
+        self._info = _info(path)
         own(self, partial(_node.open_node, path, os.O_RDONLY, KIND))
 
     @property
@@ -137,26 +133,53 @@ class Heap(Descriptor):
         1 or a name that can't be one.
         """
         length = _memory.checked_size(size)
-        flags = os.O_CLOEXEC | _MODES[access_bits(access)]
+        mode = _MODES[access_bits(access)]
         if name is not None:
             checked_name(name)
-        if _memory.must_check(length):
-            _memory.require(length, f"heap {self.name}", cma=self._info.contiguous)
-        with Hold(self) as number:
-            try:
-                make = partial(_ioctl.dma_heap_alloc, number, length, flags)
-                return own_buffer(make, name)
-            except OSError as error:
-                raise self._refused(error, length) from None
-
-    def _refused(self, error: OSError, size: int) -> AllocationError:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            return AllocationError(error.errno, f"{error.strerror}")
-        cma = self._info.contiguous
-        reason = _memory.shortage(size, cma=cma) if error.errno == errno.ENOMEM else ""
-        reason = reason or f"{size} bytes refused by {self.path}; see dmesg"
-        return AllocationError(error.errno or errno.EIO, f"{error.strerror}: {reason}")
+        return _allocate(self, length, mode, name, lambda: self._info)
 
     def __repr__(self) -> str:
         state = "[closed]" if self._closed else f"fd={self._number}"
         return f"<dmabuf.Heap {self.name!r} {state} path={self.path!r}>"
+
+
+def allocate_once(heap: str | os.PathLike[str], size: int, name: str | None) -> Buffer:
+    """Allocate from a heap that is opened for that alone; its name in sysfs is not looked up.
+
+    The heap is not kept open from one allocation to the next: a program may close descriptors that
+    it does not know, and a node may be another device's by then.
+    """
+    path = _path(heap)
+    with own_descriptor(partial(_node.open_node, path, os.O_RDONLY, KIND)) as opened:
+        return _allocate(opened, size, os.O_RDWR, name, partial(_info, path))
+
+
+def _path(heap: str | os.PathLike[str]) -> str:
+    """Return the path of a heap's node, which may be given by its name."""
+    path = os.fsdecode(heap)
+    if not path:
+        raise ValueError("a heap's name can't be empty")
+    return path if "/" in path else os.path.join(DIRECTORY, path)
+
+
+def _allocate(
+    heap: Descriptor, size: int, mode: int, name: str | None, about: Callable[[], HeapInfo]
+) -> Buffer:
+    if _memory.must_check(size):
+        info = about()
+        _memory.require(size, f"heap {info.name}", cma=info.contiguous)
+    with Hold(heap) as number:
+        try:
+            make = partial(_ioctl.dma_heap_alloc, number, size, os.O_CLOEXEC | mode)
+            return own_buffer(make, name)
+        except OSError as error:
+            raise _refused(error, size, about()) from None
+
+
+def _refused(error: OSError, size: int, heap: HeapInfo) -> AllocationError:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return AllocationError(error.errno, f"{error.strerror}")
+    cma = heap.contiguous
+    reason = _memory.shortage(size, cma=cma) if error.errno == errno.ENOMEM else ""
+    reason = reason or f"{size} bytes refused by {heap.path}; see dmesg"
+    return AllocationError(error.errno or errno.EIO, f"{error.strerror}: {reason}")
