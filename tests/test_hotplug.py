@@ -19,7 +19,7 @@ from helpers.tasks import waiting, watched
 import dmabuf
 from dmabuf import devices
 from dmabuf._fd import Hold
-from dmabuf.devices import discovery, drm, hotplug
+from dmabuf.devices import drm, hotplug
 
 VIVID = Path("/sys/bus/platform/drivers/vivid")
 CLOSED = "operation on a closed Watch"
@@ -112,7 +112,7 @@ class TestWatch:
         devices.watch().close()
         with quick_collections():
             before = descriptors()
-            for moment in every_point(Hold.__exit__, discovery.udev):
+            for moment in every_point(Hold.__exit__, hotplug._udev):
                 watch = None
                 with contextlib.suppress(Interrupted), moment.runs(raise_interrupted):
                     watch = devices.watch()

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 from dmabuf import _wait
 from dmabuf._fd import Descriptor, duplicate, own, own_result
 from dmabuf._record import record
-from dmabuf.devices.discovery import describe, kind_of, subsystems, udev
+from dmabuf.devices.discovery import describe, kind_of, subsystems
 from dmabuf.devices.found import FoundDevice, Kind
 from dmabuf.errors import UnsupportedError
 
@@ -52,7 +52,7 @@ def watch(source: str | None = None) -> Watch:
     """
     if source not in (None, "udev", "kernel"):
         raise ValueError(f'source must be "udev" or "kernel", not {source!r}')
-    context = udev()
+    context = _udev()
     if context is None:
         raise UnsupportedError(
             errno.ENOENT,
@@ -67,6 +67,16 @@ def watch(source: str | None = None) -> Watch:
         monitor.filter_by(subsystem)
     monitor.start()
     return Watch(monitor)
+
+
+def _udev() -> Any | None:
+    """Return a context of udev's library; None where it is missing."""
+    try:
+        import pyudev
+
+        return pyudev.Context()
+    except ImportError:
+        return None
 
 
 class Watch(Descriptor):
