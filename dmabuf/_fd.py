@@ -395,11 +395,11 @@ def require_new(owner: Owner) -> None:
         raise TypeError(f"a {type(owner).__name__} is made once, and this one was; make another")
 
 
-def close_kept(made: list[int]) -> None:
-    """Close the one that `keep` has added to a list, if it is still there."""
+def close_kept(made: list[int], *places: int) -> None:
+    """Close what `keep` has added to a list, at these places one after the other, or the first."""
     if made:
         # No signal handler runs between the two.
-        tuple(map(os.close, map(made.pop, (0,))))
+        tuple(map(os.close, map(made.pop, places or (0,))))
 
 
 def own_descriptor(make: Callable[[list[int]], object]) -> Descriptor:

@@ -9,7 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dmabuf import _ioctl, _parcel, _wait
-from dmabuf._fd import Descriptor, Hold, descriptor_number, own, own_duplicate, owned_number
+from dmabuf._fd import (
+    Descriptor,
+    Hold,
+    close_kept,
+    descriptor_number,
+    own,
+    own_duplicate,
+    owned_number,
+)
 from dmabuf._procfs import open_file
 from dmabuf._record import record
 from dmabuf.errors import NotASyncFileError
@@ -192,7 +200,7 @@ class Fence(Descriptor):
         label = _checked_label(name)
         if len(fences) == 1:
             fences.append(self)
-        return _merge(fences, label)
+        return own_fence(partial(_merge, fences, label))
 
     def __and__(self, other: Fence) -> Fence:
         """Return a fence that signals when both have: `a & b`."""
@@ -249,17 +257,40 @@ def _check_sync_file(number: int) -> None:
         raise NotASyncFileError(what) from None
 
 
-def _merge(fences: Sequence[Fence], name: bytes) -> Fence:
-    """Merge two or more, as a balanced tree: in a chain each merge would copy all before it."""
-    if len(fences) == 2:
-        with Hold(fences[0]) as first, Hold(fences[1]) as second:
-            return own_fence(partial(_ioctl.sync_merge, first, name, second))
-    middle = len(fences) // 2
-    with _merge(fences[middle:], name) as right:
-        if middle == 1:
-            return _merge([fences[0], right], name)
-        with _merge(fences[:middle], name) as left:
-            return _merge([left, right], name)
+def _merge(fences: Sequence[Fence], name: bytes, made: list[int]) -> None:
+    """Add to a list a sync_file of two or more fences.
+
+    Merged is as a balanced tree: in a chain each merge would copy all before it. The list is the
+    stack of what is merged so far, and `sizes` has how many fences each of that is of; few at any
+    time, since two of the same size become one.
+    """
+    sizes: list[int] = []
+    try:
+        pairs = zip(fences[::2], fences[1::2], strict=False)
+        for first, second in pairs:
+            with Hold(first) as one, Hold(second) as other:
+                _ioctl.sync_merge(one, name, other, made)
+            size = 2
+            while sizes and sizes[-1] == size:
+                _merge_last(name, made)
+                size += sizes.pop()
+            sizes.append(size)
+        if len(fences) % 2:
+            with Hold(fences[-1]) as odd:
+                _ioctl.sync_merge(made[-1], name, odd, made)
+            close_kept(made, -2)
+        while len(made) > 1:
+            _merge_last(name, made)
+    except BaseException:
+        while made:
+            close_kept(made)
+        raise
+
+
+def _merge_last(name: bytes, made: list[int]) -> None:
+    """Put the merge of the last two sync_files of a list in their place."""
+    _ioctl.sync_merge(made[-2], name, made[-1], made)
+    close_kept(made, -2, -2)
 
 
 def _outcome(status: int, fences: Sequence[tuple[bytes, bytes, int, int, int]]) -> int:

@@ -112,7 +112,7 @@ class TestMerge:
 
         def noted(first: int, name: bytes, second: int, made: list[int]) -> None:
             merge(first, name, second, made)
-            counts.append(_ioctl.sync_file_info(made[0]).num_fences)
+            counts.append(_ioctl.sync_file_info(made[-1]).num_fences)
 
         monkeypatch.setattr(_ioctl, "sync_merge", noted)
         pendings = source.many(32)
