@@ -55,6 +55,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dmabuf import _libc
 from dmabuf._closing import Closing
+from dmabuf._keep import keep
 from dmabuf._procfs import open_file
 from dmabuf.errors import NotADmaBufError, os_error
 
@@ -77,11 +78,8 @@ if TYPE_CHECKING:
 _Self = TypeVar("_Self", bound="Owner")
 _Owned = TypeVar("_Owned", bound="Owner")
 
-_DUPLICATE = (fcntl.F_DUPFD_CLOEXEC,)
 UNUSED, _USED = -1, -2
 """What stands for the number of a hold that is not taken yet, or not any more."""
-
-keep = _libc.keep
 
 lock = threading.RLock()
 """For all descriptors: whoever has it decides."""
@@ -414,7 +412,7 @@ def own_result(call: Callable[..., int], *arguments: Any) -> Descriptor:
 
 def duplicate(number: int, made: list[int]) -> None:
     """Add to a list a new descriptor of the same open file, closed on exec."""
-    made.extend(map(fcntl.fcntl, (number,), _DUPLICATE, (0,)))  # as `keep` does, in half the time
+    keep(made, fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, 0)
 
 
 def own_duplicate(owner: _Owned, source: Descriptor | int, *details: Any) -> _Owned:

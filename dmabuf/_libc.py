@@ -7,6 +7,7 @@ import mmap
 import os
 import sys
 from collections.abc import Callable
+from itertools import starmap
 from struct import Struct
 from typing import Any
 
@@ -85,15 +86,10 @@ def pidfd_getfd(pidfd: int, fd: int, made: list[int]) -> None:
     _keep(made, _libc.syscall, _PIDFD_GETFD, pidfd, fd, 0, 0, 0)
 
 
-def keep(made: list[Any], call: Callable[..., Any], *arguments: Any) -> None:
-    """Add to a list what a function of C returns, before a signal handler can run."""
-    made.extend(map(call, *zip(arguments)))
-
-
 def _keep(made: list[int], call: Callable[..., int], *arguments: object) -> None:
-    """Do so with what a function of libc returns; OSError for -1."""
+    """Add to a list what a function of libc returns, as `keep` does; OSError for -1."""
     before = len(made)
-    made.extend(filter((-1).__ne__, map(call, *zip(arguments))))
+    made.extend(filter((-1).__ne__, starmap(call, (arguments,))))
     if len(made) == before:
         number = ffi.errno
         raise OSError(number, os.strerror(number))

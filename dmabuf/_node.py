@@ -10,7 +10,7 @@ import stat
 from typing import NamedTuple
 
 from dmabuf import _kernel
-from dmabuf._fd import keep
+from dmabuf._keep import keep
 from dmabuf.errors import UnsupportedError, os_error
 
 

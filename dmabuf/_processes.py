@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dmabuf import _libc, _procfs
+from dmabuf._keep import keep
 
 PREFIX = "/dmabuf:"
 """What the kernel calls a dma-buf in links and maps, before its name."""
@@ -76,7 +77,7 @@ def folder(pid: int | str) -> Iterator[int]:
     made: list[int] = []
     try:
         try:
-            _libc.keep(made, os.open, f"/proc/{pid}", _FOLDER | os.O_CLOEXEC)
+            keep(made, os.open, f"/proc/{pid}", _FOLDER | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise _procfs.without_proc(error) from None
         yield made[0]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-from dmabuf import _libc
+from dmabuf._keep import keep
 from dmabuf.errors import NotADmaBufError, os_error
 
 # It begins with a letter, no condition: so it is searched for three times as fast.
@@ -43,7 +43,7 @@ def opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
     """Give a descriptor of a file of /proc, which a signal handler that raises can't leave open."""
     made: list[int] = []
     try:
-        _libc.keep(made, partial(os.open, dir_fd=folder), path, flags | os.O_CLOEXEC)
+        keep(made, partial(os.open, dir_fd=folder), path, flags | os.O_CLOEXEC)
         yield made[0]
     finally:
         for number in made:

@@ -10,7 +10,8 @@ import os
 from functools import partial
 
 from dmabuf import _ioctl
-from dmabuf._fd import Descriptor, Hold, keep, own
+from dmabuf._fd import Descriptor, Hold, own
+from dmabuf._keep import keep
 from dmabuf._kernel import how_to_get_in_debugfs
 from dmabuf.errors import UnsupportedError, os_error
 from dmabuf.fence import Fence, own_fence

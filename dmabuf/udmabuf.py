@@ -14,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from dmabuf import _ioctl, _libc, _memory, _node
-from dmabuf._fd import Descriptor, descriptor_number, keep, own_descriptor
+from dmabuf._fd import Descriptor, descriptor_number, own_descriptor
+from dmabuf._keep import keep
 from dmabuf._record import record
 from dmabuf.buffer import Buffer, checked_name, own_buffer
 from dmabuf.errors import AllocationError, RefusedError, UnsupportedError, os_error

@@ -8,7 +8,8 @@ from multiprocessing.reduction import DupFd
 from operator import methodcaller
 from typing import Any
 
-from dmabuf._fd import Hold, keep, own_descriptor
+from dmabuf._fd import Hold, own_descriptor
+from dmabuf._keep import keep
 from dmabuf._mapping import note_shared, prove
 from dmabuf._parcel import Parcel
 from dmabuf.buffer import Buffer

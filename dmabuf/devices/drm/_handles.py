@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from dmabuf import _forks
-from dmabuf._fd import Descriptor, Hold, keep
+from dmabuf._fd import Descriptor, Hold
+from dmabuf._keep import keep
 
 Make = Callable[[int, list[int]], object]
 """Has a device's descriptor make a handle, and adds that to a list as the system call returns."""

@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, descriptor_number, keep, own
+from dmabuf._fd import Descriptor, Hold, descriptor_number, own
+from dmabuf._keep import keep
 from dmabuf.devices.drm import _syncobj_ioctl as _ioctl
 from dmabuf.devices.drm._handles import Make
 from dmabuf.devices.drm._node import Handle

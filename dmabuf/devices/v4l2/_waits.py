@@ -7,7 +7,8 @@ from queue import SimpleQueue
 from threading import get_ident
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, keep, own_descriptor, unwatch, watch
+from dmabuf._fd import Descriptor, Hold, own_descriptor, unwatch, watch
+from dmabuf._keep import keep
 from dmabuf.devices.v4l2._file import DeviceFile
 
 
