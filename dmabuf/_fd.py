@@ -95,8 +95,11 @@ class Owner(Closing):
     """
 
     __slots__ = ("__weakref__", "_closed", "_holds", "_number", "_watchers")
-    _give_back: Callable[[int], None]
-    _NEEDS_OWNER = True  # `_give_back` is a method, or refers to the object otherwise
+    _give_back: Callable[[int], object]
+    """A function of C: a signal handler that raises could keep a method from its first line.
+
+    It refers to no owner, which outlives it.
+    """
     _NUMBER = "handle"
 
     def __init__(self, number: int) -> None:
@@ -108,7 +111,7 @@ class Owner(Closing):
         self._closed = False
         self._watchers: dict[object, Watcher] | None = None  # until the first comes
         self._holds = holds = _Holds()
-        holds.give_back = None if self._NEEDS_OWNER else self._give_back
+        holds.give_back = self._give_back
         if on_open is not None:
             on_open(self, number)
         # No signal handler runs here, between the two.
@@ -148,7 +151,7 @@ class Owner(Closing):
         finally:
             if number >= 0:
                 try:
-                    self._give_back(number)
+                    self._holds.give_back(number)
                 finally:
                     self._let_go()
 
@@ -189,7 +192,7 @@ class Owner(Closing):
                     message = f"unclosed {type(self).__name__} with {self._NUMBER} {number}"
                     warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             finally:  # the warning may be an error
-                self._give_back(number)
+                holds.give_back(number)
 
 
 class _Holds(list[None]):
@@ -197,14 +200,14 @@ class _Holds(list[None]):
 
     __slots__ = ("give_back", "number")
     number: int
-    give_back: Callable[[int], None] | None
+    give_back: Callable[[int], object]
 
     def __del__(self) -> None:
         try:
             number, self.number = self.number, -1
         except AttributeError:
             return
-        if number >= 0 and self.give_back is not None:
+        if number >= 0:
             self.give_back(number)  # the owner's own finalizer was interrupted at its first line
 
 
@@ -212,9 +215,7 @@ class Descriptor(Owner):
     """An owned descriptor."""
 
     __slots__ = ()
-    # Not a method, which a signal handler that raises could keep from closing.
-    _give_back: Callable[[int], None] = staticmethod(os.close)
-    _NEEDS_OWNER = False
+    _give_back: Callable[[int], object] = staticmethod(os.close)
     _NUMBER = "descriptor"
 
     def fileno(self) -> int:

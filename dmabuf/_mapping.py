@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dmabuf import _libc, _memory
 from dmabuf._fd import Hold, lock
-from dmabuf._polls import Polled, note_polled
+from dmabuf._polls import POLL_NEEDS_OWNER, Polled, note_polled
 from dmabuf._procfs import open_file
 from dmabuf.errors import NotADmaBufError, os_error
 
@@ -71,6 +71,8 @@ class Mapped(Polled):
         return number
 
     def _let_go(self) -> None:
+        if POLL_NEEDS_OWNER:
+            super()._let_go()
         if self._number < 0:
             self._mapping = self._loan = None
 

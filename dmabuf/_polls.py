@@ -3,9 +3,11 @@
 There a poll of a busy buffer takes no reference (drivers/dma-buf/dma-buf.c): closing the last
 descriptor before its fences have signalled is a BUG of the kernel, which ends the process. A buffer
 that nobody has polled closes safely at any time, and a poll to find out would arm the trap itself.
-So it is known of each buffer whether somebody may have polled it: this package, or whoever got a
-number of it. Such a one alone is polled on closing, and kept until it is idle: by a thread, or in
-place where none can start, and by the process before it ends.
+So it is known of each buffer whether somebody may have polled it: this package, whoever got a
+number of it, or whoever it was received from, since all have the same open file. Such a one alone
+is polled on closing, and kept until it is idle: by a thread, or in place where none can start, and
+by the process before it ends. What the kernel itself closes is out of reach: descriptors that a
+socket still has in its queue when it is closed, or that come beyond the limit of this process.
 
 Fences signal in finite time, which the kernel demands of drivers; those of vgem within 10 s.
 """
@@ -19,8 +21,9 @@ import threading
 from collections.abc import Iterator
 from weakref import WeakValueDictionary
 
-from dmabuf import _syspoll
-from dmabuf._fd import Descriptor, lock
+from dmabuf import _libc, _syspoll
+from dmabuf._fd import Descriptor, close_kept, lock
+from dmabuf._keep import keep
 
 _Key = tuple[int, int]  # the device and the inode
 
@@ -34,49 +37,81 @@ def _needs_owner() -> bool:
 POLL_NEEDS_OWNER = _needs_owner()
 
 
-class _Polls:
-    """Whether a poll of a buffer may be pending; all its owners in this process have the same."""
+class _Polls(list[int]):
+    """Whether a poll of a buffer may be pending; all its owners in this process have the same.
 
-    __slots__ = ("__weakref__", "_key", "_numbers", "may_be")
+    A list of the descriptors that were given back and are to be closed: whoever comes next does
+    that, where a signal handler that raises has kept the first one from it.
+    """
+
+    __slots__ = ("__weakref__", "_closing", "_key", "_numbers", "may_be")
 
     def __init__(self, key: _Key | None) -> None:
+        super().__init__()
+        self.may_be = False
         self._key = key
         self._numbers: set[int] = set()
-        self.may_be = False
+        self._closing = threading.Lock()
 
     def add(self, number: int) -> None:
         """Remember a descriptor of the buffer."""
         self._numbers.add(number)
 
-    def close(self, number: int) -> None:
-        """Close a descriptor, later if a poll may be pending."""
-        if not self.may_be or _idle(number, 0):
-            self._close(number)
+    def settle(self) -> None:
+        """Close what was given back, later if a poll may be pending."""
+        while self:
+            taken: list[bool] = []
+            try:
+                keep(taken, self._closing.acquire, False)
+                if not taken[0]:  # who has it looks again
+                    return
+                if not self.may_be or _idle(self[0], 0):
+                    self._close()
+                    continue
+            finally:
+                if taken and taken[0]:
+                    self._closing.release()
+            self._settle_later()
             return
+
+    def _settle_later(self) -> None:
         if not _ending:
             try:
-                threading.Thread(target=self._wait_and_close, args=(number,), daemon=True).start()
+                threading.Thread(target=self._wait_and_settle, daemon=True).start()
                 return
             except RuntimeError:
                 pass  # this process may start no more threads
-        self._wait_and_close(number)
+        self._wait_and_settle()
+
+    def _wait_and_settle(self) -> None:
+        try:
+            with self._closing:
+                while self:
+                    try:
+                        _wait(self[0])
+                    finally:
+                        self._close()
+        finally:
+            self.settle()  # what came before another could have the lock
+
+    def _close(self) -> None:
+        """Close the first of the list; for who has the lock."""
+        self._numbers.discard(self[0])  # before another descriptor can have it
+        close_kept(self)
 
     def wait(self) -> None:
         """Wait until no poll is pending, unless every descriptor is closed."""
-        for number in tuple(self._numbers):
+        for number in (*self._numbers, *self):
             if _key(number) == self._key:
                 _wait(number)
                 return  # for all of them
 
-    def _wait_and_close(self, number: int) -> None:
-        try:
-            _wait(number)
-        finally:
-            self._close(number)
+    def forget_threads(self) -> None:
+        """Have a lock that nobody has; called in a forked child."""
+        self._closing = threading.Lock()
 
-    def _close(self, number: int) -> None:
-        self._numbers.discard(number)  # before another descriptor can have it
-        os.close(number)
+    def __del__(self) -> None:
+        self.settle()
 
 
 _known: WeakValueDictionary[_Key | None, _Polls] = WeakValueDictionary()
@@ -89,20 +124,23 @@ class Polled(Descriptor):
     __slots__ = ("_polls",)
 
     if POLL_NEEDS_OWNER:
-        _NEEDS_OWNER = True
 
         def _own(self, number: int) -> None:
-            key = _key(number)
-            with lock:
-                self._polls = _known.setdefault(key, _Polls(key))
-            self._polls.add(number)
+            self._polls = polls = _polls(number)
+            polls.add(number)
             super()._own(number)
+            self._holds.give_back = polls.append
 
-        def _give_back(self, number: int) -> None:
-            if hasattr(self, "_polls"):
-                self._polls.close(number)
-            else:  # it was just made, and never became this object's own
-                os.close(number)
+        def _let_go(self) -> None:
+            super()._let_go()
+            self._polls.settle()
+
+        def __del__(self) -> None:
+            try:
+                super().__del__()
+            finally:  # the warning may be an error
+                if hasattr(self, "_polls"):
+                    self._polls.settle()
 
         def fileno(self) -> int:
             """Return the descriptor's number, which stays this object's. ValueError when closed."""
@@ -114,6 +152,27 @@ def note_polled(owner: Descriptor) -> None:
     """Remember that somebody polls a buffer, or may do so; call it before."""
     if POLL_NEEDS_OWNER and isinstance(owner, Polled):
         owner._polls.may_be = True
+
+
+def close_received(numbers: list[int]) -> None:
+    """Close descriptors that others had before; each leaves the list as it is closed."""
+    if not POLL_NEEDS_OWNER:
+        close_kept(numbers, *(0,) * len(numbers))
+    while numbers:
+        if _libc.filesystem_magic(numbers[0]) != _libc.DMA_BUF_MAGIC:
+            close_kept(numbers)
+            continue
+        polls = _polls(numbers[0])
+        polls.may_be = True
+        polls.extend(map(numbers.pop, (0,)))
+        polls.settle()
+
+
+def _polls(number: int) -> _Polls:
+    """Return what is known of the buffer of a descriptor."""
+    key = _key(number)
+    with lock:
+        return _known.setdefault(key, _Polls(key))
 
 
 def _key(number: int) -> _Key | None:
@@ -157,6 +216,11 @@ def _note_fork() -> None:
         polls.may_be = True
 
 
+def _after_fork_in_child() -> None:
+    for polls in _all():
+        polls.forget_threads()
+
+
 def _wait_at_exit() -> None:
     """Wait for what the end of the process closes, and for what threads were to close."""
     global _ending
@@ -167,5 +231,5 @@ def _wait_at_exit() -> None:
 
 
 if POLL_NEEDS_OWNER:
-    os.register_at_fork(before=_note_fork)
+    os.register_at_fork(before=_note_fork, after_in_child=_after_fork_in_child)
     atexit.register(_wait_at_exit)

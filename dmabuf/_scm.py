@@ -21,7 +21,6 @@ packet with descriptors must be received by its exact size.
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dmabuf._closing import Closing
+from dmabuf._polls import close_received
 from dmabuf._procfs import open_file
 from dmabuf._record import record
 from dmabuf.errors import os_error
@@ -172,7 +172,7 @@ class Packet(Closing):
         self.sender: Sender | None = None
         self._numbers: list[int] = []
         self._objects: list[Any] = []  # the owners of the first of the numbers
-        self._others: list[int] = []  # what the kernel added (SO_PASSPIDFD)
+        self._others: list[int] = []  # what the kernel added (SO_PASSPIDFD), and what is refused
 
     @property
     def count(self) -> int:
@@ -246,11 +246,10 @@ class Packet(Closing):
             self._sort()
         if not self._numbers and not self._others:
             return
-        owned = self._numbers[: len(self._objects)]
-        closing = map(os.close, self._numbers[len(owned) :] + self._others)
-        # No signal handler runs before all of them are closed.
-        self._numbers, self._others = owned, []
-        list(closing)
+        owned = len(self._objects)
+        # No signal handler runs here, between the two.
+        self._others, self._numbers = self._numbers[owned:] + self._others, self._numbers[:owned]
+        close_received(self._others)
         for owner in self._objects:
             owner.close()
         self._objects, self._numbers = [], []

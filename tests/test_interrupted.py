@@ -25,17 +25,14 @@ from helpers.leaks import descriptors, kernel_buffers
 import dmabuf
 from dmabuf import Access, _ioctl, _libc, _log, _processes, devices, share, sw_sync
 from dmabuf._fd import Descriptor
-from dmabuf._polls import POLL_NEEDS_OWNER, Polled
 from dmabuf.interop import gstreamer
 from dmabuf.share._events import Events
 from dmabuf.share._listening import Listener
 
 PATH = f"/tmp/dmabuf-test-interrupted-{os.getpid()}"
 ABSTRACT = f"\0dmabuf-test-interrupted-{os.getpid()}"
-# Before Linux 5.16 closing a buffer is no call of C: its number is lost at the first line of that.
-OWN_CLOSING = [Polled._give_back] if POLL_NEEDS_OWNER else []
 # A logger looks at the names of all modules, a call each.
-PASSED_OVER = [*OWN_CLOSING, _log._name, _log._words, _log._fields]
+PASSED_OVER = [_log._name, _log._words, _log._fields]
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 """What was made, and never got to its caller, is closed as it is collected."""

@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
+import gc
+import os
 import select
+import socket
 import threading
 
 import pytest
-from helpers import vgem
+from helpers import interrupt, vgem
 from helpers.fences import is_open, join_threads
 from helpers.leaks import descriptors
 from helpers.process import in_child
 from helpers.program import run_program
 
 import dmabuf
-from dmabuf import Access, Buffer, Image
+from dmabuf import Access, Buffer, Image, share
 from dmabuf.devices.drm import Vgem
 
 pytestmark = pytest.mark.needs("vgem", "poll trap")
@@ -116,6 +119,68 @@ class TestClosing:
         assert buffer.is_idle(WRITE)
         buffer.close()
         assert not is_open(number)
+        assert threading.active_count() == 1
+
+    @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+    @pytest.mark.parametrize("collected", [False, True])
+    def test_what_a_handler_that_raises_leaves_is_closed_once_it_is_idle(self, collected):
+        with Vgem() as device, device.create_dumb(32, 32, 32) as gem, gem.export() as other:
+            before = descriptors()
+            for moment in interrupt.every_point(finalizers=True):
+                buffer = other.dup()
+                fence = device.attach_fence(gem, WRITE)
+                assert not buffer.is_idle(READ)
+                with (
+                    contextlib.suppress(interrupt.Interrupted),
+                    moment.runs(interrupt.raise_interrupted),
+                ):
+                    buffer.close()
+                if collected:
+                    del buffer
+                    gc.collect()
+                else:
+                    buffer.close()
+                assert descriptors() == before + 1, moment.where
+                fence.signal()
+                join_threads()
+                assert descriptors() == before, moment.where
+
+
+class TestRefusing:
+    """What a peer sends, who may have polled it."""
+
+    @pytest.fixture
+    def ends(self):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            yield ours, theirs
+
+    def send(self, buffer: Buffer, theirs: socket.socket) -> None:
+        """Send the only descriptor, with what is no message."""
+        select_it(buffer)
+        socket.send_fds(theirs, [b"no message"], [buffer.fileno()])
+        os.close(buffer.detach())
+
+    def test_what_is_busy_is_kept_until_it_is_idle(self, busy, ends):
+        fence, buffers = busy
+        ours, theirs = ends
+        before = descriptors()
+        self.send(buffers.pop(), theirs)
+        with pytest.raises(share.MessageError, match="no message"):
+            Buffer.receive(ours)
+        assert descriptors() == before
+        fence.signal()
+        join_threads()
+        assert descriptors() == before - 1
+
+    def test_what_is_no_dma_buf_is_closed_at_once(self, ends):
+        ours, theirs = ends
+        before = descriptors()
+        with open(os.devnull) as file:
+            socket.send_fds(theirs, [b"no message"], [file.fileno()] * 3)
+        with pytest.raises(share.MessageError, match="no message"):
+            Buffer.receive(ours)
+        assert descriptors() == before
         assert threading.active_count() == 1
 
 

@@ -9,10 +9,8 @@ import gc
 
 import pytest
 from helpers import cameras, interrupt, leaks
-from test_v4l2_ring import GAPS
-from test_v4l2_stream import LONG, allocated
+from test_v4l2_stream import LONG
 
-from dmabuf._polls import POLL_NEEDS_OWNER
 from dmabuf.devices import v4l2
 from dmabuf.devices.v4l2 import _ioctl
 
@@ -22,7 +20,7 @@ COUNT = 3
 
 def each_point(body):
     """Run a body with the handler at each point of it; give where, after each."""
-    for moment in interrupt.every_point(*GAPS):
+    for moment in interrupt.every_point():
         with (
             contextlib.suppress(interrupt.Interrupted),
             moment.runs(interrupt.raise_interrupted),
@@ -46,19 +44,6 @@ def every_point_leaves_nothing(body, other=None):
     assert not failed
 
 
-@contextlib.contextmanager
-def sources(queue, allocate):
-    """Give None, for the device's own buffers; ours where closing one takes a poll.
-
-    That is before Linux 5.16, and amid the poll a buffer may be lost.
-    """
-    if not POLL_NEEDS_OWNER:
-        yield None
-    else:
-        with allocated(allocate, queue.format(), 2) as buffers:
-            yield buffers
-
-
 class TestNothingIsLeft:
     def test_of_a_device_that_is_opened_and_closed(self, camera):
         def body():
@@ -68,30 +53,26 @@ class TestNothingIsLeft:
         every_point_leaves_nothing(body, camera)
 
     @pytest.mark.parametrize("kind", ["camera", "output"])
-    def test_of_a_stream(self, request, kind, allocate):
+    def test_of_a_stream(self, request, kind):
         queue = request.getfixturevalue(kind)
 
         def body():
-            with queue.stream(buffers, count=2) as frames, frames.frame(LONG) as frame:
+            with queue.stream(count=2) as frames, frames.frame(LONG) as frame:
                 assert frame.sequence >= 0
 
-        with (
-            sources(queue, allocate) as buffers,
-            type(queue)(queue.device.path) as other,
-        ):
+        with type(queue)(queue.device.path) as other:
             every_point_leaves_nothing(body, other)
 
-    def test_of_a_stream_whose_device_is_closed(self, camera, allocate):
+    def test_of_a_stream_whose_device_is_closed(self, camera):
         path = camera.device.path
 
         def body():
             again = v4l2.Capture(path)
-            frames = again.stream(buffers, count=2).__enter__()
+            frames = again.stream(count=2).__enter__()
             again.close()
             frames.stop()
 
-        with sources(camera, allocate) as buffers:
-            every_point_leaves_nothing(body, camera)
+        every_point_leaves_nothing(body, camera)
 
     @pytest.mark.needs("vim2m")
     def test_of_a_memory_to_memory_device(self):

@@ -68,7 +68,6 @@ class Handle(Owner, Generic[NodeT]):
         """Own the handle that a call makes; `details` are for `_own`."""
         handles, claim = device._handles, Claim(destroy)
         self._device = device
-        # Not a method, which a signal handler that raises could keep from giving back.
         self._give_back = partial(setitem, handles.released, claim)
         try:
             own(self, partial(handles.make, device, claim, make), *details)
