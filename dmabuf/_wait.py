@@ -8,7 +8,6 @@ the waits of event loops with ValueError.
 from __future__ import annotations
 
 import errno
-import math
 import os
 import select
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from dmabuf import _syspoll
 from dmabuf._fd import Descriptor, Hold, close_kept, duplicate, unwatch, watch, watchers
 from dmabuf._polls import POLL_NEEDS_OWNER, note_polled
+from dmabuf._timeout import seconds
 from dmabuf.errors import os_error
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _polled(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:
     """Return what has happened within `timeout` seconds, nothing on a time-out."""
     if timeout is None:
         return _checked(poll.poll())
-    left = _checked_seconds(timeout)
+    left = seconds(timeout)
     deadline = time.monotonic() + left
     while not (happened := poll.poll(min(left, _LONGEST) * 1000)):
         if left <= _LONGEST:
@@ -103,17 +103,6 @@ def _checked(happened: list[tuple[int, int]]) -> list[tuple[int, int]]:
         if events & _INVALID:
             raise os_error(errno.EBADF, f"poll on descriptor {number}, which others have closed")
     return happened
-
-
-def _checked_seconds(timeout: float) -> float:
-    """Return a time-out as a float from 0; TypeError or ValueError if it is no number."""
-    try:
-        if not math.isnan(timeout):
-            return max(float(timeout), 0.0)
-    except TypeError:
-        kind = type(timeout).__name__
-        raise TypeError(f"timeout must be a number of seconds or None, not {kind}") from None
-    raise ValueError("timeout must be a number of seconds, not nan")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

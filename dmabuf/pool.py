@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ from dmabuf._checked import whole
 from dmabuf._closing import Closing
 from dmabuf._fd import Descriptor, Hold, lock, own_result
 from dmabuf._mapping import is_mapped, mapping, new_mapping
+from dmabuf._timeout import deadline, seconds_left
 from dmabuf._uapi import ffi
 from dmabuf.buffer import Buffer, lent_buffer
 from dmabuf.errors import AllocationError
@@ -186,18 +185,16 @@ class Pool(Closing):
         TimeoutError if `timeout` seconds pass first; ValueError if the pool is closed, also
         meanwhile. AllocationError if a retired buffer can't be replaced.
         """
+        end = deadline(timeout)
         buffer = self._lend()
         if buffer is not None:
             return buffer
-        if timeout is not None and math.isnan(timeout):
-            raise ValueError("timeout must be a number of seconds, not nan")
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
         with self._waiting() as wake:
             while (buffer := self._lend(wake)) is None:
-                left = deadline - time.monotonic()
-                if left <= 0:
+                left = seconds_left(end)
+                if left == 0.0:
                     raise TimeoutError(errno.ETIMEDOUT, f"no buffer came back in time to {self!r}")
-                _wait.first(self._events(wake), None if left == math.inf else left)
+                _wait.first(self._events(wake), left)
         return buffer
 
     async def acquire_async(self) -> Buffer:

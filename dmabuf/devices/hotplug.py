@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from dmabuf import _wait
+from dmabuf import _forks, _wait
 from dmabuf._fd import Descriptor, duplicate, own, own_result
 from dmabuf._record import record
+from dmabuf._timeout import deadline, seconds_left
 from dmabuf.devices.discovery import describe, kind_of, subsystems
 from dmabuf.devices.found import FoundDevice, Kind
 from dmabuf.errors import UnsupportedError
@@ -87,13 +88,16 @@ class Watch(Descriptor):
                 print(event.action, event.path)
 
     `fileno()` is readable when an event has come. Thread-safe. Use it as a context manager, or call
-    `close()`: then an `async for` ends with ValueError, and so does every later call.
+    `close()`: then an `async for` ends with ValueError, and so does every later call. In a forked
+    child too, which would take the events from its parent: call `watch` there.
     """
 
-    __slots__ = ("_lock", "_monitor")
+    __slots__ = ("_forked", "_lock", "_monitor")
 
     def __init__(self, monitor: Any) -> None:
         """See `watch`."""
+        self._forked = False
+        _forks.leave_in_child(self)
         self._lock = threading.RLock()  # libudev has none
         self._monitor: Any | None = monitor  # closes its own descriptor when it is collected
         own(self, partial(duplicate, monitor.fileno()))
@@ -103,13 +107,12 @@ class Watch(Descriptor):
 
         Other threads run meanwhile, and a signal handler that raises ends the wait.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         while True:
             event = self._poll()
             if event is not None:
                 return event
-            left = None if end is None else max(end - time.monotonic(), 0.0)
-            if not _wait.wait(self, _wait.READABLE, left):
+            if not _wait.wait(self, _wait.READABLE, seconds_left(end)):
                 raise TimeoutError(
                     errno.ETIMEDOUT, f"no device was added, removed or changed within {timeout} s"
                 )
@@ -138,6 +141,11 @@ class Watch(Descriptor):
             if monitor is None:
                 self._require_open()
                 return None
+            if self._forked:
+                raise ValueError(
+                    f"this is a forked child, and the events of {self!r} are its parent's; call"
+                    " dmabuf.devices.watch() here, too"
+                )
             with self._lock:
                 device = monitor.poll(0)
             if device is None:
@@ -145,6 +153,11 @@ class Watch(Descriptor):
             kind = kind_of(device.subsystem, device.sys_name)
             if kind and device.device_node and device.action in _ACTIONS:
                 return _describe_event(device.action, kind, device.device_node)
+
+    def leave_to_parent(self) -> None:
+        """Leave the events to the parent; called in a forked child."""
+        self._forked = True
+        self._lock = threading.RLock()
 
     def _let_go(self) -> None:
         self._monitor = None

@@ -13,6 +13,7 @@ from functools import partial
 
 from dmabuf import _libc, _syspoll
 from dmabuf._fd import Hold, duplicate, own_descriptor
+from dmabuf._timeout import seconds
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 _SOON = 1e-6  # a timer of 0 would be stopped
@@ -89,10 +90,10 @@ class Events:
 
         ValueError if closed. Another thread's `close` ends it.
         """
-        seconds = -1.0 if timeout is None else min(max(timeout, 0.0), _LONGEST)
+        longest = -1.0 if timeout is None else min(seconds(timeout), _LONGEST)
         epoll = self._epoll
         with Hold(self._timer):  # it stays in the epoll, so that the close is seen
-            return epoll.poll(seconds)
+            return epoll.poll(longest)
 
     def close(self) -> None:
         """End all waits, and close what it has. Idempotent."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import socket
 import threading
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _forks
 from dmabuf._closing import Closing
+from dmabuf._timeout import deadline, finite_seconds, seconds_left
 from dmabuf.access import Access
 from dmabuf.fence import Fence
 from dmabuf.share._delivery import Delivery
@@ -77,12 +77,10 @@ class Publisher(Closing):
     ) -> None:
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, not {in_flight}")
-        block = 0.0 if block is None else block
-        patience = _PATIENCE if hold_timeout is None else hold_timeout
-        for name, seconds in (("block", block), ("hold_timeout", patience)):
-            if not 0 <= seconds < math.inf:
-                raise ValueError(f"{name} must be a number of seconds, not {seconds}")
-        self._block = block
+        patience = _PATIENCE
+        if hold_timeout is not None:
+            patience = finite_seconds(hold_timeout, "hold_timeout")
+        self._block = 0.0 if block is None else finite_seconds(block, "block")
         self._lock = threading.RLock()
         self._closed = True
         self._listening = False
@@ -222,15 +220,15 @@ class Publisher(Closing):
 
     def _wait_for_room(self, timeout: float) -> None:
         """Wait until those of policy "every" need lose nothing."""
-        deadline = time.monotonic() + timeout
+        end = deadline(timeout)
         while True:
             with self._lock:
                 self._require_open()
                 self._serve()
                 if not self._delivery.every_would_lose():
                     return
-            left = deadline - time.monotonic()
-            if left <= 0:
+            left = seconds_left(end)
+            if left == 0.0:
                 return
             self._events.wait(left)
 

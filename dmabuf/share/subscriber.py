@@ -14,6 +14,7 @@ from dmabuf import _forks, _wait
 from dmabuf._checked import whole
 from dmabuf._closing import Closing
 from dmabuf._scm import MessageError
+from dmabuf._timeout import deadline, seconds_left
 from dmabuf.share._connection import Connection
 from dmabuf.share._events import READABLE, Events
 from dmabuf.share._listening import Where
@@ -101,13 +102,12 @@ class Subscriber(Closing):
         or disconnected this subscriber. RefusedError (EBUSY) while `depth` frames are held, since
         none could come; ValueError if the subscriber is closed, also by another thread meanwhile.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         with self._lock:
             self._waiting += 1
         try:
             while (frame := self._next()) is None:
-                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-                if not self._events.wait(left):
+                if not self._events.wait(seconds_left(end)):
                     what = f"no frame from {os.fspath(self._where)} within {timeout} s"
                     raise TimeoutError(what)
             return frame

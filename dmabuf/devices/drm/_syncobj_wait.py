@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from dmabuf._fd import Hold
+from dmabuf._timeout import seconds
 from dmabuf.devices.drm import _syncobj_ioctl as _ioctl
 from dmabuf.devices.drm._node import Handle
 from dmabuf.devices.drm.device import Device
@@ -56,11 +57,8 @@ def _deadline_ns(timeout: float | None) -> int:
     """Return the time of CLOCK_MONOTONIC, in nanoseconds, at which a wait ends."""
     if timeout is None:
         return _NEVER
-    if math.isnan(timeout):
-        raise ValueError("timeout must be a number of seconds, not nan")
-    if timeout <= 0:
-        return 0
-    return min(time.monotonic_ns() + math.ceil(min(timeout, _LONGEST) * _NANOSECONDS), _NEVER)
+    longest = min(seconds(timeout), _LONGEST)
+    return time.monotonic_ns() + math.ceil(longest * _NANOSECONDS) if longest else 0
 
 
 def creation_error(error: OSError, device: Device) -> OSError:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from dmabuf._fd import Hold, own
+from dmabuf._timeout import seconds_left
 from dmabuf.access import Access
 from dmabuf.devices.drm import Device
 from dmabuf.devices.drm._handles import Claim, Handles
@@ -50,7 +50,7 @@ class Atomic:
         self._kept: dict[bool, _ioctl.AtomicRequest] = {}
         """Requests that set no mode, to be used again: with a fence to wait for, and without."""
 
-    def can_flip(self, wanted: Wanted, deadline: float | None) -> bool:
+    def can_flip(self, wanted: Wanted, deadline: float) -> bool:
         """Return True: the commit takes the fence."""
         return True
 
@@ -136,7 +136,7 @@ class Legacy:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def can_flip(self, wanted: Wanted, deadline: float | None) -> bool:
+    def can_flip(self, wanted: Wanted, deadline: float) -> bool:
         """Wait until a flip to an image can be asked for; False if the deadline passes first.
 
         A mode is set at once, without a look at fences: the image must be ready before.
@@ -144,8 +144,8 @@ class Legacy:
         if wanted.mode is None:
             return True
         fence = wanted.fence
-        return (fence is None or fence.wait(_seconds_left(deadline))) and all(
-            buffer.wait(Access.READ, _seconds_left(deadline)) for buffer in wanted.image.buffers
+        return (fence is None or fence.wait(seconds_left(deadline))) and all(
+            buffer.wait(Access.READ, seconds_left(deadline)) for buffer in wanted.image.buffers
         )
 
     def flip(
@@ -170,10 +170,6 @@ class Legacy:
                 buffer.import_fence(wanted.fence, Access.WRITE)
         _ioctl.page_flip(fd, crtc, framebuffer, cookie, pending.taken)
         return None
-
-
-def _seconds_left(deadline: float | None) -> float | None:
-    return None if deadline is None else deadline - time.monotonic()
 
 
 def _property_ids(fd: int, thing: int) -> Ids:

@@ -6,10 +6,11 @@ import contextlib
 import itertools
 import os
 import threading
-import time
 
 from dmabuf import _forks, _wait
-from dmabuf._fd import Descriptor, Hold, keep, own
+from dmabuf._fd import Descriptor, Hold, own
+from dmabuf._keep import keep
+from dmabuf._timeout import deadline, seconds_left
 from dmabuf.devices.kms import _ioctl
 from dmabuf.fence import Fence
 
@@ -109,10 +110,10 @@ class Events:
 
         ValueError if the device is closed before.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         while pending.event is None:
             self._require_own(device)
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            left = seconds_left(end)
             longest = -1 if left is None else min(left, threading.TIMEOUT_MAX)
             taken: list[int] = []
             try:

@@ -6,9 +6,9 @@ import contextlib
 import errno
 import os
 import threading
-import time
 
 from dmabuf._fd import Descriptor, Hold, own_duplicate
+from dmabuf._timeout import deadline, seconds_left
 from dmabuf.devices.drm import Device, can_import
 from dmabuf.devices.drm import _ioctl as _drm_ioctl
 from dmabuf.devices.drm.inspect import primary_nodes
@@ -172,7 +172,7 @@ class Display(Device):
                 f"{self.path} is the display of this process's parent, and this is a forked child; "
                 f"close it in both, and open it here"
             )
-        deadline = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         with Hold(self) as fd:
             while True:
                 with self._showing:
@@ -184,13 +184,12 @@ class Display(Device):
                         return self._flip(fd, wanted, chosen)
                 # Others may show, or close, while this waits.
                 if before is not None:
-                    left = None if deadline is None else deadline - time.monotonic()
-                    if not self._events.wait_turn(self, before, left):
+                    if not self._events.wait_turn(self, before, seconds_left(end)):
                         raise TimeoutError(
                             f"{self.path}: the flip before is still pending after {timeout} s, "
                             f"for its fence or the next frame; wait for it"
                         )
-                elif not self._commit.can_flip(wanted, deadline):
+                elif not self._commit.can_flip(wanted, end):
                     raise TimeoutError(
                         f"a display that is not atomic sets a mode only for an image that is "
                         f"ready, and {image!r} is still being written"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import time
 import warnings
 from types import TracebackType
 from typing import TypeVar
 
 from dmabuf import _wait
+from dmabuf._timeout import deadline, seconds_left
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2._ring import Loan, Ring, SlotState
 from dmabuf.devices.v4l2._session import StreamOverError
@@ -106,10 +106,9 @@ class Stream:
         stream is over. OSError: ENODEV if the device is gone, EIO if it has failed; BrokenPipeError
         (EPIPE) after the last frame of a codec.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         while (frame := self._take()) is None:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            if not self._ring.session.wait(left):
+            if not self._ring.session.wait(seconds_left(end)):
                 raise self._timed_out(timeout)
         return frame
 

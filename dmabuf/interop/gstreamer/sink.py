@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import socket
 import threading
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _forks
 from dmabuf._closing import Closing
+from dmabuf._timeout import deadline, finite_seconds, seconds_left
 from dmabuf.interop.gstreamer._clients import Client, ClientInfo
 from dmabuf.interop.gstreamer._delivery import Delivery
 from dmabuf.interop.gstreamer._messages import described
@@ -75,12 +75,11 @@ class Sink(Closing):
             raise ValueError(f"depth must be 1 to {_MOST_DEPTH}, not {depth}")
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, not {in_flight}")
-        for name, seconds in (("block", block or 0.0), ("hold_timeout", hold_timeout or 0.0)):
-            if not 0 <= seconds < math.inf:
-                raise ValueError(f"{name} must be a number of seconds, not {seconds}")
+        if hold_timeout is not None:
+            finite_seconds(hold_timeout, "hold_timeout")
         if frame_rate is not None and frame_rate < 0:
             raise ValueError(f"frame_rate must be frames a second, not {frame_rate}")
-        self._block = block or 0.0
+        self._block = 0.0 if block is None else finite_seconds(block, "block")
         self._frame_rate = None if frame_rate is None else Fraction(frame_rate)
         self._drm = drm
         self._lock = threading.RLock()
@@ -154,7 +153,7 @@ class Sink(Closing):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Serve until everything is given back that was pushed. False if `timeout` seconds pass."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         while True:
             with self._lock:
                 self._require_open()
@@ -162,8 +161,8 @@ class Sink(Closing):
                 self._raise_failure()
                 if not len(self._delivery.items):
                     return True
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            left = seconds_left(end)
+            if left == 0.0:
                 return False
             self._events.wait(left)
 
@@ -174,7 +173,7 @@ class Sink(Closing):
         for the time between.
         """
         self._require_open()
-        if timeout is None or timeout > 0:
+        if timeout != 0:
             self._events.wait(timeout)
         with self._lock:
             self._require_open()
@@ -240,15 +239,15 @@ class Sink(Closing):
         """Wait until no client need miss an item."""
         if not self._block:
             return
-        deadline = time.monotonic() + self._block
+        end = deadline(self._block)
         while True:
             with self._lock:
                 self._require_open()
                 self._serve()
                 if self._delivery.has_room:
                     return
-            left = deadline - time.monotonic()
-            if left <= 0:
+            left = seconds_left(end)
+            if left == 0.0:
                 return
             self._events.wait(left)
 

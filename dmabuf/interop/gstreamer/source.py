@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import threading
-import time
 import warnings
 from collections import deque
 from functools import partial
@@ -16,6 +15,7 @@ from dmabuf import _forks, _wait
 from dmabuf._closing import Closing
 from dmabuf._fd import duplicate, own_descriptor
 from dmabuf._scm import MessageError
+from dmabuf._timeout import deadline, seconds_left
 from dmabuf.errors import os_error
 from dmabuf.interop.gstreamer._caps import Caps, parse_caps
 from dmabuf.interop.gstreamer._content import adopt
@@ -92,10 +92,9 @@ class Source(Closing):
         ValueError) if what it sent is none of unixfdsink's, and OSError with EMFILE if this process
         can't have so many descriptors; both end the connection.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         while (frame := self._take()) is None:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            if not _wait.wait(self._descriptor, _wait.READABLE, left):
+            if not _wait.wait(self._descriptor, _wait.READABLE, seconds_left(end)):
                 what = f"no frame from the pipeline at {self._name} within {timeout:g} s"
                 raise os_error(errno.ETIMEDOUT, what)
         return frame
