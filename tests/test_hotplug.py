@@ -213,3 +213,22 @@ class TestAsyncio:
             assert watched() == 0
 
         asyncio.run(main())
+
+
+def test_a_forked_child_leaves_the_events_to_its_parent(watch, say):
+    async def step() -> None:
+        await anext(watch)
+
+    def take() -> str:
+        for call in (lambda: watch.next(0), lambda: asyncio.run(step())):
+            with pytest.raises(
+                ValueError, match=r"forked child, and the events of .* its parent's"
+            ):
+                call()
+        with devices.watch() as own:
+            say("add")
+            return own.next(30).action
+
+    say("change")
+    assert in_child(take) == "add"
+    assert [watch.next(30).action for _ in range(2)] == ["change", "add"]
