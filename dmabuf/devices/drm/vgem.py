@@ -63,9 +63,16 @@ class Vgem(Device):
             with Hold(self) as number, Hold(gem) as handle:
                 _ioctl.vgem_fence_attach(number, handle, flags, made)
             return VgemFence(self, made[0])
-        except BaseException:
+        except BaseException as error:
             if made:  # nobody else can signal it
                 VgemFence(self, made[0]).signal()
+            if isinstance(error, OSError) and error.errno == errno.EBUSY:
+                who = "writer" if flags else "reader"
+                raise os_error(
+                    errno.EBUSY,
+                    f"{self.path} can't add a {who}'s fence to {gem!r}, on which one is pending:"
+                    " vgem has one writer of a buffer, or readers; signal that one, or wait for it",
+                ) from None
             raise
 
 
