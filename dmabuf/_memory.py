@@ -152,4 +152,6 @@ def _cma(size: int) -> tuple[int, str]:
     where = "CmaFree and CmaTotal in /proc/meminfo"
     text = f"{size} bytes wanted in one piece, {free} of {total} free ({where})"
     lag = "the largest free piece may be smaller, and what was just closed comes back with a delay"
-    return total, f"{text}; {lag}; close buffers, try again, or boot with a larger cma="
+    largest = "root reads the largest, in pages, in /sys/kernel/debug/cma/*/maxchunk"
+    remedy = f"close buffers, try again, or boot with a larger cma=; {largest} (CONFIG_CMA_DEBUGFS)"
+    return total, f"{text}; {lag}; {remedy}"
