@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+from dmabuf import _syspoll
 from dmabuf.buffer import Buffer
 from dmabuf.cli.checks.accounts import Lost, descriptors, lost_descriptors
 from dmabuf.cli.checks.stress import Stress
@@ -186,7 +187,7 @@ def _stressed(plan: Plan, number: int, stop: int, tell: int) -> Outcome:
 def _run(stress: Stress, plan: Plan, stop: int, tell: int) -> None:
     began = told_at = time.monotonic()
     done = told = 0
-    poll = select.poll()
+    poll = _syspoll.poll()
     poll.register(stop, select.POLLIN | select.POLLHUP)
     while plan.rounds is None or done < plan.rounds:
         now = time.monotonic()

@@ -16,6 +16,7 @@ import termios
 from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
 
+from dmabuf import _syspoll
 from dmabuf.cli.console.output import Output, OutputError
 from dmabuf.cli.console.text import encodable
 
@@ -68,7 +69,7 @@ class Signals:
         Return the signals that came, and those that can be read. OutputError if nobody reads what
         is printed any more.
         """
-        poll = select.poll()
+        poll = _syspoll.poll()
         reader = self._output.reader()
         if reader is not None:
             poll.register(reader, 0)  # that it is gone is told unasked
