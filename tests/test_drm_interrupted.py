@@ -90,6 +90,15 @@ class TestBuffers:
             if shared:
                 device.attach_fence(gem, Access.WRITE).signal()
 
+    def test_collecting(self, device, buffer, other, free):
+        before = free()
+        for moment in interrupt.every_point(finalizers=True):
+            made = [device.import_buffer(buffer)]
+            with moment.runs(interrupt.raise_interrupted):
+                made.clear()
+            device.import_buffer(other).close()  # gives back what was left
+            assert free() == before, moment.where
+
     @pytest.mark.needs("heap", "bufinfo")
     def test_the_kernel_sees_no_attachment_afterwards(self, device, buffer):
         at_each_point(lambda: device.import_buffer(buffer), lambda: drm.attached(buffer))
