@@ -13,11 +13,11 @@ import time
 
 import numpy
 import pytest
-from helpers import interrupt, strace, vgem
+from helpers import fences, interrupt, strace, vgem
 from helpers.program import run_program
 
 import dmabuf
-from dmabuf import Access, _ioctl
+from dmabuf import Access, _ioctl, _log
 
 READ, WRITE, RW = 1, 2, 3  # SYNC START with these flags
 END_READ, END_WRITE, END_RW = 5, 6, 7
@@ -295,32 +295,35 @@ class TestSequences:
         assert sorted(call.flags for call in seen) == [0, 0, READ, WRITE, 5, 5, 6, 6]
         assert {call.error for call in seen} == {0}
 
-    def test_an_interrupted_start_is_issued_again(self, buffer):
+    def test_an_interrupted_start_is_issued_again(self, buffer, caplog):
         """By a signal that comes while it waits for a fence, to a thread without a handler."""
 
-        def body() -> None:
-            handled = []
-            signal.signal(signal.SIGUSR1, lambda *_: handled.append(None))
-            with vgem.Fence(buffer) as fence:
+        def read() -> None:
+            with buffer.read():
+                pass
 
-                def read() -> None:
-                    with buffer.read():
-                        pass
-
-                with in_thread(read) as thread:
-                    until_it_waits(thread, buffer)
-                    signal.pthread_kill(thread.ident, signal.SIGUSR1)
-                    while not handled:  # the main thread runs handlers once it wakes
-                        time.sleep(0.001)
-                    until_it_waits(thread, buffer)
-                    fence.signal()
-
-        seen = [call for call in strace.calls(body) if call.what in ("START", "END")]
-        assert {call.descriptor for call in seen} == {buffer.fileno()}
-        interrupted = [call.error for call in seen if call.error]
-        assert interrupted
-        assert set(interrupted) <= {512, errno.EINTR}
-        assert [call.flags for call in seen if not call.error] == [READ, END_READ]
+        handled = []
+        caplog.set_level("DEBUG", "dmabuf.ioctl")
+        dmabuf.log_ioctls()
+        try:
+            with (
+                fences.handled(lambda: handled.append(None)),
+                vgem.Fence(buffer) as fence,
+                in_thread(read) as thread,
+            ):
+                until_it_waits(thread, buffer)
+                signal.pthread_kill(thread.ident, signal.SIGUSR1)
+                while not handled:  # the main thread runs handlers once it wakes
+                    time.sleep(0.001)
+                until_it_waits(thread, buffer)
+                fence.signal()
+        finally:
+            _log.disable()
+        assert re.findall(r"DMA_BUF_IOCTL_SYNC on .* flags=(\S+) -> (\w+)", caplog.text) == [
+            ("READ|START", "EINTR"),
+            ("READ|START", "0"),
+            ("READ|END", "0"),
+        ]
 
 
 def until_it_waits(thread, buffer) -> None:
