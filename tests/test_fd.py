@@ -12,8 +12,9 @@ import weakref
 
 import pytest
 from helpers import interrupt, strace
+from helpers.examples import examples
 from helpers.leaks import descriptors
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -982,13 +983,4 @@ def test_the_table_holds_for_any_order_of_calls(buffer):
     class OfThisBuffer(Table):
         source = buffer
 
-    run_state_machine_as_test(
-        OfThisBuffer,
-        settings=settings(
-            max_examples=20,
-            stateful_step_count=20,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(OfThisBuffer, settings=settings(examples(20), stateful_step_count=20))

@@ -12,10 +12,11 @@ import threading
 from fractions import Fraction
 
 import pytest
+from helpers.examples import examples
 from helpers.process import in_child
 from helpers.turns import STEPS, has_turns
 from helpers.unixfd import CAPS, RawClient, RawSink, memfd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dmabuf._scm import MessageError
@@ -409,7 +410,7 @@ class TestSource:
         with pytest.raises(MessageError):
             source.frame(60)
 
-    @settings(max_examples=200)
+    @examples(200)
     @given(st.lists(st.tuples(st.binary(min_size=1, max_size=90), st.integers(0, 2)), max_size=6))
     def test_a_source_outlives_anything(self, parts):
         path = f"@dmabuf-test-{os.getpid()}-{random.getrandbits(64)}"
@@ -444,7 +445,7 @@ class TestSink:
             sink.end()
             assert good.read() == (Kind.EOS, b"")
 
-    @settings(max_examples=200)
+    @examples(200)
     @given(st.lists(st.binary(min_size=1, max_size=50), max_size=5))
     def test_a_sink_outlives_anything(self, parts):
         path = f"@dmabuf-test-{os.getpid()}-{random.getrandbits(64)}"

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy
 import pytest
+from helpers.examples import examples
 from helpers.process import ABSURD, NOBODY, available, descriptors_left, in_child, opened_paths
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmabuf
@@ -385,7 +386,7 @@ class TestOwnership:
 @pytest.mark.needs("heap")
 class TestAllocation:
     @given(size=st.integers(1, MIB) | st.sampled_from([PAGE - 1, PAGE, PAGE + 1]))
-    @settings(max_examples=20, deadline=None, database=None)
+    @examples(20)
     def test_rounds_up_to_whole_pages_as_the_kernel_says(self, size):
         with dmabuf.Heap() as heap, heap.allocate(size) as buffer:
             assert buffer.size % PAGE == 0

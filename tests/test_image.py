@@ -12,9 +12,10 @@ import types
 import numpy
 import pytest
 from helpers import interrupt, strace, vgem
+from helpers.examples import examples
 from helpers.fences import is_open, join_threads
 from helpers.tasks import waiting, watched
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmabuf
@@ -706,7 +707,7 @@ class TestEveryLayout:
 
     def test_planes_are_what_they_say_and_never_reach_outside(self, memory):
         @given(name=st.sampled_from(READABLE), data=st.data())
-        @settings(max_examples=40, deadline=None, database=None)
+        @examples(40)
         def check(name, data):
             entry = FORMATS[name]
             width, height = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from conftest import descriptors
+from helpers.examples import examples
 from helpers.publishing import Client, Process, Ring, bad_messages, serve_until
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmabuf
@@ -127,7 +128,7 @@ def test_no_packets_cost_others_a_frame(path: str, publisher: Publisher, ring: R
 
     with Subscriber(path) as good:
 
-        @settings(deadline=None, max_examples=60)
+        @examples(60)
         @given(st.lists(packets, max_size=6))
         def fuzz(sent: list[bytes]) -> None:
             with Client(path) as client:

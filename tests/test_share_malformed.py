@@ -7,8 +7,9 @@ import socket
 import struct
 
 import pytest
+from helpers.examples import examples
 from helpers.sockets import CONNECTED, DATAGRAMS, HEADER, KINDS, STREAM, socketpair
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dmabuf import _message, share
@@ -152,7 +153,7 @@ class TestNothingReceivedIsTrusted:
             share.receive(connected[1])
         assert failure.value.errno == errno.EMFILE
 
-    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+    @examples(80)
     @given(data=st.data())
     def test_whatever_bytes_come_it_is_a_message_or_an_error(self, data, buffer):
         kind = data.draw(st.sampled_from(list(KINDS.values())))

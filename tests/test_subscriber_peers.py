@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import descriptors
+from helpers.examples import examples
 from helpers.process import descriptors_left
 from helpers.publishing import SECONDS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmabuf
@@ -227,7 +228,7 @@ def test_no_packets_do_more_than_end_the_connection(
 
     with allocate(4096) as buffer:
 
-        @settings(deadline=None, max_examples=80)
+        @examples(80)
         @given(st.lists(packets, max_size=5))
         def fuzz(sent: list[tuple[bytes, int]]) -> None:
             before = descriptors()

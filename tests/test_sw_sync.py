@@ -318,7 +318,8 @@ class TestProducersAndConsumers:
 
 @has_timelines
 def test_random_merges_behave_as_the_model():
-    from hypothesis import given, settings
+    from helpers.examples import examples
+    from hypothesis import given
     from hypothesis import strategies as st
 
     steps = st.lists(
@@ -331,7 +332,7 @@ def test_random_merges_behave_as_the_model():
         max_size=16,
     )
 
-    @settings(max_examples=20, deadline=None, database=None)
+    @examples(20)
     @given(steps)
     def holds(steps) -> None:
         timelines, counters = [Timeline() for _ in range(4)], [0] * 4

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy
 import pytest
+from helpers.examples import examples
 from helpers.process import ABSURD, NOBODY, available, descriptors_left, in_child, meminfo
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmabuf
@@ -158,7 +159,7 @@ class TestLimits:
 @needs_udmabuf
 class TestAllocation:
     @given(size=st.integers(1, MIB) | st.sampled_from([PAGE - 1, PAGE, PAGE + 1]))
-    @settings(max_examples=20, deadline=None, database=None)
+    @examples(20)
     def test_rounds_up_to_whole_pages(self, size):
         with udmabuf.allocate(size) as buffer:
             assert buffer.size == os.lseek(buffer.fileno(), 0, os.SEEK_END)
@@ -455,7 +456,7 @@ class TestSeveralMemfds:
             max_size=60,
         )
     )
-    @settings(max_examples=20, deadline=None, database=None)
+    @examples(20)
     def test_give_the_memory_that_their_pieces_name(self, pieces):
         with contextlib.ExitStack() as stack:
             memfds = [stack.enter_context(memfd(8 * PAGE)) for _ in range(3)]
