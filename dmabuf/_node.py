@@ -6,6 +6,7 @@ import errno
 import grp
 import os
 import pwd
+import re
 import stat
 from typing import NamedTuple
 
@@ -102,7 +103,21 @@ def _subsystem(status: os.stat_result) -> str:
     except FileNotFoundError:
         if os.path.isdir("/sys/dev/char"):
             return "a node that no driver stands behind"
-        return "unknown without sysfs, which must be mounted on /sys"
+        return _registered(status) or "unknown without sysfs, which must be mounted on /sys"
+
+
+def _registered(status: os.stat_result) -> str | None:
+    """Return who has a node's major number, for which these kinds have the names of their classes.
+
+    For who has no sysfs. None where /proc doesn't tell it either.
+    """
+    try:
+        with open("/proc/devices", encoding="utf-8") as file:
+            of_characters, _, _ = file.read().partition("Block devices:")
+    except OSError:
+        return None
+    found = re.search(rf"^ *{os.major(status.st_rdev)} (\S+)$", of_characters, re.MULTILINE)
+    return found and found[1]
 
 
 def _missing(path: str, kind: Kind) -> OSError:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dmabuf._mapping import Loan
 
 _NAME_BYTES = 31  # DMA_BUF_NAME_LEN in include/uapi/linux/dma-buf.h, less the NUL
+_ENDS = frozenset(b"\n\r\0")
 
 
 _Buffer = TypeVar("_Buffer", bound="Buffer")
@@ -110,9 +111,9 @@ class Buffer(Mapped):
     def name(self) -> str | None:
         """The name that the kernel shows to whoever looks (fdinfo, bufinfo); None while unset.
 
-        At most 31 bytes in UTF-8, without newline or NUL: ValueError. It belongs to the buffer, not
-        to this descriptor. OSError (EBUSY) when set while attached to a device before Linux 6.1.
-        Follows DMA_BUF_SET_NAME in drivers/dma-buf/dma-buf.c.
+        At most 31 bytes in UTF-8, no newline, carriage return or NUL: ValueError. It belongs to
+        the buffer, not to this descriptor. OSError (EBUSY) when set while attached to a device
+        before Linux 6.1. Follows DMA_BUF_SET_NAME in drivers/dma-buf/dma-buf.c.
         """
         return self._about().name
 
@@ -404,6 +405,6 @@ def checked_name(name: str) -> bytes:
     encoded = name.encode("utf-8", "surrogateescape")
     if len(encoded) > _NAME_BYTES:
         raise ValueError(f"name must be at most {_NAME_BYTES} bytes, {name!r} has {len(encoded)}")
-    if b"\n" in encoded or b"\0" in encoded:
-        raise ValueError(f"name must have no newline and no NUL: {name!r}")
+    if not _ENDS.isdisjoint(encoded):  # of lines, for who reads fdinfo, and of the name
+        raise ValueError(f"name must have no newline, no carriage return and no NUL: {name!r}")
     return encoded

@@ -1,5 +1,6 @@
 """What a machine may hide or lack: parts of /proc and /sys, an encoding, poll in `select`."""
 
+import errno
 import fcntl
 import os
 import re
@@ -12,6 +13,9 @@ from helpers.program import run_program
 
 import dmabuf
 from dmabuf import Access, Buffer, UnsupportedError, share, usage
+from dmabuf._ioctl import dma_buf_set_name
+from dmabuf.devices.drm import Vgem
+from dmabuf.devices.v4l2 import Capture
 from dmabuf.heap import HeapInfo
 
 MOUNT = "run mount -t proc proc /proc"
@@ -122,17 +126,51 @@ class TestWithoutProc:
         assert "is no dma-buf but something else" in without_nodes("/proc", refused)
 
 
+@pytest.mark.needs("root", "own machine")
+class TestWithoutSysfs:
+    @pytest.mark.needs("heap", "udmabuf", "vgem", "vivid")
+    def test_nodes_are_known_by_their_major_numbers(self, camera):
+        def opened() -> str:
+            with (
+                dmabuf.Heap() as heap,
+                heap.allocate(4096) as buffer,
+                dmabuf.udmabuf.allocate(4096),
+                Vgem() as device,
+                device.import_buffer(buffer),
+                Capture(path) as capture,
+            ):
+                return capture.format().fourcc
+
+        path = camera.device.path
+        assert without_nodes("/sys", opened) == camera.format().fourcc
+
+    @pytest.mark.needs("heap")
+    def test_what_is_something_else_is_refused(self):
+        def refused() -> str:
+            with pytest.raises(OSError, match="is not a dma-heap but mem") as caught:
+                dmabuf.Heap("/dev/null")
+            return errno.errorcode[caught.value.errno]
+
+        assert without_nodes("/sys", refused) == "ENOTTY"
+
+
 class TestNames:
     @pytest.mark.parametrize(
         "name", ["a\rexp_name:\tfake", "\r", "a\x0bname:\tb", "a\x85b", "a\u2028b"]
     )
     def test_what_other_readers_take_for_lines_is_part_of_the_name(self, buffer, name):
         exporter = buffer.exporter
-        buffer.name = name
+        dma_buf_set_name(buffer.fileno(), name.encode())
         assert (buffer.name, buffer.exporter) == (name, exporter)
         seen = usage.scan(processes=[os.getpid()])
         [found] = [one for one in seen.buffers if one.inode == buffer.inode]
         assert (found.name, found.exporter) == (name, exporter)
+
+    @pytest.mark.parametrize("name", ["a\rexp_name:\tfake", "\r", "a\n", "a\0b"])
+    def test_what_ends_a_line_or_a_name_is_refused(self, buffer, name):
+        with pytest.raises(ValueError, match="no newline, no carriage return and no NUL"):
+            buffer.name = name
+        assert buffer.name is None
 
 
 class TestHeaps:
