@@ -413,7 +413,12 @@ def own_result(call: Callable[..., int], *arguments: Any) -> Descriptor:
 
 def duplicate(number: int, made: list[int]) -> None:
     """Add to a list a new descriptor of the same open file, closed on exec."""
-    keep(made, fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, 0)
+    try:
+        keep(made, fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, 0)
+    except OSError as error:
+        if error.errno is None:  # a signal handler's
+            raise
+        raise os_error(error.errno, f"a duplicate of descriptor {number}") from None
 
 
 def own_duplicate(owner: _Owned, source: Descriptor | int, *details: Any) -> _Owned:

@@ -11,6 +11,7 @@ import warnings
 
 import numpy
 import pytest
+from helpers.process import descriptors_left
 
 import dmabuf
 from dmabuf._ioctl import dma_buf_set_name
@@ -248,6 +249,15 @@ class TestOwnership:
                 buffer.__init__(number)
             buffer.close()
         os.close(number)  # which stayed the caller's
+
+    @pytest.mark.parametrize("copy", [dmabuf.Buffer.dup, dmabuf.Buffer.from_fd])
+    def test_a_duplicate_beyond_the_limit_says_what_to_do(self, buffer, copy):
+        words = (
+            f"a duplicate of descriptor {buffer.fileno()}; close descriptors, or raise .* ulimit"
+        )
+        with descriptors_left(0), pytest.raises(OSError, match=words) as caught:
+            copy(buffer)
+        assert caught.value.errno == errno.EMFILE
 
     def test_a_duplicate_of_a_subclass_is_one_too(self, buffer):
         class Named(dmabuf.Buffer):
