@@ -9,7 +9,7 @@ from types import TracebackType
 from dmabuf import _wait
 from dmabuf._fd import UNUSED, Hold, HoldUsedError
 from dmabuf._ioctl import SYNC_END, SYNC_READ, SYNC_RW, SYNC_WRITE, dma_buf_sync
-from dmabuf._mapping import Mapped, mapping, read_only
+from dmabuf._mapping import Mapped, mapping, prove, read_only
 
 EVENTS = {
     SYNC_READ: _wait.READABLE,
@@ -167,12 +167,19 @@ def abandon(scope: AccessScope) -> None:
 
 
 def end_left(hold: AccessHold, error: BaseException | None = None) -> None:
-    """End an access that was left by an error, wherever that was."""
+    """End an access that was left by an error, wherever that was.
+
+    NotADmaBufError or OSError (EBADF) if the kernel refused it since others closed its number.
+    """
     if hold.number < 0:
         return  # it was not taken, or it was dropped
-    if not isinstance(error, OSError) or error.errno is None:
-        # A signal handler raised, before the SYNC took effect or just after it: an END too many is
-        # harmless, one too few is not. udmabuf refuses one before its first START.
-        with contextlib.suppress(OSError):
-            dma_buf_sync(hold.number, hold.bits | SYNC_END)
-    hold.drop()
+    try:
+        if isinstance(error, OSError) and error.errno is not None:
+            prove(hold.owner, hold.number)
+        else:
+            # A signal handler raised, before the SYNC took effect or just after it: an END too many
+            # is harmless, one too few is not. udmabuf refuses one before its first START.
+            with contextlib.suppress(OSError):
+                dma_buf_sync(hold.number, hold.bits | SYNC_END)
+    finally:
+        hold.drop()

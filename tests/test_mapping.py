@@ -198,6 +198,21 @@ class TestANumberThatIsSomethingElse:
         os.dup2(buffer.fileno(), other.fileno(), inheritable=False)
         other.close()
 
+    @pytest.mark.parametrize(
+        "begin", [lambda buffer: buffer.read().__enter__(), lambda it: it.begin_access(Access.READ)]
+    )
+    def test_is_told_where_an_access_of_mapped_memory_begins(self, buffer, begin):
+        other = buffer.dup()
+        assert other.memory.nbytes == buffer.size
+        number = other.fileno()
+        with open(os.devnull) as file:
+            os.dup2(file.fileno(), number, inheritable=False)
+        words = f"descriptor {number} .* closed behind its owner's back and it is now /dev/null"
+        with pytest.raises(NotADmaBufError, match=words):
+            begin(other)
+        os.dup2(buffer.fileno(), number, inheritable=False)
+        os.close(other.detach())  # which no access holds
+
     def test_has_a_repr(self, taken):
         assert repr(taken).startswith(f"<dmabuf.Buffer fd={taken.fileno()} size=8192")
 
