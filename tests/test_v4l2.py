@@ -321,3 +321,9 @@ class TestSettings:
         with pytest.raises(ValueError, match="a frame rate is a number of frames per second above"):
             camera.set_frame_rate(rate)
         assert camera.frame_rate() == before
+
+    def test_what_is_no_number_is_refused(self, camera):
+        with pytest.raises(TypeError, match="a frame rate is a number of frames per second, not"):
+            camera.set_frame_rate("30")
+        with pytest.raises(TypeError, match="height must be a whole number, not float"):
+            camera.set_format("R8", 320, 180.5)

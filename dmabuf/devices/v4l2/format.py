@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-import operator
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from dmabuf._checked import whole
 from dmabuf._record import record
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2 import _ioctl
@@ -216,7 +217,7 @@ def set_format(
 
 def _checked_size(width: int, height: int) -> tuple[int, int]:
     """Return a size that a driver can be asked for; 0 makes it choose the least."""
-    size = operator.index(width), operator.index(height)
+    size = whole(width, "width"), whole(height, "height")
     if min(size) < 0 or max(size) > _LARGEST:
         raise ValueError(f"a frame has 0 to {_LARGEST} columns and rows, not {width}x{height}")
     return size
@@ -230,9 +231,12 @@ def time_per_frame(rate: float) -> Fraction:
     from fractions import Fraction
 
     try:
-        exact = Fraction(float(rate))
-    except (OverflowError, ValueError):  # infinite, or not a number
+        exact = Fraction(float(rate)) if math.isfinite(rate) else Fraction(0)
+    except OverflowError:  # a whole number beyond all floats
         exact = Fraction(0)
+    except TypeError:
+        kind = type(rate).__name__
+        raise TypeError(f"a frame rate is a number of frames per second, not {kind}") from None
     if not Fraction(1, _LARGEST) <= exact <= _LARGEST:
         raise ValueError(
             f"a frame rate is a number of frames per second above 0, at most {_LARGEST}, not {rate}"
