@@ -28,9 +28,7 @@ def at_each_point(make, unchanged, *passed_over, close=lambda made: made.close()
     gc.collect()
     before = unchanged()
     for moment in interrupt.every_point(Hold.__exit__, *passed_over):
-        made = None
-        with contextlib.suppress(interrupt.Interrupted), moment.runs(interrupt.raise_interrupted):
-            made = make()
+        made = moment.interrupts(make)
         assert (made is None) == moment.reached, moment.where
         if made is not None:
             close(made)

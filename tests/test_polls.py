@@ -70,28 +70,41 @@ OWN_USES = {
 }
 
 
+@contextlib.contextmanager
+def kept_until(fence):
+    """Check that what the block closes is closed once the fence has signalled, and not before."""
+    before = descriptors()
+    yield
+    assert descriptors() == before
+    fence.signal()
+    join_threads()
+    assert descriptors() == before - 1
+
+
+@contextlib.contextmanager
+def closed_at_once():
+    before = descriptors()
+    yield
+    assert descriptors() == before - 1
+
+
 class TestClosing:
     @pytest.mark.parametrize("poll", POLLS.values(), ids=POLLS)
     def test_what_was_polled_is_kept_until_it_is_idle(self, busy, poll):
         fence, buffers = busy
         buffer = buffers.pop()
         poll(buffer)
-        before = descriptors()
-        buffer.close()
-        assert buffer.closed
-        assert descriptors() == before
-        fence.signal()
-        join_threads()
-        assert descriptors() == before - 1
+        with kept_until(fence):
+            buffer.close()
+            assert buffer.closed
 
     @pytest.mark.parametrize("use", OWN_USES.values(), ids=OWN_USES)
     def test_what_nobody_has_polled_is_closed_at_once(self, busy, use):
         _, buffers = busy
         buffer = buffers.pop()
         use(buffer)
-        before = descriptors()
-        buffer.close()
-        assert descriptors() == before - 1
+        with closed_at_once():
+            buffer.close()
 
     def test_a_duplicate_of_what_was_polled_is_kept(self, busy):
         fence, buffers = busy
@@ -164,14 +177,10 @@ class TestRefusing:
     def test_what_is_busy_is_kept_until_it_is_idle(self, busy, ends):
         fence, buffers = busy
         ours, theirs = ends
-        before = descriptors()
-        self.send(buffers.pop(), theirs)
-        with pytest.raises(share.MessageError, match="no message"):
-            Buffer.receive(ours)
-        assert descriptors() == before
-        fence.signal()
-        join_threads()
-        assert descriptors() == before - 1
+        with kept_until(fence):
+            self.send(buffers.pop(), theirs)
+            with pytest.raises(share.MessageError, match="no message"):
+                Buffer.receive(ours)
 
     def test_what_is_no_dma_buf_is_closed_at_once(self, ends):
         ours, theirs = ends
@@ -188,20 +197,13 @@ class TestCollecting:
     def test_what_was_polled_is_kept_until_it_is_idle(self, busy):
         fence, buffers = busy
         assert not buffers[0].is_idle(READ)
-        before = descriptors()
-        with pytest.warns(ResourceWarning, match="unclosed Buffer"):
+        with kept_until(fence), pytest.warns(ResourceWarning, match="unclosed Buffer"):
             buffers.clear()
-        assert descriptors() == before
-        fence.signal()
-        join_threads()
-        assert descriptors() == before - 1
 
     def test_what_nobody_has_polled_is_closed_at_once(self, busy):
         _, buffers = busy
-        before = descriptors()
-        with pytest.warns(ResourceWarning, match="unclosed Buffer"):
+        with closed_at_once(), pytest.warns(ResourceWarning, match="unclosed Buffer"):
             buffers.clear()
-        assert descriptors() == before - 1
 
 
 MADE = """

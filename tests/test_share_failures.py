@@ -32,12 +32,7 @@ class TestASignalHandlerThatRaises:
             with socketpair(kind) as (ours, theirs):
                 share.send(ours, [buffer, picture], b"text")
                 before = len(os.listdir("/proc/self/fd"))
-                received = None
-                with (
-                    contextlib.suppress(interrupt.Interrupted),
-                    moment.runs(interrupt.raise_interrupted),
-                ):
-                    received = share.receive(theirs)
+                received = moment.interrupts(lambda: share.receive(theirs))
                 if received is not None:
                     received.close()
                 gc.collect()
@@ -47,11 +42,7 @@ class TestASignalHandlerThatRaises:
     def test_of_send_leaves_a_whole_message_or_an_end(self, kind, buffer):
         for moment in interrupt.every_point():
             with socketpair(kind) as (ours, theirs):
-                with (
-                    contextlib.suppress(interrupt.Interrupted),
-                    moment.runs(interrupt.raise_interrupted),
-                ):
-                    share.send(ours, [buffer], b"text")
+                moment.interrupts(lambda: share.send(ours, [buffer], b"text"))
                 ours.close()
                 with contextlib.suppress(EOFError), share.receive(theirs) as received:
                     assert received.objects == [buffer], moment.where
@@ -62,12 +53,7 @@ class TestASignalHandlerThatRaises:
         gc.collect()
         before = descriptors()
         for moment in interrupt.every_point():
-            ticket = None
-            with (
-                contextlib.suppress(interrupt.Interrupted),
-                moment.runs(interrupt.raise_interrupted),
-            ):
-                ticket = share.Ticket(buffer)
+            ticket = moment.interrupts(lambda: share.Ticket(buffer))
             if ticket is not None:
                 ticket.cancel()
             sharing.eventually(lambda: _lender.waiting() == 0)
@@ -80,12 +66,8 @@ class TestASignalHandlerThatRaises:
         gc.collect()
         before = descriptors()
         for moment in interrupt.every_point():
-            ticket, redeemed = share.Ticket(item), None
-            with (
-                contextlib.suppress(interrupt.Interrupted),
-                moment.runs(interrupt.raise_interrupted),
-            ):
-                redeemed = ticket.redeem()
+            ticket = share.Ticket(item)
+            redeemed = moment.interrupts(ticket.redeem)
             if redeemed is not None:
                 sharing.close(redeemed)
             ticket.cancel()

@@ -16,13 +16,16 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import dmabuf
 
 # Python 3.10 also looks where a call of a function of Python's has ended.
 _POINTS = ("call", "c_return") if sys.version_info >= (3, 11) else ("call", "c_return", "return")
 _PACKAGE = str(Path(dmabuf.__file__).parent)
+
+
+_Result = TypeVar("_Result")
 
 
 class Interrupted(BaseException):
@@ -52,6 +55,12 @@ class Moment:
             sys.setprofile(None)
             sys.unraisablehook = report
             signal.signal(signal.SIGUSR1, before)
+
+    def interrupts(self, call: Callable[[], _Result]) -> _Result | None:
+        """Return what a call returns; None if the signal's handler has raised in it."""
+        with contextlib.suppress(Interrupted), self.runs(raise_interrupted):
+            return call()
+        return None
 
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
         if not _ours(frame) or event not in _POINTS:
