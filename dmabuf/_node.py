@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import stat
+from functools import lru_cache
 from typing import NamedTuple
 
 from dmabuf import _kernel
@@ -81,14 +82,24 @@ def permissions(path: str) -> str:
     """Return a node's mode, owner and group as `ls -l` shows them; OSError if there is none."""
     status = os.stat(path)
     try:
-        owner = pwd.getpwuid(status.st_uid).pw_name
+        owner = _user(status.st_uid)
     except KeyError:
         owner = str(status.st_uid)
     try:
-        group = grp.getgrgid(status.st_gid).gr_name
+        group = _group(status.st_gid)
     except KeyError:
         group = str(status.st_gid)
     return f"{stat.filemode(status.st_mode)} {owner}:{group}"
+
+
+@lru_cache  # the files of users and groups, or a server, are read for each: a third of find()
+def _user(number: int) -> str:
+    return pwd.getpwuid(number).pw_name
+
+
+@lru_cache
+def _group(number: int) -> str:
+    return grp.getgrgid(number).gr_name
 
 
 def _sysfs(status: os.stat_result) -> str:
