@@ -9,7 +9,7 @@ from dmabuf.heap import HeapInfo
 
 if TYPE_CHECKING:
     from dmabuf.devices.drm.inspect import DrmInfo
-    from dmabuf.devices.v4l2.device import V4l2Info
+    from dmabuf.devices.v4l2.info import V4l2Info
     from dmabuf.udmabuf import Limits
 
 Kind: TypeAlias = Literal["heap", "udmabuf", "drm", "v4l2"]

@@ -12,21 +12,27 @@ Without buffers `stream()` has the device allocate, and exports its memory as `B
 Documentation/userspace-api/media/v4l in the kernel's sources.
 """
 
-from dmabuf.devices.v4l2._values import ControlValue
-from dmabuf.devices.v4l2.colorimetry import (
-    Colorspace,
-    Field,
-    Quantization,
-    TransferFunction,
-    YCbCrEncoding,
-)
-from dmabuf.devices.v4l2.control_ids import ControlId
-from dmabuf.devices.v4l2.controls import Control, ControlFlag, ControlType, Timings
-from dmabuf.devices.v4l2.device import Capture, Device, Output, inspect
-from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameSize
-from dmabuf.devices.v4l2.frame import Frame, FrameFlag
-from dmabuf.devices.v4l2.info import Memory, V4l2Info
-from dmabuf.devices.v4l2.stream import OutputStream, Stream
+from typing import TYPE_CHECKING
+
+from dmabuf._lazy import attributes
+
+if TYPE_CHECKING:
+    from dmabuf.devices.v4l2._file import inspect
+    from dmabuf.devices.v4l2._values import ControlValue
+    from dmabuf.devices.v4l2.colorimetry import (
+        Colorspace,
+        Field,
+        Quantization,
+        TransferFunction,
+        YCbCrEncoding,
+    )
+    from dmabuf.devices.v4l2.control_ids import ControlId
+    from dmabuf.devices.v4l2.controls import Control, ControlFlag, ControlType, Timings
+    from dmabuf.devices.v4l2.device import Capture, Device, Output
+    from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameSize
+    from dmabuf.devices.v4l2.frame import Frame, FrameFlag
+    from dmabuf.devices.v4l2.info import Memory, V4l2Info
+    from dmabuf.devices.v4l2.stream import OutputStream, Stream
 
 __all__ = [
     "Capture",
@@ -54,3 +60,38 @@ __all__ = [
     "YCbCrEncoding",
     "inspect",
 ]
+
+# Imported when they are first used: who only looks for cameras needs none of them.
+__getattr__ = attributes(
+    __name__,
+    {
+        "Capture": "device",
+        "Colorspace": "colorimetry",
+        "Control": "controls",
+        "ControlFlag": "controls",
+        "ControlId": "control_ids",
+        "ControlType": "controls",
+        "ControlValue": "_values",
+        "Device": "device",
+        "Field": "colorimetry",
+        "Format": "format",
+        "FormatInfo": "format",
+        "Frame": "frame",
+        "FrameFlag": "frame",
+        "FrameSize": "format",
+        "Memory": "info",
+        "Output": "device",
+        "OutputStream": "stream",
+        "Quantization": "colorimetry",
+        "Stream": "stream",
+        "Timings": "controls",
+        "TransferFunction": "colorimetry",
+        "V4l2Info": "info",
+        "YCbCrEncoding": "colorimetry",
+        "inspect": "_file",
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -58,6 +58,16 @@ class DeviceFile(Descriptor):
         return f"<dmabuf.devices.v4l2.{name} {info.path} {info.driver} {state}>"
 
 
+def inspect(path: str | os.PathLike[str]) -> V4l2Info:
+    """Open a node, ask it and close it. Other users of the device are not disturbed.
+
+    Nodes for anything else than video (metadata, radio, touch) have neither capture nor output.
+    OSError, with the path, if it can't be opened. Follows VIDIOC_QUERYCAP and VIDIOC_REQBUFS.
+    """
+    with DeviceFile(path) as file:
+        return file.info
+
+
 class Use(Hold):
     """A device's descriptor in use by system calls: `with Use(device, "take a frame") as fd`.
 

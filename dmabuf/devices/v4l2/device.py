@@ -20,20 +20,10 @@ from dmabuf.devices.v4l2.controls import (
     read_menu,
     read_timings,
 )
-from dmabuf.devices.v4l2.info import CAPTURE, OUTPUT, V4l2Info
+from dmabuf.devices.v4l2.info import CAPTURE, OUTPUT
 from dmabuf.devices.v4l2.queue import Queue
 from dmabuf.devices.v4l2.stream import OutputStream, Stream
 from dmabuf.errors import os_error
-
-
-def inspect(path: str | os.PathLike[str]) -> V4l2Info:
-    """Open a node, ask it and close it. Other users of the device are not disturbed.
-
-    Nodes for anything else than video (metadata, radio, touch) have neither capture nor output.
-    OSError, with the path, if it can't be opened. Follows VIDIOC_QUERYCAP and VIDIOC_REQBUFS.
-    """
-    with Device(path) as device:
-        return device.info
 
 
 class Device(DeviceFile):
