@@ -198,7 +198,7 @@ class Ring:
             self._slots.extend(map(Slot, range(count), self._session.export(fd, count)))
         if not self.fills:
             for slot in self._slots:
-                self._qbuf(slot, self.unused, 0.0)
+                self._qbuf(slot, self.unused, 0.0)  # or the next take does, if it is busy again
 
     def stop(self) -> None:
         """Stop the device and free the buffers. Idempotent."""
@@ -277,8 +277,8 @@ class Ring:
                 loan.done = buffer
 
     def _queue_free(self, slot: Slot) -> None:
-        """FREE → QUEUED, if the device may have the buffers. The lock is held."""
-        if self._is_idle(slot.buffers):
+        """FREE → QUEUED, if the device may have the buffers: idle, and open. The lock is held."""
+        if _are_open(slot.buffers):
             try:
                 self._qbuf(slot, self.unused, 0.0)
             except OSError as error:
@@ -335,15 +335,12 @@ class Ring:
         Once the ring is over: HELD → FREE. HELD as before if this fails.
         """
         while True:
-            buffers = self.slot(loan).buffers
             try:
-                if self._session.running:
-                    self._wait_idle(buffers)
-            except ValueError:
-                if self._session.running:
-                    raise  # else the ring has closed its buffers
-            if self._give(loan, buffers, bytes_used, timestamp):
-                return
+                if self._give(loan, bytes_used, timestamp):
+                    return
+                self._wait_idle(self.slot(loan).buffers)
+            except ValueError as error:
+                self._require_over(error)
 
     def queue_now(self, loan: Loan, bytes_used: Sequence[int], timestamp: float) -> None:
         """Give the device a slot, or leave it if the device may not have the buffers yet.
@@ -352,50 +349,43 @@ class Ring:
         """
         with self._session.lock:
             slot = self.slot(loan)
-            if self._session.running and self._is_idle(slot.buffers):
-                self._qbuf(slot, bytes_used, timestamp)
-            else:
+            wanted = self._session.running and _are_open(slot.buffers)
+            if not (wanted and self._qbuf(slot, bytes_used, timestamp)):
                 self._free(loan)
 
     async def queue_later(self, loan: Loan, bytes_used: Sequence[int], timestamp: float) -> None:
         """Do as `queue()`, and wait in asyncio."""
         while True:
-            buffers = self.slot(loan).buffers
             try:
-                if self._session.running:
-                    await self._idle(buffers)
-            except ValueError:
-                if self._session.running:
-                    raise
-            if self._give(loan, buffers, bytes_used, timestamp):
-                return
+                if self._give(loan, bytes_used, timestamp):
+                    return
+                await self._idle(self.slot(loan).buffers)
+            except ValueError as error:
+                self._require_over(error)
 
-    def _give(
-        self,
-        loan: Loan,
-        buffers: tuple[Buffer, ...],
-        bytes_used: Sequence[int],
-        timestamp: float,
-    ) -> bool:
-        """Queue buffers that are idle; False if another thread has replaced them meanwhile."""
+    def _give(self, loan: Loan, bytes_used: Sequence[int], timestamp: float) -> bool:
+        """HELD → QUEUED, or FREE once the ring is over; False if the device may not have it yet."""
         with self._session.lock:
             slot = self.slot(loan)
-            if not self._session.running:
-                self._free(loan)
-            elif slot.buffers is not buffers:
-                return False
-            else:
-                self._qbuf(slot, bytes_used, timestamp)
-        return True
+            if self._session.running:
+                return self._qbuf(slot, bytes_used, timestamp)
+            self._free(loan)
+            return True
 
-    def _qbuf(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> None:
-        """FREE or HELD → QUEUED. The lock is held."""
+    def _require_over(self, error: ValueError) -> None:
+        """Raise an error, unless it is that the ring's end has closed the buffers."""
+        if isinstance(error, GivenBackError) or self._session.running:
+            raise error
+
+    def _qbuf(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> bool:
+        """FREE or HELD → QUEUED; False if a buffer's fences are pending. The lock is held."""
         session, buffers, loans = self._session, slot.buffers, slot.loans
         struct, slot.struct = slot.struct, None  # a signal handler may queue the slot amid this
         holds = [Hold(buffer) for buffer in buffers]
         try:
-            for hold in holds:
-                hold.take()
+            for hold, buffer in zip(holds, buffers, strict=True):
+                if not _wait.has(buffer, hold.take(), self._events):
+                    return False
             if struct is None:
                 sizes = [buffer.size for buffer in buffers]
                 planes = list(zip([hold.number for hold in holds], sizes, strict=True))
@@ -415,14 +405,10 @@ class Ring:
                         slot.state = _QUEUED
             if slot.buffers is buffers:
                 slot.struct = struct
+            return True
         finally:
             for hold in holds:  # what a signal handler leaves is dropped as it is collected
                 hold.drop()
-
-    def _is_idle(self, buffers: tuple[Buffer, ...]) -> bool:
-        """Whether the device may have the buffers; never those that the caller has closed."""
-        events = self._events
-        return all(not buffer.closed and _wait.is_ready(buffer, events) for buffer in buffers)
 
     def _wait_idle(self, buffers: tuple[Buffer, ...]) -> None:
         for buffer in buffers:
@@ -432,3 +418,8 @@ class Ring:
         for buffer in buffers:
             if not _wait.is_ready(buffer, self._events):
                 await _wait.ready(buffer, self._events)
+
+
+def _are_open(buffers: tuple[Buffer, ...]) -> bool:
+    """Whether the caller has closed none of the buffers, which the device does not get then."""
+    return not any(buffer.closed for buffer in buffers)
