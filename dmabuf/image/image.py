@@ -83,7 +83,7 @@ class Image(Closing):
         `color_encoding` and `color_range` are a `ColorEncoding` ("bt709") and a `ColorRange`
         ("full"), if they are known; see `to_rgb`.
         """
-        self._owned: Buffer | None = None
+        self._owned: tuple[Buffer, ...] = ()
         self._closed = False
         self._format = pixel_format(format)
         self._width, self._height = checked_pixels(width, height)
@@ -134,8 +134,7 @@ class Image(Closing):
                 raise TypeError(f"allocate must return a dmabuf.Buffer, not {kind}")
             image = cls(buffer, layout, width, height, strides=strides)
             image._color_encoding, image._color_range = colors
-            image._owned = buffer
-            return image
+            return take_buffers(image)
         except BaseException:
             if isinstance(buffer, Buffer):
                 buffer.close()
@@ -183,8 +182,8 @@ class Image(Closing):
 
     @property
     def owns_buffers(self) -> bool:
-        """True if `close()` closes its buffer too: `Image.allocate` has made it."""
-        return self._owned is not None
+        """True if `close()` closes its buffers too: those of `Image.allocate`, or of an export."""
+        return bool(self._owned)
 
     @property
     def closed(self) -> bool:
@@ -192,14 +191,14 @@ class Image(Closing):
         return self._closed
 
     def close(self) -> None:
-        """End the image's use. Closes the buffer of an image that `Image.allocate` made.
+        """End the image's use. Closes the buffers of an image that owns them.
 
         The buffers of any other image are borrowed and stay open. Arrays stay valid, and a scope
         that is open ends as it would have. Does nothing the second time.
         """
         self._closed = True
-        if self._owned is not None:
-            self._owned.close()
+        for buffer in self._owned:
+            buffer.close()
 
     def __enter__(self: _Image) -> _Image:
         """Return the image; the end of the block closes it as `close()` does."""
@@ -343,6 +342,12 @@ class Image(Closing):
         state = " [closed]" if self._closed else ""
         size = f"{self._width}x{self._height}"
         return f"<dmabuf.Image{state} {self._format} {size}{modifier} inode={inodes}>"
+
+
+def take_buffers(image: _Image) -> _Image:
+    """Have an image own its buffers, and return it: for who makes buffers for it alone."""
+    image._owned = image._buffers
+    return image
 
 
 def _again(

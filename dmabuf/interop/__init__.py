@@ -3,6 +3,8 @@
 with dmabuf.interop.gstreamer.Source("/tmp/pipeline.sock") as source:     # no GStreamer needed
     for frame in source:
         with frame: ...
+with dmabuf.interop.egl.Context(), dmabuf.interop.egl.import_image(image) as imported:
+    texture = imported.texture()  # for whatever draws with OpenGL
 """
 
 from typing import TYPE_CHECKING
@@ -10,11 +12,11 @@ from typing import TYPE_CHECKING
 from dmabuf._lazy import attributes
 
 if TYPE_CHECKING:
-    from dmabuf.interop import gstreamer
+    from dmabuf.interop import egl, gstreamer
 
-__all__ = ["gstreamer"]
+__all__ = ["egl", "gstreamer"]
 
-__getattr__ = attributes(__name__, {"gstreamer": "gstreamer"})
+__getattr__ = attributes(__name__, {name: name for name in __all__})
 
 
 def __dir__() -> list[str]:

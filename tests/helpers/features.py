@@ -122,6 +122,11 @@ FEATURES = {
     "unixfd": Feature(
         has_unixfd, "GStreamer from 1.24 on, with its unixfd plugin (gstreamer1.0-plugins-bad)"
     ),
+    "egl": Feature(
+        lambda: bool(glob.glob("/usr/lib/*/libEGL.so.1")) and find_spec("OpenGL") is not None,
+        "EGL with a driver that imports dma-bufs (libegl1), and PyOpenGL",
+    ),
+    "moderngl": Feature(lambda: find_spec("moderngl") is not None, "moderngl"),
     "opencv": Feature(lambda: find_spec("cv2") is not None, "OpenCV (opencv-python-headless)"),
     "torch": Feature(
         lambda: find_spec("torch") is not None and (not IN_OUR_MACHINE or KERNEL == "6.12"),
@@ -162,7 +167,7 @@ FEATURES = {
 # What the kernels of the project's virtual machine are known to lack.
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
-_STOCK |= {"no vgem"}
+_STOCK |= {"no vgem", "egl", "moderngl"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
@@ -170,7 +175,7 @@ ABSENT = {
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
     "lab": {
         *(*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"),
-        *("uvc camera", "no vgem"),
+        *("uvc camera", "no vgem", "egl", "moderngl"),
     },
 }
 if RELEASE < (6, 16):
@@ -212,8 +217,9 @@ def is_for_another_kernel(file: str) -> bool:
     return bool(turns) and KERNEL not in turns
 
 
-if USERLAND == "media":  # scripts/vm --userland
-    ABSENT.setdefault(KERNEL, set()).discard("unixfd")
+# scripts/vm --userland
+_USERLANDS = {"media": {"unixfd"}, "gpu": {"egl", "moderngl"}}
+ABSENT.setdefault(KERNEL, set()).difference_update(_USERLANDS.get(USERLAND, ()))
 
 
 def needs(*features: str) -> Callable[[_Function], _Function]:

@@ -1,0 +1,124 @@
+"""An OpenGL context without a window, for scripts."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import TracebackType
+from typing import TypeVar
+
+from dmabuf._fd import Hold
+from dmabuf.interop.egl import _egl
+from dmabuf.interop.egl._handle import EglHandle
+
+_Self = TypeVar("_Self", bound="Context")
+_PROFILE, _CORE = 0x30FD, 1  # EGL/egl.h
+
+
+class Context(EglHandle):
+    """A context of OpenGL ES, or of OpenGL, that draws into textures and buffers alone.
+
+        with egl.Context() as context, egl.import_image(image) as imported:
+            texture = imported.texture()
+
+    `with` makes it current in this thread; at the end what was current before is so again, and the
+    context is closed. A context is current in one thread at a time: another thread takes it by
+    `make_current()` once this one has let go of it by `release()`. A forked child leaves it to its
+    parent, and can't draw.
+    """
+
+    __slots__ = ("_before",)
+    _NUMBER = "EGLContext"
+
+    def __init__(
+        self, *, desktop: bool = False, version: tuple[int, int] = (3, 1), display: object = None
+    ) -> None:
+        """Make a context of OpenGL ES, or with `desktop` of OpenGL's core profile.
+
+        `version` is the least that it has. `display` is an EGLDisplay, as a number or a pointer;
+        that of this machine's GPU otherwise, or of the processor where it has none.
+
+        ImportError without libEGL; OSError for a version that the driver has not.
+        """
+        chosen = _egl.default_display() if display is None else _egl.choose_display(display)
+        _egl.require(chosen, "EGL_KHR_surfaceless_context")
+        _egl.require(chosen, "EGL_KHR_no_config_context")
+        major, minor = version
+        wanted = [_egl.CONTEXT_MAJOR_VERSION, major, _egl.CONTEXT_MINOR_VERSION, minor]
+        if desktop:
+            wanted += [_PROFILE, _CORE]
+        api = _egl.OPENGL_API if desktop else _egl.OPENGL_ES_API
+        self._before: _egl.Current | None = None
+        make = partial(_egl.create_context, chosen, api, wanted)
+        self._adopt(chosen, _egl.destroy_context(), make)
+
+    def make_current(self) -> None:
+        """Make it current in this thread. OSError (EACCES) while it is in another."""
+        with Hold(self) as context:
+            _egl.make_current((self._display, 0, 0, context))
+
+    def release(self) -> None:
+        """Let go of it in this thread, where it may be current: none is then."""
+        if self._is_current():
+            _egl.make_current((self._display, 0, 0, 0))
+
+    def _is_current(self) -> bool:
+        """Whether it is this process's, and current in this thread."""
+        if self._number < 0 or self.forked:
+            return False
+        return _egl.current() == (self._display, self._number)
+
+    def load_opengl_function(self, name: str) -> int:
+        """Return the address of a function of OpenGL, 0 if there is none.
+
+        That is what moderngl asks of a loader: `moderngl.init_context(loader=context)`, and then
+        `moderngl.get_context()`, in the block where this context is current.
+        """
+        with Hold(self):
+            return _egl.address(name)
+
+    def close(self) -> None:
+        """Close it; in this thread none is current then, if it was. Does nothing the second time.
+
+        Where another thread has it current it lives on until that lets go of it.
+        """
+        try:
+            if not self._closed:
+                self.release()
+        finally:
+            super().close()
+
+    def __enter__(self: _Self) -> _Self:
+        super().__enter__()
+        before = _egl.current_all()
+        try:
+            self.make_current()
+            self._before = before
+            return self
+        except BaseException:
+            self._restore(before)
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        before, self._before = self._before, None
+        try:
+            self._restore(before)
+        finally:
+            self.close()
+
+    def _restore(self, before: _egl.Current | None) -> None:
+        """Make current again what was, unless the program has made another current meanwhile."""
+        if before is not None and before[3] and self._is_current():
+            _egl.make_current(before)
+        else:
+            self.release()
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_number"):
+            return "<dmabuf.interop.egl.Context [not opened]>"
+        state = "[closed]" if self._closed else f"handle={self._number:#x}"
+        return f"<dmabuf.interop.egl.Context {state}>"

@@ -1,0 +1,32 @@
+"""What the GPU imports: pixel formats, and the modifiers of each."""
+
+from __future__ import annotations
+
+from dmabuf.image import PixelFormat
+from dmabuf.image.formats import from_drm
+from dmabuf.interop.egl import _egl
+
+MODIFIERS = "EGL_EXT_image_dma_buf_import_modifiers"
+
+
+def formats(display: object = None) -> dict[PixelFormat, list[int]]:
+    """Return the formats that the GPU imports, each with its modifiers.
+
+    `display` is an EGLDisplay, as a number or a pointer of ctypes; the current context's otherwise,
+    or this machine's GPU. A format without modifiers is imported as its exporter and the driver
+    know it, which is linear for all that the processor writes. Formats that `dmabuf.image.FORMATS`
+    lacks are left out.
+
+    ImportError without libEGL; UnsupportedError for a driver without
+    EGL_EXT_image_dma_buf_import_modifiers. Any thread may call it.
+    """
+    chosen = _egl.choose_display(display)
+    _egl.require(chosen, MODIFIERS)
+    found = {}
+    for code in _egl.formats(chosen):
+        try:
+            format = from_drm(code)
+        except ValueError:
+            continue
+        found[format] = list(_egl.modifiers(chosen, code))
+    return found

@@ -1,0 +1,57 @@
+"""The examples that draw by OpenGL run as they stand, and their pictures have what they drew."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from helpers import cameras
+
+pytestmark = [pytest.mark.needs("egl", "export"), pytest.mark.timeout(100)]
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(monkeypatch, name: str, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def pixels(path: Path) -> numpy.ndarray:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return numpy.asarray(picture)
+
+
+@pytest.mark.needs("moderngl", "heap", "vivid")
+def test_a_camera_goes_through_a_shader(monkeypatch, capsys, tmp_path):
+    picture = tmp_path / "shader.png"
+    words = ("--frames", 3, "--camera", cameras.find("vivid"), picture)
+    run(monkeypatch, "camera_through_shader.py", *words)
+    out = capsys.readouterr().out
+    assert "vivid, YUYV" in out
+    assert "llvmpipe" in out
+    seen = pixels(picture)
+    height, width, _ = seen.shape
+    middles = [width * bar // 16 for bar in range(1, 16, 2)]
+    bars = seen[height // 2 - 2, middles] > 128
+    white, yellow, cyan, green, magenta, red, blue, black = bars.tolist()
+    assert (white, black) == ([True] * 3, [False] * 3)
+    assert [yellow, cyan, green] == [[True, True, False], [False, True, True], [False, True, False]]
+    assert [magenta, red, blue] == [[True, False, True], [True, False, False], [False, False, True]]
+    assert ((seen[height - 2, middles] > 128) == ~bars).all()
+
+
+def test_a_texture_becomes_an_image(monkeypatch, capsys, tmp_path):
+    picture = tmp_path / "colours.png"
+    run(monkeypatch, "texture_to_image.py", picture)
+    assert "image  <dmabuf.Image ABGR8888 320x200" in capsys.readouterr().out
+    seen = pixels(picture).astype(int)
+    assert seen.shape == (200, 320, 3)
+    across = (numpy.arange(320) + 0.5) / 320 * 255
+    down = (numpy.arange(200) + 0.5) / 200 * 255
+    assert abs(seen[..., 0] - across).max() <= 1
+    assert abs(seen[..., 1] - down[:, None]).max() <= 1
+    assert (seen[..., 2] == 64).all()
