@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
 from typing import NamedTuple
 
 from dmabuf import _processes
@@ -36,25 +38,23 @@ class Holder(NamedTuple):
 def holders(key: _processes.Key) -> tuple[Holder, ...]:
     """Return the processes that hold a buffer, of those that may be looked at, by number."""
     compare = can_compare()
-    found = (_holder(pid, key, compare) for pid in sorted(_processes.pids()))
+    found = []
+    for pid in sorted(_processes.pids()):
+        with contextlib.suppress(*_processes.ENDED, PermissionError):
+            found.append(_processes.with_folder(pid, partial(_holder, pid, key, compare)))
     return tuple(holder for holder in found if holder is not None)
 
 
-def _holder(pid: int, key: _processes.Key, compare: bool) -> Holder | None:
-    try:
-        with _processes.folder(pid) as process:
-            numbers = [
-                int(number)
-                for _, table in tables(process, pid, compare=compare)
-                for number, _, status in _processes.dma_bufs(process, table)
-                if (status.st_dev, status.st_ino) == key
-            ]
-            sizes = [piece.size for piece in _processes.pieces(process) if piece.key == key]
-            if not numbers and not sizes:
-                return None
-            who = _processes.identity(process)
-    except (*_processes.ENDED, PermissionError):
+def _holder(pid: int, key: _processes.Key, compare: bool, process: int) -> Holder | None:
+    tasks = _processes.threads(process)
+    numbers: list[int] = []
+    for _, table in tables(pid, tasks if compare else ()):
+        opened = _processes.dma_bufs(process, table).get(key)
+        numbers += map(int, opened.numbers) if opened else ()
+    sizes = [piece.size for piece in _processes.pieces(process, tasks) if piece.key == key]
+    if not numbers and not sizes:
         return None
+    who = _processes.identity(process)
     if who.ended and who.threads <= 1:
         return None
     return Holder(pid, who.started, who.command, tuple(sorted(numbers)), sum(sizes), len(sizes))

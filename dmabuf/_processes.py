@@ -7,15 +7,13 @@ surrogate escapes: a name may hold whatever its owner chose.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from dmabuf import _libc, _procfs
-from dmabuf._keep import keep
 
 PREFIX = "/dmabuf:"
 """What the kernel calls a dma-buf in links and maps, before its name."""
@@ -30,16 +28,15 @@ Key = tuple[int, int]
 _FOLDER = os.O_PATH | os.O_DIRECTORY
 _LIST = os.O_RDONLY | os.O_DIRECTORY
 _PAGE = 4096
+_TOGETHER = 16  # files that are open at once
 _KERNEL_THREAD = 0x200000  # PF_KTHREAD in include/linux/sched.h
 _MAPPING = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) \S+ [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) (\d+) +/dmabuf:(.*)$",
     re.MULTILINE,
 )
-# fs/proc/array.c. The name of a program may look like what follows it: take the last bracket.
-_STAT = re.compile(
-    rb"\d+ \((.*)\) (\S) (\d+) (?:\S+ ){4}(\d+) (?:\S+ ){10}(\d+) \S+ (\d+)", re.DOTALL
-)
-_USER = re.compile(rb"^Uid:\t\d+\t(\d+)", re.MULTILINE)
+_USER = re.compile(rb"\nUid:\t\d+\t(\d+)")
+
+_Result = TypeVar("_Result")
 
 
 class Identity(NamedTuple):
@@ -51,6 +48,14 @@ class Identity(NamedTuple):
     threads: int
     ended: bool  # and not yet waited for; threads of it may live on
     kernel: bool  # a thread of the kernel's
+
+
+class Opened(NamedTuple):
+    """What a table has of one buffer, or of a file that is called like one."""
+
+    link: str
+    size: int
+    numbers: list[str]  # of its descriptors
 
 
 class Piece(NamedTuple):
@@ -71,53 +76,66 @@ def pids() -> list[int]:
         raise _procfs.without_proc(error) from None
 
 
-@contextlib.contextmanager
-def folder(pid: int | str) -> Iterator[int]:
-    """Give a descriptor of a process's folder; FileNotFoundError if there is no such process."""
-    made: list[int] = []
-    try:
-        try:
-            keep(made, os.open, f"/proc/{pid}", _FOLDER | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise _procfs.without_proc(error) from None
-        yield made[0]
-    finally:
-        for number in made:
-            os.close(number)
+def with_folder(pid: int | str, use: Callable[[int], _Result]) -> _Result:
+    """Return what a function makes of the descriptor of a process's folder.
 
-
-def links(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, int]]:
-    """Give each descriptor's number and what it has open, and the table to ask more of."""
-    with _procfs.opened(table, _LIST, process) as opened:
-        for number in os.listdir(opened):
-            try:
-                link = os.readlink(number, dir_fd=opened)
-            except OSError as error:
-                if _is_nothing(error):
-                    continue
-                raise
-            yield number, link, opened
-
-
-def dma_bufs(process: int, table: str = DESCRIPTORS) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Give the number, link and status of each descriptor that looks like a dma-buf's.
-
-    A file may be called `/dmabuf:x`: see `is_dma_buf`.
+    FileNotFoundError if there is no such process.
     """
-    readlink, stat = os.readlink, os.stat
-    with _procfs.opened(table, _LIST, process) as opened:
-        # Not from `links`: this runs for each descriptor there is.
-        for number in os.listdir(opened):
+    try:
+        return _procfs.with_open(f"/proc/{pid}", _FOLDER, None, use)
+    except FileNotFoundError as error:
+        raise _procfs.without_proc(error) from None
+
+
+def links(process: int, table: str = DESCRIPTORS) -> list[tuple[str, str]]:
+    """Return each descriptor's number and what it has open."""
+    return _procfs.with_open(table, _LIST, process, _links)
+
+
+def _links(table: int) -> list[tuple[str, str]]:
+    readlink = os.readlink
+    found = []
+    for number in os.listdir(table):
+        try:
+            found.append((number, readlink(number, dir_fd=table)))
+        except OSError as error:
+            if not _is_nothing(error):
+                raise
+    return found
+
+
+def dma_bufs(process: int, table: str = DESCRIPTORS) -> dict[Key, Opened]:
+    """Return what looks like a dma-buf in a table of descriptors.
+
+    A file may be called `/dmabuf:x`: see `is_dma_buf`. The table of a thread that has ended is
+    empty; a process that has ended is an error.
+    """
+    try:
+        return _procfs.with_open(table, _LIST, process, _dma_bufs)
+    except ENDED:
+        if table == DESCRIPTORS:
+            raise
+        return {}
+
+
+def _dma_bufs(table: int) -> dict[Key, Opened]:
+    # After all links, and not one by one: a short loop keeps to a processor's caches.
+    stat = os.stat
+    found: dict[Key, Opened] = {}
+    for number, link in _links(table):
+        if link.startswith(PREFIX):
             try:
-                link = readlink(number, dir_fd=opened)
-                if not link.startswith(PREFIX):
-                    continue
-                status = stat(number, dir_fd=opened)
+                status = stat(number, dir_fd=table)
             except OSError as error:
                 if _is_nothing(error):
                     continue
                 raise
-            yield number, link, status
+            key = (status.st_dev, status.st_ino)
+            if key in found:
+                found[key].numbers.append(number)
+            else:
+                found[key] = Opened(link, status.st_size, [number])
+    return found
 
 
 def _is_nothing(error: OSError) -> bool:
@@ -130,29 +148,53 @@ def is_dma_buf(path: str, folder: int, key: Key) -> bool:
 
     OSError if it has gone, and ProcessLookupError if something else is there by now.
     """
-    with _procfs.opened(path, os.O_PATH, folder) as opened:
-        status = os.fstat(opened)
-        if (status.st_dev, status.st_ino) != key:
-            raise ProcessLookupError(f"{path} has become something else")
-        return _libc.filesystem_magic(opened) == _libc.DMA_BUF_MAGIC
+    return _procfs.with_open(path, os.O_PATH, folder, _is_dma_buf, key)
 
 
-def fdinfo(process: int, number: int | str, table: str = DESCRIPTORS) -> bytes:
+def _is_dma_buf(opened: int, key: Key) -> bool:
+    status = os.fstat(opened)
+    if (status.st_dev, status.st_ino) != key:
+        raise ProcessLookupError(f"file {key} has become something else")
+    return _libc.filesystem_magic(opened) == _libc.DMA_BUF_MAGIC
+
+
+def fdinfo(process: int, number: str, table: str = DESCRIPTORS) -> bytes:
     """Return what the kernel tells about a descriptor."""
     return _procfs.read(f"{table}info/{number}", process)
 
 
-def pieces(process: int) -> Iterator[Piece]:
-    """Give each piece of a mapping that looks like a dma-buf's."""
-    maps = _maps(process, "maps")
-    if not maps:  # its first thread has ended, or it is the kernel's and has no memory
-        maps = next(filter(None, (_maps(process, f"task/{t}/maps") for t in threads(process))), b"")
+def fdinfos(process: int, table: str, numbers: Sequence[str]) -> list[bytes]:
+    """Return what the kernel tells about descriptors; nothing of those that may not be read."""
+    texts = []
+    for start in range(0, len(numbers), _TOGETHER):
+        some = numbers[start : start + _TOGETHER]
+        try:
+            texts += _procfs.read_together([f"{table}info/{number}" for number in some], process)
+        except OSError:  # one of them may not be read, or this process has too many open
+            texts += [_readable_fdinfo(process, table, number) for number in some]
+    return texts
+
+
+def _readable_fdinfo(process: int, table: str, number: str) -> bytes:
+    try:
+        return fdinfo(process, number, table)
+    except (*ENDED, PermissionError):
+        return b""
+
+
+def pieces(process: int, tasks: Sequence[int]) -> list[Piece]:
+    """Return each piece of a mapping that looks like a dma-buf's; `tasks` are its threads."""
+    # Empty for a thread of the kernel's, and for a process whose first thread has ended.
+    paths = ("maps", *(f"task/{task}/maps" for task in tasks))
+    maps = next(filter(None, (_maps(process, path) for path in paths)), b"")
     if b"/dmabuf:" not in maps:
-        return
+        return []
+    found = []
     for start, end, major, minor, inode, name in _MAPPING.findall(maps):
         key = (os.makedev(int(major, 16), int(minor, 16)), int(inode))
         begin = int(start, 16)
-        yield Piece(key, begin, int(end, 16) - begin, _procfs.decoded(name))
+        found.append(Piece(key, begin, int(end, 16) - begin, _procfs.decoded(name)))
+    return found
 
 
 def mapped_file(process: int, piece: Piece) -> tuple[str, os.stat_result, bool] | None:
@@ -174,17 +216,18 @@ def mapped_file(process: int, piece: Piece) -> tuple[str, os.stat_result, bool] 
 
 def identity(process: int) -> Identity:
     """Return who a process is; OSError once it has ended and was waited for."""
-    found = _STAT.match(_procfs.read("stat", process))
-    if found is None:
+    # fs/proc/array.c. The name of a program may look like what follows it: take the last bracket.
+    before, _, after = _procfs.read("stat", process).rpartition(b") ")
+    fields = after.split()
+    if len(fields) < 20:
         raise ProcessLookupError("the process has no status any more")
-    command, state, parent, flags, threads, started = found.groups()
     return Identity(
-        started=int(started),
-        command=os.fsdecode(command),
-        parent=int(parent),
-        threads=int(threads),
-        ended=state in b"ZXx",
-        kernel=bool(int(flags) & _KERNEL_THREAD),
+        started=int(fields[19]),
+        command=os.fsdecode(before.partition(b" (")[2]),
+        parent=int(fields[1]),
+        threads=int(fields[17]),
+        ended=fields[0] in b"ZXx",
+        kernel=bool(int(fields[6]) & _KERNEL_THREAD),
     )
 
 
@@ -201,17 +244,19 @@ def threads(process: int) -> list[int]:
     # fs/proc/base.c adds the threads to the two links that a folder has.
     if os.stat("task", dir_fd=process).st_nlink <= 3:
         return []
-    with _procfs.opened("task", _LIST, process) as opened:
-        return [int(name) for name in os.listdir(opened)]
+    return [int(name) for name in _procfs.with_open("task", _LIST, process, os.listdir)]
 
 
 def _maps(process: int, path: str) -> bytes:
     """Return a task's mappings, which the kernel gives a page at a time; nothing after its end."""
-    chunks = []
     try:
-        with _procfs.opened(path, os.O_RDONLY, process) as opened:
-            while chunk := os.read(opened, _PAGE):
-                chunks.append(chunk)
+        return _procfs.with_open(path, os.O_RDONLY, process, _whole)
     except ENDED:
         return b""
+
+
+def _whole(file: int) -> bytes:
+    chunks = []
+    while chunk := os.read(file, _PAGE):
+        chunks.append(chunk)
     return b"".join(chunks)

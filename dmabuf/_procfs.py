@@ -7,14 +7,13 @@ own, and all that follows the key of the name is the name: also lines that look 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
-import sys
-from collections.abc import Iterator
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from itertools import repeat
+from typing import NamedTuple, TypeVar
 
 from dmabuf._keep import keep
 from dmabuf.errors import NotADmaBufError, os_error
@@ -27,6 +26,8 @@ _FIELDS = re.compile(
 )
 _MOST = 8192  # bytes that are read: some lines and a short name
 
+_Result = TypeVar("_Result")
+
 
 class About(NamedTuple):
     """What fdinfo tells about a buffer."""
@@ -38,13 +39,18 @@ class About(NamedTuple):
     name: str | None
 
 
-@contextlib.contextmanager
-def opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
-    """Give a descriptor of a file of /proc, which a signal handler that raises can't leave open."""
+def with_open(
+    path: str, flags: int, folder: int | None, use: Callable[..., _Result], *more: object
+) -> _Result:
+    """Return what a function makes of the descriptor of a file of /proc, and `more`.
+
+    A signal handler that raises can't leave it open. A scan does this for each process and buffer:
+    a context manager would take three times as long.
+    """
     made: list[int] = []
     try:
         keep(made, partial(os.open, dir_fd=folder), path, flags | os.O_CLOEXEC)
-        yield made[0]
+        return use(made[0], *more)
     finally:
         for number in made:
             os.close(number)
@@ -52,13 +58,28 @@ def opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
 
 def read(path: str, folder: int | None = None) -> bytes:
     """Return a short file of /proc, which the kernel gives at once; `folder` as of os.open."""
-    with opened(path, os.O_RDONLY, folder) as number:
-        return os.read(number, _MOST)
+    return with_open(path, os.O_RDONLY, folder, os.read, _MOST)
+
+
+def read_together(paths: Sequence[str], folder: int) -> list[bytes]:
+    """Return short files of /proc, all of which are open at once; OSError if one can't be read."""
+    made: list[int] = []
+    try:
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        made.extend(map(partial(os.open, dir_fd=folder), paths, repeat(flags)))
+        return list(map(os.read, made, repeat(_MOST)))
+    finally:
+        for number in made:
+            os.close(number)
 
 
 def decoded(name: bytes) -> str:
     """Return a name as it was set, in UTF-8, whatever the encoding of the locale."""
     return name.decode("utf-8", "surrogateescape")
+
+
+_exporter = lru_cache(maxsize=32)(decoded)
+"""Returns an exporter's name, always the same object: there are few, and many buffers."""
 
 
 def without_proc(error: FileNotFoundError) -> OSError:
@@ -79,7 +100,7 @@ def about(fdinfo: bytes) -> About | None:
         int(inode) if inode else None,
         int(size),
         int(references),
-        sys.intern(decoded(exporter)),  # there are few, and many buffers
+        _exporter(exporter),
         decoded(name) if name else None,
     )
 

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dmabuf import _libc
-from dmabuf._processes import DESCRIPTORS, threads
+from dmabuf._processes import DESCRIPTORS
 
 FILES, MEMORY = _libc.KCMP_FILES, _libc.KCMP_VM
 
 
-def tables(process: int, pid: int, *, compare: bool) -> list[tuple[int, str]]:
+def tables(pid: int, tasks: Sequence[int]) -> list[tuple[int, str]]:
     """Return the tables of descriptors of a process: a task that has it, and its path.
 
-    Those of threads are found where tasks can be compared.
+    `tasks` are its threads, if it has more than one and they can be compared.
     """
     found = [(pid, DESCRIPTORS)]
-    others = [task for task in threads(process) if task != pid] if compare else []
-    if others:
-        groups = group([pid, *others], FILES)
+    if tasks:
+        groups = group([pid, *(task for task in tasks if task != pid)], FILES)
         found += [(tasks[0], f"task/{tasks[0]}/fd") for tasks in groups if pid not in tasks]
     return found
 

@@ -102,11 +102,12 @@ def a_caller():
 
 
 def look_at_this_process(_) -> None:
-    with _processes.folder("self") as folder:
-        list(_processes.links(folder))
-        list(_processes.pieces(folder))
+    def look(folder):
+        _processes.links(folder)
+        _processes.pieces(folder, _processes.threads(folder))
         _processes.identity(folder)
-        _processes.threads(folder)
+
+    _processes.with_folder("self", look)
 
 
 BUFFER, FENCE = ("exporter",), ("exporter", "export")

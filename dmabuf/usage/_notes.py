@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+from dmabuf.usage._in_flight import Waiting
 
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO in include/linux/proc_ns.h
 
@@ -44,30 +47,18 @@ class Reasons:
     def __init__(
         self,
         *,
-        waiting: Mapping[int, int],
-        commands: Mapping[int, str],
+        look_for_waiting: Callable[[], Iterable[Waiting]],
         unreadable: int,
         some: bool,
         compares: bool,
     ) -> None:
         self.compares = compares
         """Whether what processes share can be told."""
-        self._general = []
-        if waiting:
-            names = {pid: _printable(commands.get(pid, "?")) for pid in waiting}
-            where = ", ".join(f"{names[pid]}:{pid} {waiting[pid]}" for pid in waiting)
-            self._general.append(f"descriptors on their way over a socket ({where} of any kind)")
-        if unreadable:
-            self._general.append(f"{unreadable} processes that can't be read")
-        if some:
-            self._general.append("processes that were not asked for")
-        if not compares:
-            self._general.append("threads with descriptors of their own")
-        if not os.path.exists("/proc/1"):
-            self._general.append("processes that /proc hides from this user (hidepid)")
-        if not _sees_every_process():
-            self._general.append("processes of other PID namespaces")
-        self._general.append("handles of a DRM device, io_uring or a system call under way")
+        self.in_flight = 0
+        """How many descriptors wait in sockets; they are looked for when a reason is needed."""
+        self._look_for_waiting = look_for_waiting
+        self._unreadable = unreadable
+        self._some = some
         self._made: dict[tuple[int, bool, bool], str] = {}
 
     def of(self, references: int, *, attached: bool, fenced: bool) -> str:
@@ -83,6 +74,29 @@ class Reasons:
             )
             self._made[case] = text
         return self._made[case]
+
+    @cached_property
+    def _general(self) -> list[str]:
+        """What may be so for each buffer."""
+        general = []
+        if waiting := list(self._look_for_waiting()):
+            self.in_flight = sum(one.descriptors for one in waiting)
+            where = (f"{_printable(one.command)}:{one.pid} {one.descriptors}" for one in waiting)
+            general.append(
+                f"descriptors on their way over a socket ({', '.join(where)} of any kind)"
+            )
+        if self._unreadable:
+            general.append(f"{self._unreadable} processes that can't be read")
+        if self._some:
+            general.append("processes that were not asked for")
+        if not self.compares:
+            general.append("threads with descriptors of their own")
+        if not os.path.exists("/proc/1"):
+            general.append("processes that /proc hides from this user (hidepid)")
+        if not _sees_every_process():
+            general.append("processes of other PID namespaces")
+        general.append("handles of a DRM device, io_uring or a system call under way")
+        return general
 
 
 def _printable(command: str) -> str:

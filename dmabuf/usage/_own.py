@@ -60,35 +60,39 @@ class Look(NamedTuple):
 
 def look(pid: int | str = "self") -> Look:
     """Return what a process has now, this one without a number."""
+    return _processes.with_folder(pid, _look)
+
+
+def _look(process: int) -> Look:
     numbers: dict[Key, set[int]] = {}
     others: dict[str, set[int]] = {}
     names: dict[Key, tuple[int | None, str | None]] = {}
     files: set[Key] = set()
     mapped: dict[Key, int] = {}
-    with _processes.folder(pid) as process:
-        for number, link, table in _processes.links(process):
-            if link.startswith(_processes.PREFIX):
-                try:
-                    status = os.stat(number, dir_fd=table)
-                    key = (status.st_dev, status.st_ino)
-                    if key not in names and not _processes.is_dma_buf(number, table, key):
-                        files.add(key)
-                        continue
-                except _processes.ENDED:
-                    continue  # another thread has closed it
-                numbers.setdefault(key, set()).add(int(number))
-                names[key] = status.st_size, link.removeprefix(_processes.PREFIX) or None
-            elif link.startswith(_OTHERS):
-                others.setdefault(link, set()).add(int(number))
-        for piece in _processes.pieces(process):
-            if piece.key not in names and piece.key not in files:
-                asked = _processes.mapped_file(process, piece)
-                if asked and not asked[2]:
-                    files.add(piece.key)
-                else:
-                    names[piece.key] = asked[1].st_size if asked else None, piece.name or None
-            if piece.key in names:
-                mapped[piece.key] = mapped.get(piece.key, 0) + piece.size
+    for number, link in _processes.links(process):
+        if link.startswith(_processes.PREFIX):
+            path = f"{_processes.DESCRIPTORS}/{number}"
+            try:
+                status = os.stat(path, dir_fd=process)
+                key = (status.st_dev, status.st_ino)
+                if key not in names and not _processes.is_dma_buf(path, process, key):
+                    files.add(key)
+                    continue
+            except _processes.ENDED:
+                continue  # another thread has closed it
+            numbers.setdefault(key, set()).add(int(number))
+            names[key] = status.st_size, link.removeprefix(_processes.PREFIX) or None
+        elif link.startswith(_OTHERS):
+            others.setdefault(link, set()).add(int(number))
+    for piece in _processes.pieces(process, _processes.threads(process)):
+        if piece.key not in names and piece.key not in files:
+            asked = _processes.mapped_file(process, piece)
+            if asked and not asked[2]:
+                files.add(piece.key)
+            else:
+                names[piece.key] = asked[1].st_size if asked else None, piece.name or None
+        if piece.key in names:
+            mapped[piece.key] = mapped.get(piece.key, 0) + piece.size
     buffers = {
         key: Held(size, name, frozenset(numbers.get(key, ())), mapped.get(key, 0))
         for key, (size, name) in names.items()
@@ -113,8 +117,7 @@ def _descendants(ancestor: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for pid in _processes.pids():
         try:
-            with _processes.folder(pid) as process:
-                parent = _processes.identity(process).parent
+            parent = _processes.with_folder(pid, _processes.identity).parent
         except (*_processes.ENDED, PermissionError):
             continue
         children.setdefault(parent, []).append(pid)

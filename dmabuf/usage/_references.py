@@ -65,6 +65,9 @@ def _same(parts: list[Part], kind: int) -> Iterable[list[Part]]:
 
     Only those that look alike in something are compared.
     """
+    if len(parts) < 2:
+        yield from ([part] for part in parts)
+        return
     alike = Counter(mark for part in parts for mark in part.marks.items())
     compared: dict[int, Part] = {}
     for part in parts:

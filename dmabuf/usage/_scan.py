@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dmabuf import _processes
 from dmabuf.usage import _debugfs
-from dmabuf.usage._buffers import told, usage_of
-from dmabuf.usage._in_flight import in_flight
+from dmabuf.usage._buffers import usages
+from dmabuf.usage._in_flight import Waiting, in_flight
 from dmabuf.usage._notes import Reasons
 from dmabuf.usage._references import references
 from dmabuf.usage._search import Found, Search
@@ -45,24 +45,23 @@ def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usa
         names = {key[1]: sight.name for key, sight in search.buffers.items() if sight.is_dma_buf}
         listed = _debugfs.listed(text, names)
     counted = references(search.found, compare=search.compares)
-    known = list(told(search.buffers, listed or {}, search.found, counted, hidden=asked is None))
-    waiting: dict[int, int] = {}
-    if explain and any(buffer.unexplained for buffer in known):
-        waiting = in_flight(_processes.pids() if asked is None else asked)
+
+    def look_for_waiting() -> list[Waiting]:
+        return in_flight(_processes.pids() if asked is None else asked) if explain else []
+
     reasons = Reasons(
-        waiting=waiting,
-        commands={pid: _command(pid) for pid in waiting},
+        look_for_waiting=look_for_waiting,
         unreadable=len(search.unreadable),
         some=asked is not None,
         compares=search.compares,
     )
-    buffers = tuple(usage_of(buffer, reasons) for buffer in known)
+    buffers = tuple(usages(search, listed or {}, counted, reasons, hidden=asked is None))
     return Usage(
         buffers=buffers,
         processes=tuple(_processes_of(buffers, search.found)),
         unreadable=tuple(search.unreadable),
         gone=tuple(search.gone),
-        in_flight=sum(waiting.values()),
+        in_flight=reasons.in_flight,
         taken=time.time(),
         boot=_boot(),
         debugfs=listed is not None,
@@ -75,14 +74,6 @@ def _pid(number: int) -> int:
     if number <= 0:
         raise ValueError(f"a process number is positive, not {number}")
     return number
-
-
-def _command(pid: int) -> str:
-    try:
-        with _processes.folder(pid) as process:
-            return _processes.identity(process).command
-    except OSError:
-        return "?"
 
 
 def _processes_of(buffers: Iterable[BufferUsage], found: Sequence[Found]) -> Iterable[ProcessUsage]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from dmabuf import _processes, _procfs
 from dmabuf._processes import Identity, Key, Piece
 from dmabuf._procfs import About
@@ -45,17 +47,9 @@ class Found:
         self.pid = pid
         self.who: Identity
         self.user: int
-        self.tables: list[tuple[int, dict[Key, list[int]]]] = []
+        self.tables: list[tuple[int, dict[Key, tuple[int, ...]]]] = []
         """Its tables of descriptors, each with a task that has it."""
         self.mapped: dict[Key, Mapped] = {}
-
-
-class _Numbers(dict[str, int]):
-    """Each number once: processes have the same, and an int is larger than its place in a tuple."""
-
-    def __missing__(self, text: str) -> int:
-        number = self[text] = int(text)
-        return number
 
 
 class Search:
@@ -66,31 +60,31 @@ class Search:
         """Whether tables that are shared, and threads' own, can be told."""
         self.buffers: dict[Key, Sight] = {}
         self.found: list[Found] = []
-        self._numbers = _Numbers()
+        self._numbers: dict[int, int] = {}
         self.unreadable: list[int] = []
         self.gone: list[int] = []
 
     def look_at(self, pid: int) -> None:
         """Note what a process holds; that it has gone, or may not be read, is noted too."""
         try:
-            with _processes.folder(pid) as process:
-                self._look(process, pid)
+            _processes.with_folder(pid, partial(self._look, pid))
         except _processes.ENDED:
             self.gone.append(pid)
         except PermissionError:
             self.unreadable.append(pid)
 
-    def _look(self, process: int, pid: int) -> None:
+    def _look(self, pid: int, process: int) -> None:
         found = Found(pid)
         readable = True
+        tasks = _processes.threads(process)
         try:
-            for task, table in tables(process, pid, compare=self.compares):
+            for task, table in tables(pid, tasks if self.compares else ()):
                 if held := self._descriptors(process, table):
                     found.tables.append((task, held))
         except PermissionError:
             readable = False
         try:
-            for piece in _processes.pieces(process):
+            for piece in _processes.pieces(process, tasks):
                 self._note_piece(process, piece, found)
         except PermissionError:
             readable = False
@@ -105,42 +99,32 @@ class Search:
         if not readable and not who.kernel:
             self.unreadable.append(pid)
 
-    def _descriptors(self, process: int, table: str) -> dict[Key, list[int]]:
-        """Return the descriptors of each buffer, and note what is new of these buffers.
-
-        First all links are read, then each new buffer's fdinfo, then what it says: short loops keep
-        to a processor's caches, and an emulated one is twice as fast in them as in one long loop.
-        """
-        held: dict[Key, list[int]] = {}
-        links: dict[Key, tuple[str, int]] = {}
-        numbers = self._numbers
-        try:
-            for number, link, status in _processes.dma_bufs(process, table):
-                key = (status.st_dev, status.st_ino)
-                if (here := held.get(key)) is not None:
-                    here.append(numbers[number])
-                else:
-                    held[key] = [numbers[number]]
-                    links[key] = link, status.st_size
-        except _processes.ENDED:
-            if table == _processes.DESCRIPTORS:
-                raise
-            # else the thread has ended, and its table with it
-            return {}
-        unknown = [key for key in held if self._is_unknown(key)]
-        texts = [_fdinfo(process, table, held[key][0]) for key in unknown]
-        told = [_procfs.about(text) for text in texts]
-        for key, about in zip(unknown, told, strict=True):
+    def _descriptors(self, process: int, table: str) -> dict[Key, tuple[int, ...]]:
+        """Return the descriptors of each buffer, and note what is new of these buffers."""
+        opened = _processes.dma_bufs(process, table)
+        new = [key for key in opened if self._is_unknown(key)]
+        texts = _processes.fdinfos(process, table, [opened[key].numbers[0] for key in new])
+        for key, text in zip(new, texts, strict=True):
+            here = opened[key]
             real: bool | None = True
+            about = _procfs.about(text)
             if about is None or about.inode != key[1]:
-                real, about = _look_closer(process, table, held[key], key)
+                real, about = _look_closer(process, table, here.numbers, key)
             if real is None:
-                del held[key]
+                del opened[key]
             else:
-                link, size = links[key]
-                name = link.removeprefix(_processes.PREFIX)
-                self.buffers[key] = Sight(name, size, real, about)
-        return {key: here for key, here in held.items() if self.buffers[key].is_dma_buf}
+                name = here.link.removeprefix(_processes.PREFIX)
+                self.buffers[key] = Sight(name, here.size, real, about)
+        return {
+            key: self._as_numbers(here.numbers)
+            for key, here in opened.items()
+            if self.buffers[key].is_dma_buf
+        }
+
+    def _as_numbers(self, texts: list[str]) -> tuple[int, ...]:
+        """Return numbers, each object once: processes have the same."""
+        numbers = list(map(int, texts))
+        return tuple(map(self._numbers.setdefault, numbers, numbers))
 
     def _is_unknown(self, key: Key) -> bool:
         sight = self.buffers.get(key)
@@ -169,7 +153,7 @@ class Search:
 
 
 def _look_closer(
-    process: int, table: str, numbers: list[int], key: Key
+    process: int, table: str, numbers: list[str], key: Key
 ) -> tuple[bool | None, About | None]:
     """Return whether descriptors are a dma-buf's, and what is told of it: for the rare cases.
 
@@ -177,18 +161,10 @@ def _look_closer(
     fdinfo to root alone, and tells no inode there.
     """
     for number in numbers:
-        about = _procfs.about(_fdinfo(process, table, number))
+        about = _procfs.about(_processes.fdinfos(process, table, [number])[0])
         try:
             real = _processes.is_dma_buf(f"{table}/{number}", process, key)
         except _processes.ENDED:
             continue
         return real, about if real and about and about.inode in (key[1], None) else None
     return None, None
-
-
-def _fdinfo(process: int, table: str, number: int) -> bytes:
-    """Return what the kernel tells about a descriptor; nothing to who may not read it."""
-    try:
-        return _processes.fdinfo(process, number, table)
-    except (*_processes.ENDED, PermissionError):
-        return b""

@@ -126,6 +126,6 @@ def _users(path: str) -> Iterator[str]:
     for pid in pids:
         if pid == os.getpid():
             continue
-        with contextlib.suppress(OSError), _processes.folder(pid) as process:
-            if any(link == node for _, link, _ in _processes.links(process)):
-                yield f"{_processes.identity(process).command} ({pid})"
+        with contextlib.suppress(OSError):
+            if any(link == node for _, link in _processes.with_folder(pid, _processes.links)):
+                yield f"{_processes.with_folder(pid, _processes.identity).command} ({pid})"
