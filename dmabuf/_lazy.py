@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -20,6 +21,8 @@ def attributes(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
             message = f"module {package!r} has no attribute {name!r}"
             raise AttributeError(message, name=name) from None
         module = import_module(f"{package}.{place}")
-        return module if name == place else getattr(module, name)
+        found = module if name == place else getattr(module, name)
+        setattr(sys.modules[package], name, found)  # and this is not asked for it again
+        return found
 
     return get

@@ -79,7 +79,7 @@ def send_steps(
         )
     totals = (len(descriptors), len(table), len(rest) - len(table))
     number = int.from_bytes(os.urandom(8), "little")
-    piece = _PIECE if sock.type == socket.SOCK_SEQPACKET else _LONGEST
+    piece = _PIECE if transfer.packets else _LONGEST
     try:
         while descriptors or rest:
             here, descriptors = descriptors[: _scm.MOST], descriptors[_scm.MOST :]

@@ -15,13 +15,14 @@ import select
 import socket
 import time
 from collections.abc import Generator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from dmabuf import _scm, _syspoll
 
 _REST = 5.0
 """Seconds that a non-blocking socket waits for the rest of a message that has begun."""
 _READ = 1 << 18  # bytes asked for at once
+_DONTWAIT = int(socket.MSG_DONTWAIT)  # operators of enum's flags are slow
 _DAY = 86400.0  # poll(2) takes 24 of them at the most
 
 
@@ -41,11 +42,13 @@ class Transfer:
     def __init__(self, sock: socket.socket) -> None:
         if not isinstance(sock, socket.socket):
             raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
-        if sock.family != socket.AF_UNIX:
+        plain: Any = super(socket.socket, sock)  # its numbers are not made enumerations, each time
+        if plain.family != socket.AF_UNIX:
             raise ValueError(f"descriptors go over Unix sockets (AF_UNIX) only, not over {sock!r}")
         self.sock = sock
-        self.stream = sock.type == socket.SOCK_STREAM
-        self.datagram = sock.type == socket.SOCK_DGRAM
+        self.stream = plain.type == socket.SOCK_STREAM
+        self.datagram = plain.type == socket.SOCK_DGRAM
+        self.packets = plain.type == socket.SOCK_SEQPACKET
         self.begun = False
 
     def wait(self, events: int) -> Wait:
@@ -66,7 +69,7 @@ class Transfer:
         while views:
             before, self.begun = self.begun, True  # unless the kernel says that it is not
             try:
-                sent = _scm.send(self.sock, views, descriptors, flags=socket.MSG_DONTWAIT)
+                sent = _scm.send(self.sock, views, descriptors, flags=_DONTWAIT)
             except OSError as error:
                 self.begun = before
                 if not isinstance(error, BlockingIOError):
@@ -86,7 +89,7 @@ class Transfer:
         while True:
             before, self.begun = self.begun, True
             try:
-                return _scm.receive(self.sock, size, flags=socket.MSG_DONTWAIT)
+                return _scm.receive(self.sock, size, flags=_DONTWAIT)
             except OSError as error:
                 if error.errno != errno.EMFILE:  # it was received, and what came is closed
                     self.begun = before
