@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import screen
+from helpers import screen, uvc_camera
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,3 +81,21 @@ def test_camera_to_display_shows_what_the_camera_sees(monkeypatch, capsys):
     assert black == [False] * 3
     assert [yellow, cyan, green] == [[True, True, False], [False, True, True], [False, True, False]]
     assert [magenta, red, blue] == [[True, False, True], [True, False, False], [False, False, True]]
+
+
+@pytest.mark.needs("uvc camera")
+def test_a_webcams_jpeg_frames_become_pictures(monkeypatch, capsys, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "webcam.png"
+    script = ROOT / "examples" / "webcam_jpeg.py"
+    with uvc_camera.plugged_in() as usb:
+        words = ["--camera", usb.path, "--frames", "2", str(path)]
+        monkeypatch.setattr(sys, "argv", [script.name, *words])
+        runpy.run_path(str(script), run_name="__main__")
+    assert capsys.readouterr().out.startswith("frame 0: ")
+    with Image.open(path) as picture:
+        assert picture.size == (uvc_camera.WIDTH, uvc_camera.HEIGHT)
+        color = picture.getpixel((80, 60))
+    wanted = uvc_camera.jpeg_color(1)
+    assert all(abs(one - other) <= 3 for one, other in zip(color, wanted, strict=True))

@@ -83,6 +83,11 @@ class TestFrames:
             for number in range(3):
                 with frames.frame(10) as frame:
                     assert contents(frame) == frame_bytes("MJPG", number)
+                    with frame.data as data:
+                        assert data == frame_bytes("MJPG", number)
+                        assert data.readonly
+                    with pytest.raises(ValueError, match="released"):
+                        data[0]
                     with pytest.raises(ValueError, match="MJPG is not in dmabuf's table"):
                         assert frame.image
 

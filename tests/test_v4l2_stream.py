@@ -113,6 +113,17 @@ class TestBuffers:
         with streaming(camera, allocate) as frames, frames.frame(LONG) as frame:
             assert cameras.planes(frame.image) == expected
             assert frame.bytes_used == (sum(map(len, expected)),)
+            with frame.data as data:
+                assert data == b"".join(expected)
+
+    def test_data_of_several_buffers_is_refused(self, planar):
+        planar.set_format("NM12", *XRGB[1:])
+        with (
+            planar.stream() as frames,
+            frames.frame(LONG) as frame,
+            pytest.raises(ValueError, match="this frame has 2 buffers, one per plane"),
+        ):
+            _ = frame.data
 
     def test_of_the_device_are_exported(self, camera):
         camera.set_format(*XRGB)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from struct import Struct, pack, unpack_from
 from typing import NamedTuple, TypeVar
@@ -73,9 +75,24 @@ SETTINGS = {
 def frame_bytes(fourcc: str, number: int) -> bytes:
     """Return the bytes of a frame of the camera's: each differs from the one before."""
     if fourcc == "MJPG":
-        return b"\xff\xd8" + bytes([number % 251]) * (1000 + number) + b"\xff\xd9"
+        return _jpeg(number % 251)
     size = WIDTH * HEIGHT * 2
     return (bytes(range(256)) * (size // 256 + 2))[number % 256 :][:size]
+
+
+def jpeg_color(number: int) -> tuple[int, int, int]:
+    """Return the colour that an MJPEG frame is filled with."""
+    return number * 40 % 256, 120, 200
+
+
+@cache
+def _jpeg(number: int) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    picture = Image.new("RGB", (WIDTH, HEIGHT), jpeg_color(number))
+    picture.save(file, "jpeg", quality=95, comment=bytes(number))  # each of a length of its own
+    return file.getvalue()
 
 
 class Stall(Exception):

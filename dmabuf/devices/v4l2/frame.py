@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from enum import IntFlag
 from types import TracebackType
 
+from dmabuf.access import AccessScope
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2 import _ioctl
+from dmabuf.devices.v4l2._data import DataScope
 from dmabuf.devices.v4l2._ring import GivenBackError, Loan, Ring
 from dmabuf.devices.v4l2._source import Source, source_buffers
 from dmabuf.errors import RefusedError
@@ -131,6 +133,21 @@ class Frame:
         ):
             raise ValueError(f"bytes_used of a frame are 1 to {limits}, not {numbers}")
         self._used = numbers
+
+    @property
+    def data(self) -> AccessScope:
+        """A scope of its bytes in use: `with frame.data as data` gives a read-only memoryview.
+
+        For compressed formats (MJPG, H264), which have no `image`: `bytes(data)`, or what decodes
+        takes the memoryview as it is. Entering blocks until pending writers are done; in asyncio
+        use `async with`. As `Buffer.read()` otherwise. ValueError for a frame of several buffers.
+        """
+        buffers, told = self.buffers, self._captured()
+        if len(buffers) != 1:
+            raise ValueError(
+                f"this frame has {len(buffers)} buffers, one per plane; use read() of each of them"
+            )
+        return DataScope(buffers[0], 0 if told is None else told.offsets[0], self.bytes_used[0])
 
     def _require_output(self, what: str) -> None:
         if not self._ring.fills:

@@ -1,0 +1,69 @@
+"""A webcam's MJPEG frames, decoded by Pillow from the camera's own memory.
+
+    python examples/webcam_jpeg.py [--frames 3] [--camera /dev/video0] picture.png
+
+Saves the last frame. Needs a camera that gives MJPG, as most USB cameras do, and Pillow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from dmabuf.devices import v4l2
+
+LARGEST = 1280 * 720
+
+
+def find_camera() -> str:
+    """Return the first node that gives MJPG."""
+    for node in sorted(Path("/dev").glob("video*")):
+        about = v4l2.inspect(node)
+        if about.capture and not about.m2m:
+            with v4l2.Capture(node) as camera:
+                if "MJPG" in (offered.fourcc for offered in camera.formats()):
+                    return str(node)
+    raise SystemExit("no camera here gives MJPG")
+
+
+def choose_size(camera: v4l2.Capture) -> tuple[int, int]:
+    """Return the largest size of MJPG that is not too large."""
+    sizes = [(size.max_width, size.max_height) for size in camera.frame_sizes("MJPG")]
+    usable = [size for size in sizes if size[0] * size[1] <= LARGEST]
+    return max(usable or sizes, key=lambda size: size[0] * size[1])
+
+
+def decode(frame: v4l2.Frame) -> Image.Image | None:
+    """Return a frame as a picture; None for one that came broken."""
+    with frame.data as data:
+        try:
+            return Image.open(io.BytesIO(data)).convert("RGB")
+        except OSError:
+            return None
+
+
+def main() -> None:
+    """Take the options, and decode."""
+    parser = argparse.ArgumentParser(description="Decode a webcam's MJPEG frames.")
+    parser.add_argument("path", metavar="PICTURE")
+    parser.add_argument("--frames", type=int, default=3, metavar="N")
+    parser.add_argument("--camera", metavar="NODE", help="by default the first that gives MJPG")
+    options = parser.parse_args()
+    with v4l2.Capture(options.camera or find_camera()) as camera:
+        camera.set_format("MJPG", *choose_size(camera))
+        picture = None
+        with camera.stream() as frames:
+            for _, frame in zip(range(options.frames), frames, strict=False):
+                with frame:
+                    picture = decode(frame) or picture
+                    print(f"frame {frame.sequence}: {frame.bytes_used[0]} bytes of JPEG, {picture}")
+    if picture is None:
+        raise SystemExit("all frames came broken")
+    picture.save(options.path)
+
+
+if __name__ == "__main__":
+    main()
