@@ -14,6 +14,7 @@ from helpers.fences import is_open, join_threads
 from helpers.leaks import descriptors
 from helpers.process import in_child
 from helpers.program import run_program
+from helpers.sockets import PACKETS, socketpair
 
 import dmabuf
 from dmabuf import Access, Buffer, Image, share
@@ -164,9 +165,8 @@ class TestRefusing:
 
     @pytest.fixture
     def ends(self):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs:
-            yield ours, theirs
+        with socketpair(PACKETS) as ends:
+            yield ends
 
     def send(self, buffer: Buffer, theirs: socket.socket) -> None:
         """Send the only descriptor, with what is no message."""
@@ -181,6 +181,21 @@ class TestRefusing:
             self.send(buffers.pop(), theirs)
             with pytest.raises(share.MessageError, match="no message"):
                 Buffer.receive(ours)
+
+    def test_a_handler_that_raises_loses_nothing(self):
+        with Vgem() as device, device.create_dumb(32, 32, 32) as gem:
+            before = descriptors()
+            for moment in interrupt.every_point(finalizers=True):
+                with socketpair(PACKETS) as (ours, theirs):
+                    buffer = gem.export()
+                    fence = device.attach_fence(gem, WRITE)
+                    self.send(buffer, theirs)
+                    with contextlib.suppress(share.MessageError):
+                        moment.interrupts(lambda: Buffer.receive(ours))
+                    gc.collect()
+                    fence.signal()  # before the kernel drops what was not received
+                join_threads()
+                assert descriptors() == before, moment.where
 
     def test_what_is_no_dma_buf_is_closed_at_once(self, ends):
         ours, theirs = ends
