@@ -88,6 +88,22 @@ on_open: Callable[[Owner, int], None] | None = None
 """Told of each new owner and its number, before it is one's own; set while leaks are looked for."""
 
 
+class Holds(list[None]):
+    """How many holds an owner has: one element each. And its number, for a second finalizer."""
+
+    __slots__ = ("give_back", "number")
+    number: int
+    give_back: Callable[[int], object]
+
+    def __del__(self) -> None:
+        try:
+            number, self.number = self.number, -1
+        except AttributeError:
+            return
+        if number >= 0:
+            self.give_back(number)  # the owner's own finalizer was interrupted at its first line
+
+
 class Owner(Closing):
     """What owns a number of the kernel's: a descriptor, or a handle of a device.
 
@@ -100,6 +116,7 @@ class Owner(Closing):
 
     It refers to no owner, which outlives it.
     """
+    _HOLDS = Holds
     _NUMBER = "handle"
 
     def __init__(self, number: int) -> None:
@@ -110,7 +127,7 @@ class Owner(Closing):
         """Own a number; the last assignments, so whoever raises before them owns nothing."""
         self._closed = False
         self._watchers: dict[object, Watcher] | None = None  # until the first comes
-        self._holds = holds = _Holds()
+        self._holds = holds = self._HOLDS()
         holds.give_back = self._give_back
         if on_open is not None:
             on_open(self, number)
@@ -193,22 +210,6 @@ class Owner(Closing):
                     warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             finally:  # the warning may be an error
                 holds.give_back(number)
-
-
-class _Holds(list[None]):
-    """How many holds an owner has: one element each. And its number, for a second finalizer."""
-
-    __slots__ = ("give_back", "number")
-    number: int
-    give_back: Callable[[int], object]
-
-    def __del__(self) -> None:
-        try:
-            number, self.number = self.number, -1
-        except AttributeError:
-            return
-        if number >= 0:
-            self.give_back(number)  # the owner's own finalizer was interrupted at its first line
 
 
 class Descriptor(Owner):

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from weakref import WeakValueDictionary
 
 from dmabuf import _libc, _syspoll
-from dmabuf._fd import Descriptor, close_kept, lock
+from dmabuf._fd import Descriptor, Holds, close_kept, lock
 from dmabuf._keep import keep
 
 _Key = tuple[int, int]  # the device and the inode
@@ -118,17 +118,32 @@ _known: WeakValueDictionary[_Key | None, _Polls] = WeakValueDictionary()
 _ending = False  # threads that start now may never run
 
 
+class _PolledHolds(Holds):
+    """The holds of a dma-buf's descriptor."""
+
+    __slots__ = ("polls",)
+    polls: _Polls
+
+    def __del__(self) -> None:
+        super().__del__()
+        if hasattr(self, "polls"):
+            self.polls.settle()
+
+
 class Polled(Descriptor):
     """A descriptor of a dma-buf, which is not closed while a poll of it may be pending."""
 
     __slots__ = ("_polls",)
 
     if POLL_NEEDS_OWNER:
+        _HOLDS = _PolledHolds
+        _holds: _PolledHolds
 
         def _own(self, number: int) -> None:
             self._polls = polls = _polls(number)
             polls.add(number)
             super()._own(number)
+            self._holds.polls = polls
             self._holds.give_back = polls.append
 
         def _let_go(self) -> None:
@@ -164,8 +179,11 @@ def close_received(numbers: list[int]) -> None:
             continue
         polls = _polls(numbers[0])
         polls.may_be = True
-        polls.extend(map(numbers.pop, (0,)))
-        polls.settle()
+        try:
+            polls.extend(map(numbers.pop, (0,)))
+            polls.settle()
+        finally:
+            polls.settle()  # where a signal handler has raised
 
 
 def _polls(number: int) -> _Polls:
