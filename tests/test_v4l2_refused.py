@@ -42,6 +42,21 @@ class TestTheSameMemoryTwice:
             assert first not in {buffer for (buffer,) in frames.buffers}
 
 
+def test_a_buffer_whose_number_others_have_closed_is_told_as_the_stream_starts(camera, allocate):
+    with allocated(allocate, camera.format(), 2) as made:
+        [buffer] = made[0]
+        number, kept = buffer.fileno(), buffer.dup()
+        with open(os.devnull) as file:
+            os.dup2(file.fileno(), number, inheritable=False)
+        words = f"descriptor {number} .* closed behind its owner's back and it is now /dev/null"
+        with pytest.raises(dmabuf.NotADmaBufError, match=words):
+            camera.stream(made).__enter__()
+        os.dup2(kept.fileno(), number, inheritable=False)
+        kept.close()
+        with camera.stream(made) as frames:
+            frames.frame(LONG).queue()
+
+
 class TestAFormatThatChanged:
     @pytest.mark.parametrize("name", ["XRGB8888", "R8"])
     @pytest.mark.parametrize("own", [False, True])

@@ -387,6 +387,8 @@ class Ring:
                 if not _wait.has(buffer, hold.take(), self._events):
                     return False
             if struct is None:
+                for hold, buffer in zip(holds, buffers, strict=True):
+                    _mapping.prove(buffer, hold.number)
                 sizes = [buffer.size for buffer in buffers]
                 planes = list(zip([hold.number for hold in holds], sizes, strict=True))
                 struct = _ioctl.full_buffer(session.kind, session.memory, slot.index, planes)
