@@ -13,7 +13,6 @@ class EglHandle(Owner):
     """A handle of an EGL display. A forked child leaves it to its parent."""
 
     __slots__ = ("_display", "_give_back")
-    _NEEDS_OWNER = False
 
     def _adopt(
         self,
