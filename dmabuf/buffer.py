@@ -242,7 +242,10 @@ class Buffer(Mapped):
         READ waits for pending writers, WRITE and READ_WRITE for all users. A buffer on a screen
         counts as idle: wait for the Flip that replaces it.
         """
-        return _wait.is_ready(self, EVENTS[access_bits(access)])
+        events = EVENTS[access_bits(access)]
+        with Hold(self) as number:
+            prove(self, number)
+            return _wait.has(self, number, events)
 
     def wait(self, access: Access, timeout: float | None = None) -> bool:
         """Block until `access` could begin. Return False if `timeout` seconds pass first.
@@ -250,7 +253,10 @@ class Buffer(Mapped):
         By poll(2), on every kernel. Other threads run meanwhile, and a signal handler that raises
         ends the wait; `close()` in another thread does not.
         """
-        return _wait.wait(self, EVENTS[access_bits(access)], timeout)
+        events = EVENTS[access_bits(access)]
+        with Hold(self) as number:
+            prove(self, number)
+            return _wait.wait(self, events, timeout)
 
     async def ready(self, access: Access) -> None:
         """Wait in asyncio until `access` could begin; ValueError if the buffer gets closed.
@@ -258,7 +264,10 @@ class Buffer(Mapped):
         It waits on a duplicate, so that the loop's own reader of the buffer is left alone. OSError
         (EMFILE) if this process can't have one more descriptor.
         """
-        await _wait.ready(self, EVENTS[access_bits(access)])
+        events = EVENTS[access_bits(access)]
+        with Hold(self) as number:
+            prove(self, number)
+        await _wait.ready(self, events)
 
     @property
     def memory(self) -> memoryview:

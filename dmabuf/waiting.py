@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor
+from dmabuf._fd import Descriptor, Hold
+from dmabuf._mapping import prove
 from dmabuf.access import EVENTS, Access, access_bits
 from dmabuf.buffer import Buffer
 from dmabuf.fence import Fence
@@ -40,7 +41,10 @@ def _wanted(item: object) -> tuple[Descriptor, int]:
     if isinstance(item, Fence):
         return item, _wait.READABLE
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Buffer):
-        return item[0], EVENTS[access_bits(item[1])]
+        buffer, events = item[0], EVENTS[access_bits(item[1])]
+        with Hold(buffer) as number:
+            prove(buffer, number)
+        return buffer, events
     kind = type(item).__name__
     if isinstance(item, tuple):
         kind = f"({', '.join(type(part).__name__ for part in item)})"

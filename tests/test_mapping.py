@@ -1,5 +1,6 @@
 """What a mapping costs, why there is none, and numbers that others have closed behind our back."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -166,6 +167,10 @@ USES = {
     "name": lambda buffer: buffer.name,
     "setting the name": rename,
     "export_fence": lambda buffer: buffer.export_fence(Access.READ),
+    "is_idle": lambda buffer: buffer.is_idle(Access.READ),
+    "wait": lambda buffer: buffer.wait(Access.READ),
+    "wait_any": lambda buffer: dmabuf.wait_any([(buffer, Access.READ)]),
+    "ready": lambda buffer: asyncio.run(buffer.ready(Access.READ)),
     "share.send": send,
     "send": send_alone,
 }
