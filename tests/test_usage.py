@@ -3,12 +3,14 @@
 import ctypes
 import mmap
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from helpers.features import RELEASE
 from helpers.holding import explained, held, of
 from helpers.peer import Peer
+from helpers.process import descriptors_left
 
 from dmabuf import usage
 
@@ -60,6 +62,13 @@ class TestOneProcess:
             ("drm", 1, 0),
         ]
         del memory
+
+    def test_a_look_needs_three_descriptors(self, allocate):
+        with ExitStack() as stack:
+            inodes = [stack.enter_context(allocate(4096)).inode for _ in range(20)]
+            with descriptors_left(3):
+                found = usage.scan(processes=[os.getpid()], explain=False).buffers
+        assert {one.inode: one.size for one in found} == dict.fromkeys(inodes, 4096)
 
     def test_a_closed_buffer_is_seen_no_more(self, buffer):
         buffer.close()
