@@ -77,7 +77,7 @@ def _go_on(view: _View, signals: Signals, screen: Screen | None, output: Output)
         if screen is None:
             view.print(change, output)
         else:
-            screen.draw(view.lines(change))
+            screen.draw(view.lines(change, screen.height))
         if looks == view.count or not _wait(begun + view.every, view, change, signals, screen):
             return change
 
@@ -104,7 +104,7 @@ def _wait(
             view.press(key)
         if " " in keys:
             return True
-        screen.draw(view.lines(change))
+        screen.draw(view.lines(change, screen.height))
     came, _ = signals.wait(0)
     return not came & STOPS
 
@@ -136,17 +136,17 @@ class _View:
             self._shows_buffers = key == "b"
             self._sort = self._sorts[0]
 
-    def lines(self, change: Change) -> list[str]:
-        """Return what is shown."""
+    def lines(self, change: Change, most: int | None = None) -> list[str]:
+        """Return what is shown, of no more processes or buffers than there is room for."""
         page, exact = Page(), self._exact
         lines = picture.heads(change, self.every, page, exact=exact)
         if self._shows_buffers:
             found = change.usage
             ordered = buffers.in_order(found.buffers, self._sort, backwards=self._backwards)
-            lines += buffers.buffer_lines(ordered, page, exact=exact, debugfs=found.debugfs)
+            lines += buffers.buffer_lines(ordered[:most], page, exact=exact, debugfs=found.debugfs)
         else:
             growing = picture.in_order(change.processes, self._sort, backwards=self._backwards)
-            lines += picture.process_lines(growing, page, exact=exact)
+            lines += picture.process_lines(growing[:most], page, exact=exact)
         if self.devices:
             lines += picture.device_lines(change.usage.buffers, page, exact=exact)
         return lines

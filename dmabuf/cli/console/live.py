@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 
 from dmabuf import _syspoll
 from dmabuf.cli.console.output import Output, OutputError
-from dmabuf.cli.console.text import encodable
+from dmabuf.cli.console.text import encodable, lines_of_terminal
 
 STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 PAUSE, GO_ON, RESIZE = signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH
@@ -151,10 +151,13 @@ class Screen:
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show lines, as many as there is room for, in place of those before."""
-        size = os.get_terminal_size(sys.stdout.fileno())
-        shown = lines[: size.lines or len(lines)]
-        ended = [f"{encodable(line, sys.stdout)}{_END_OF_LINE}" for line in shown]
+        ended = [f"{encodable(line, sys.stdout)}{_END_OF_LINE}" for line in lines[: self.height]]
         self._write(_HOME + "\r\n".join(ended) + _REST)
+
+    @property
+    def height(self) -> int:
+        """How many lines there is room for."""
+        return lines_of_terminal()
 
     @property
     def keyboard(self) -> tuple[int, ...]:
