@@ -14,6 +14,7 @@ import time
 import numpy
 import pytest
 from helpers import fences, interrupt, strace, vgem
+from helpers.process import in_child
 from helpers.program import run_program
 
 import dmabuf
@@ -460,7 +461,7 @@ class TestArguments:
 
         with in_thread(lambda: buffer.begin_access(Access.READ)):
             pass
-        strace.in_child(end)
+        in_child(end)
         end()
 
     def test_an_access_may_be_ended_by_another_thread(self, buffer):
@@ -814,7 +815,7 @@ class TestWaiting:
 
         with vgem.Fence(buffer) as fence, in_thread(wait) as thread:
             until_it_waits(thread, buffer)
-            strace.in_child(close)
+            in_child(close)
             assert is_open(number, inode)
             fence.signal()
         assert is_idle(buffer)
@@ -841,8 +842,8 @@ def test_a_scope_that_another_thread_left_open_can_be_ended_in_a_forked_child(bu
     number = buffer.fileno()
     with in_thread(scope.__enter__):
         pass
-    strace.in_child(end_and_close)
-    strace.in_child(close_and_end)
+    in_child(end_and_close)
+    in_child(close_and_end)
     scope.__exit__(None, None, None)
     assert is_idle(buffer)
 

@@ -11,9 +11,10 @@ import warnings
 import weakref
 
 import pytest
-from helpers import interrupt, strace
+from helpers import interrupt
 from helpers.examples import examples
 from helpers.leaks import descriptors
+from helpers.process import Child, end_child, in_child
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -652,7 +653,7 @@ class TestSignals:
             with moment.runs(fork), hold:
                 file.close()
             if os.getpid() != parent:
-                strace.end_child(check)
+                end_child(check)
             check()
             if moment.reached:
                 assert os.waitpid(child, 0)[1] == 0, moment.where
@@ -750,7 +751,7 @@ class TestFork:
             file.close()
             assert file.given_back
 
-        strace.in_child(close)
+        in_child(close)
         assert not file.given_back
         file.close()
         assert file.given_back
@@ -766,11 +767,11 @@ class TestFork:
             file.close()
             assert file.given_back
 
-        report, child = strace.fork(look)
+        child = Child(look)
         file.close()
         os.close(go)
         os.close(ready)
-        strace.join(report, child)
+        child.result()
 
     @pytest.mark.parametrize("closed_before", [False, True])
     def test_a_hold_of_the_forking_thread_ends_in_both(self, file, closed_before):
@@ -789,7 +790,7 @@ class TestFork:
         hold.take()
         if closed_before:
             file.close()
-        strace.in_child(end)
+        in_child(end)
         end()
 
     @forks_with_threads
@@ -801,7 +802,7 @@ class TestFork:
             refuse_all(file)
 
         with held_by_a_thread(file):
-            strace.in_child(close)
+            in_child(close)
             assert not file.closed
             file.close()
             assert not file.given_back
@@ -814,7 +815,7 @@ class TestFork:
                 file.detach()
 
         with held_by_a_thread(file):
-            strace.in_child(detach)
+            in_child(detach)
 
     @forks_with_threads
     def test_from_a_thread_keeps_that_threads_holds(self):
@@ -830,7 +831,7 @@ class TestFork:
             nonlocal hold
             hold = Hold(other)
             hold.take()
-            strace.in_child(end)
+            in_child(end)
             hold.drop()
 
         hold = None
@@ -865,7 +866,7 @@ class TestFork:
         with running(*[hammer] * 3):
             try:
                 for _ in range(10):
-                    strace.in_child(use)
+                    in_child(use)
             finally:
                 over.set()
         hold.drop()

@@ -4,7 +4,6 @@ import socket
 import threading
 
 import pytest
-from helpers import strace
 from helpers.fences import (
     IOCTL,
     POLL,
@@ -17,7 +16,7 @@ from helpers.fences import (
     sleeps,
     stop,
 )
-from helpers.process import in_child
+from helpers.process import Child, in_child
 
 import dmabuf
 from dmabuf import Access
@@ -158,10 +157,10 @@ class TestProcesses:
                 with buffer.read():
                     pass
 
-            child = strace.fork(wait_in_child)
+            child = Child(wait_in_child)
             ours.recv(1)
             fence.signal()
-            strace.join(*child)
+            child.result()
 
     @pytest.mark.needs("export")
     def test_a_fence_goes_with_its_buffer(self, buffer, device, gem, allocate):

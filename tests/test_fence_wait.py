@@ -10,7 +10,6 @@ import threading
 import time
 
 import pytest
-from helpers import strace
 from helpers.fences import (
     POLL,
     Stop,
@@ -23,7 +22,7 @@ from helpers.fences import (
     stop,
 )
 from helpers.interrupt import Interrupted, every_point, raise_interrupted
-from helpers.process import in_child
+from helpers.process import Child, in_child
 
 import dmabuf
 from dmabuf import FenceStatus, _wait
@@ -223,11 +222,11 @@ class TestProcesses:
             assert pending.fence.wait()
             pending.fence.close()
 
-        children = [strace.fork(wait) for _ in range(3)]
+        children = [Child(wait) for _ in range(3)]
         pending.signal()
         assert pending.fence.wait()
         for child in children:
-            strace.join(*child)
+            child.result()
         assert not pending.fence.closed
 
     def test_a_child_that_closes_its_copy_leaves_the_parents(self, pending):
@@ -244,10 +243,10 @@ class TestProcesses:
                 receive.recv(1)
                 pending.signal()
 
-            child = strace.fork(body)
+            child = Child(body)
             with once_asleep(POLL, lambda: send.send(b"x") and None):
                 assert pending.fence.wait()
-            strace.join(*child)
+            child.result()
 
     def test_a_fence_received_over_a_socket_outlives_its_sender(self, source):
         left, right = socket.socketpair()

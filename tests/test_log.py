@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.strace import in_child
+from helpers.process import in_child
 
 import dmabuf
 from dmabuf import _ioctl

@@ -9,9 +9,8 @@ import struct
 import threading
 
 import pytest
-from helpers import strace
 from helpers.fences import POLL, is_open, many_descriptors, once_asleep
-from helpers.process import NOBODY, descriptors_left, in_child
+from helpers.process import NOBODY, Child, descriptors_left, in_child
 
 import dmabuf
 from dmabuf import Access, FenceStatus
@@ -269,13 +268,13 @@ class TestProducersAndConsumers:
                     assert buffer.memory[0] == frame
                     read.advance()
 
-            consumer = strace.fork(consume)
+            consumer = Child(consume)
             for frame in range(1, frames + 1):
                 with read.fence(frame - 1) as free:
                     assert free.wait(30), "the consumer is gone"
                 buffer.memory[0] = frame
                 written.advance()
-            strace.join(*consumer)
+            consumer.result()
 
     def test_many_producers_are_awaited_as_one(self):
         """Each thread signals its timeline step by step; a merged fence a step waits for all."""

@@ -6,7 +6,8 @@ import threading
 import warnings
 
 import pytest
-from helpers import cameras, strace
+from helpers import cameras
+from helpers.process import in_child
 from test_v4l2_stream import LONG, allocated
 
 from dmabuf.devices import v4l2
@@ -50,7 +51,7 @@ def test_a_child_ends_no_stream_of_its_parent(camera, end):
     with contextlib.ExitStack() as stack:
         frames = stack.enter_context(camera.stream())
         frame = stack.enter_context(frames.frame(LONG))
-        strace.in_child(lambda: end(stack, frames))
+        in_child(lambda: end(stack, frames))
         frame.queue()
         assert goes_on(frames)
 
@@ -65,7 +66,7 @@ def test_a_child_drops_a_stream_without_ending_it(camera):
             gc.collect()
         assert not caught
 
-    strace.in_child(drop)
+    in_child(drop)
     assert goes_on(kept[0])
     kept[0].stop()
 
@@ -73,7 +74,7 @@ def test_a_child_drops_a_stream_without_ending_it(camera):
 def test_a_child_that_leaves_a_stream_of_its_parents_buffers_leaves_it_running(camera, allocate):
     with allocated(allocate, camera.format()) as buffers, contextlib.ExitStack() as stack:
         frames = stack.enter_context(camera.stream(buffers))
-        strace.in_child(stack.close)
+        in_child(stack.close)
         assert goes_on(frames)
 
 
@@ -82,7 +83,7 @@ def test_a_child_that_leaves_an_output_leaves_it_running():
         with contextlib.ExitStack() as stack:
             frames = stack.enter_context(output.stream())
             stack.enter_context(frames.frame(LONG))
-            strace.in_child(stack.close)
+            in_child(stack.close)
             assert frames.running
             frames.frame(LONG).queue()
         output.set_format("R8", cameras.WIDTH, cameras.HEIGHT)  # its buffers are free
@@ -99,7 +100,7 @@ def test_a_child_reads_what_was_held_and_takes_nothing(camera):
                 with pytest.raises(ValueError, match=PARENTS):
                     take()
 
-        strace.in_child(read)
+        in_child(read)
         assert frames._ring.count(SlotState.HELD) == 1
         frame.queue()
         assert goes_on(frames)
@@ -112,7 +113,7 @@ def test_a_child_streams_from_what_its_parent_has_opened(camera):
         with stream as frames, frames.frame(LONG):
             pass
 
-    strace.in_child(take)
+    in_child(take)
     with stream as frames:
         assert goes_on(frames)
 
@@ -146,7 +147,7 @@ def test_a_child_is_not_held_up_by_threads_that_it_has_not(camera):
             frames.stop()
 
         try:
-            strace.in_child(leave)
+            in_child(leave)
         finally:
             go_on.set()
         assert frames.running

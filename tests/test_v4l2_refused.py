@@ -5,6 +5,7 @@ import os
 
 import pytest
 from helpers import cameras, strace
+from helpers.process import Child
 from test_v4l2_stream import LONG, allocated
 
 import dmabuf
@@ -118,15 +119,15 @@ class TestADeviceThatDoesNotStart:
                 os.write(started, b"1")
                 os.read(end, 1)
 
-        child = strace.fork(stream)
+        child = Child(stream)
         os.close(started)
         os.read(ready, 1)
-        with pytest.raises(OSError, match=rf"end what has it open: .* \({child[1]}\)") as caught:
+        with pytest.raises(OSError, match=rf"end what has it open: .* \({child.pid}\)") as caught:
             camera.stream().__enter__()
         assert caught.value.errno == errno.EBUSY
         for number in (told, end, ready):
             os.close(number)
-        strace.join(*child)
+        child.result()
 
     def test_names_nobody_where_it_is_busy_in_this_process(self, camera):
         with (

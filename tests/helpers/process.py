@@ -10,13 +10,15 @@ import re
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 # What no machine has, and what a careless conversion to the kernel's u64 would make small again.
 ABSURD = (1 << 40, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 4096)
 NOBODY = 65534
+_SECONDS = 120  # after which a child that hangs is killed
 # include/uapi/linux/sched.h and mount.h
 _CLONE_NEWNS, _CLONE_NEWPID = 0x20000, 0x20000000
 _MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
@@ -25,35 +27,68 @@ _Result = TypeVar("_Result")
 
 
 class Child(Generic[_Result]):
-    """A function that runs in a child of its own, while this process goes on."""
+    """A function that runs in a child of its own, while this process goes on.
+
+    One that hangs is killed.
+    """
 
     def __init__(self, function: Callable[[], _Result], *, user: int | None = None) -> None:
         self._pipe, send = os.pipe()
-        self._process = os.fork()
-        if not self._process:
-            status = 1
-            try:
-                os.close(self._pipe)
-                if user is not None:
-                    os.setgroups([])
-                    os.setgid(user)
-                    os.setuid(user)
-                os.write(send, _outcome(function))
-                status = 0
-            finally:
-                os._exit(status)
+        self.pid = os.fork()
+        if not self.pid:
+            os.close(self._pipe)
+            end_child(lambda: os.write(send, _outcome(function, user)))
         os.close(send)
 
-    def result(self) -> _Result:
-        """Wait for it, and return what it returned or raise what it raised."""
+    def result(self, status: int | None = None) -> _Result:
+        """Wait for it, and return what it returned or raise what it raised.
+
+        `status` is that of its end, if somebody else has waited for it.
+        """
         with open(self._pipe, "rb") as pipe:
             outcome = pipe.read()
-        _, status = os.waitpid(self._process, 0)
+        if status is None:
+            _, status = os.waitpid(self.pid, 0)
         assert status == 0, f"the child ended with {os.waitstatus_to_exitcode(status)}"
-        result, error = pickle.loads(outcome)
+        result, error, text = pickle.loads(outcome)
         if error is not None:
-            raise error
+            raise error from ChildTraceback(text)
         return result
+
+
+class ChildTraceback(Exception):
+    """Where a child raised what its parent raises again."""
+
+
+def end_child(function: Callable[[], object]) -> NoReturn:
+    """Run a function and end this process, with status 0 unless it raises or hangs."""
+    status = 1
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_SECONDS)
+        function()
+        status = 0
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(status)
+
+
+def _outcome(function: Callable[[], object], user: int | None) -> bytes:
+    """Return what a function returns, or raises, as `Child.result` reads it."""
+    try:
+        if user is not None:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+        return pickle.dumps((function(), None, None))
+    except BaseException as error:
+        text = traceback.format_exc()
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            error = AssertionError(text)
+        return pickle.dumps((None, error, text))
 
 
 def reset_signals() -> None:
@@ -68,13 +103,6 @@ def reset_signals() -> None:
 def in_child(function: Callable[[], _Result], *, user: int | None = None) -> _Result:
     """Return what a function returns, or raise what it raises, in a child of its own."""
     return Child(function, user=user).result()
-
-
-def _outcome(function: Callable[[], object]) -> bytes:
-    try:
-        return pickle.dumps((function(), None))
-    except BaseException as error:
-        return pickle.dumps((None, error))
 
 
 def without_nodes(folder: str, function: Callable[[], _Result]) -> _Result:

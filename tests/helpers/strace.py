@@ -1,4 +1,4 @@
-"""Children forked from a test, and what they ask the kernel, seen from outside: ioctl and close.
+"""What children forked from a test ask the kernel, seen from outside: ioctl and close.
 
 As `strace -f -e trace=ioctl,close` shows them, with what strace doesn't decode: the flags of
 DMA_BUF_IOCTL_SYNC. The child is forked from the test, so it costs no start of an interpreter.
@@ -13,9 +13,10 @@ import os
 import platform
 import signal
 import struct
-import traceback
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
+
+from helpers.process import Child
 
 DMA_BUF_IOCTL_SYNC = 0x40086200
 
@@ -40,7 +41,6 @@ _info = ctypes.create_string_buffer(88)  # struct ptrace_syscall_info
 
 _MARK = 0x4D41524B
 _WALL = 0x40000000  # wait for threads too
-_SECONDS = 60  # after which a child that hangs is killed
 
 
 class Call(NamedTuple):
@@ -56,13 +56,8 @@ class Call(NamedTuple):
     error: int
 
 
-def in_child(body: Callable[[], object]) -> None:
-    """Run `body` in a forked child and fail with its traceback if it raises or hangs."""
-    join(*fork(body))
-
-
 def with_failing(request: int, error: int, body: Callable[[], object]) -> None:
-    """Run `body` in a forked child, as `in_child` does, where an ioctl fails with an errno.
+    """Run `body` in a forked child where an ioctl fails with an errno.
 
     The kernel does not do it: as with `strace --inject`, but for one request. On x86-64 alone.
     """
@@ -72,7 +67,7 @@ def with_failing(request: int, error: int, body: Callable[[], object]) -> None:
 def sequences(
     body: Callable[[], object], failing: Mapping[int, int] | None = None
 ) -> list[list[Call]]:
-    """Run `body` in a forked child, as `in_child` does; return its calls between its `mark()`s.
+    """Run `body` in a forked child; return its calls between its `mark()`s.
 
     Ioctls whose requests are `failing` fail with those errnos.
     """
@@ -86,21 +81,21 @@ def sequences(
         body()
         mark()
 
-    report, child = fork(wait_and_run)
+    child = Child(wait_and_run)
     try:
         os.close(ready)
-        _ptrace(_SEIZE, child, 0, _OPTIONS)
-        _ptrace(_INTERRUPT, child, 0, 0)
+        _ptrace(_SEIZE, child.pid, 0, _OPTIONS)
+        _ptrace(_INTERRUPT, child.pid, 0, 0)
     finally:
         os.close(go)
-    seen, status = _follow(child, failing or {})
-    _check(status, _read(report))
+    seen, status = _follow(child.pid, failing or {})
+    child.result(status)
     marks = [i for i, call in enumerate(seen) if call.what == hex(_MARK)]
     return [seen[begin + 1 : end] for begin, end in itertools.pairwise(marks)]
 
 
 def calls(body: Callable[[], object]) -> list[Call]:
-    """Run `body` in a forked child, as `in_child` does; return its calls, in their order."""
+    """Run `body` in a forked child; return its calls, in their order."""
     return [call for sequence in sequences(body) for call in sequence]
 
 
@@ -117,48 +112,6 @@ def syncs(body: Callable[[], object]) -> list[tuple[int, int]]:
     seen = [call for call in calls(body) if call.what in ("START", "END")]
     assert all(call.error in (0, 512) for call in seen), seen
     return [(call.descriptor, call.flags) for call in seen]
-
-
-def fork(body: Callable[[], object]) -> tuple[int, int]:
-    """Begin what `in_child` does, and return what `join` takes to end it."""
-    report, write = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(write)
-        return report, child
-    os.dup2(write, 2)
-    os.close(write)
-    end_child(body)
-
-
-def join(report: int, child: int) -> None:
-    """Wait for a child, and fail with its traceback if it failed."""
-    text = _read(report)
-    _, status = os.waitpid(child, 0)
-    _check(status, text)
-
-
-def end_child(body: Callable[[], object]) -> NoReturn:
-    """Run `body` and end this process, with status 0 unless it raises."""
-    status = 1
-    try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(_SECONDS)
-        body()
-        status = 0
-    except BaseException:
-        os.write(2, traceback.format_exc().encode())
-    finally:
-        os._exit(status)
-
-
-def _read(report: int) -> str:
-    with open(report, "rb") as file:
-        return file.read().decode()
-
-
-def _check(status: int, text: str) -> None:
-    assert status == 0, f"the child ended with {os.waitstatus_to_exitcode(status)}:\n{text}"
 
 
 def _follow(child: int, failing: Mapping[int, int]) -> tuple[list[Call], int]:
