@@ -2,13 +2,13 @@
 
 import errno
 import gc
-import os
 import re
 import textwrap
 import threading
 
 import numpy
 import pytest
+from helpers.leaks import descriptors
 from helpers.program import run_program
 
 import dmabuf
@@ -67,9 +67,9 @@ class TestMapping:
         assert mappings(buffer.inode) == 1
 
     def test_costs_no_descriptor(self, buffer):
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         assert buffer.memory
-        assert os.listdir("/proc/self/fd") == before
+        assert descriptors() == before
 
     def test_is_shared_by_duplicates(self, buffer):
         with buffer.dup() as other:
@@ -330,14 +330,14 @@ def test_ten_thousand_buffers_cost_one_descriptor_each():
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(10_200, hard), hard))
     try:
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         with dmabuf.Heap("system") as heap:
             buffers = [heap.allocate(4096) for _ in range(10_000)]
             views = [buffer.memory for buffer in buffers]
-            assert len(os.listdir("/proc/self/fd")) - before == 10_001
+            assert descriptors() - before == 10_001
             for buffer in buffers:
                 buffer.close()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert descriptors() == before
         assert all(view.nbytes == 4096 for view in views)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, soft)

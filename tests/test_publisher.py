@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import descriptors
+from helpers.leaks import descriptors
 from helpers.process import in_child
 from helpers.publishing import Client, serve_until
 
@@ -427,7 +427,7 @@ def test_a_fork_has_a_closed_publisher_and_the_parent_goes_on(
     ask(subscriber, publisher)
 
     def child() -> tuple[bool, int]:
-        return publisher.closed and subscriber.closed, len(os.listdir("/proc/self/fd"))
+        return publisher.closed and subscriber.closed, descriptors()
 
     closed, open_in_child = in_child(child)
     assert closed

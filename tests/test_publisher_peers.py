@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import descriptors
 from helpers.examples import examples
+from helpers.leaks import descriptors
 from helpers.publishing import Client, Process, Ring, bad_messages, serve_until
 from hypothesis import given
 from hypothesis import strategies as st

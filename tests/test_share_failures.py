@@ -31,12 +31,12 @@ class TestASignalHandlerThatRaises:
         for moment in interrupt.every_point():
             with socketpair(kind) as (ours, theirs):
                 share.send(ours, [buffer, picture], b"text")
-                before = len(os.listdir("/proc/self/fd"))
+                before = descriptors()
                 received = moment.interrupts(lambda: share.receive(theirs))
                 if received is not None:
                     received.close()
                 gc.collect()
-                assert len(os.listdir("/proc/self/fd")) == before, moment.where
+                assert descriptors() == before, moment.where
 
     @pytest.mark.parametrize("kind", CONNECTED.values(), ids=list(CONNECTED))
     def test_of_send_leaves_a_whole_message_or_an_end(self, kind, buffer):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from helpers import interrupt, sharing
+from helpers.leaks import descriptors
 from helpers.process import NOBODY, in_child, in_pid_namespace
 
 import dmabuf
@@ -47,7 +48,7 @@ class TestFromProcess:
     @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
     def test_leaves_nothing_wherever_a_signal_handler_raises(self, buffer):
         for moment in interrupt.every_point():
-            before, taken = len(os.listdir("/proc/self/fd")), None
+            before, taken = descriptors(), None
             with (
                 contextlib.suppress(interrupt.Interrupted),
                 moment.runs(interrupt.raise_interrupted),
@@ -55,7 +56,7 @@ class TestFromProcess:
                 taken = share.from_process(os.getpid(), buffer.fileno())
             if taken is not None:
                 taken.close()
-            assert len(os.listdir("/proc/self/fd")) == before, moment.where
+            assert descriptors() == before, moment.where
 
     @pytest.mark.needs("root")
     def test_goes_by_the_numbers_of_this_process_name_space(self, buffer):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from conftest import descriptors
+from helpers.leaks import descriptors
 from helpers.process import NOBODY, in_child, without_nodes
 from helpers.publishing import Process
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import descriptors
 from helpers.examples import examples
+from helpers.leaks import descriptors
 from helpers.process import descriptors_left
 from helpers.publishing import SECONDS
 from hypothesis import given

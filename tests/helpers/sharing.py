@@ -10,6 +10,7 @@ from typing import Any
 
 import dmabuf
 from dmabuf import share
+from helpers.leaks import descriptors
 
 MARK = b"\x5a\xa5marked"
 
@@ -46,9 +47,9 @@ def answer(connection: Any) -> None:
     before = None
     while (item := connection.recv()) is not None:
         if before is None:
-            before = len(os.listdir("/proc/self/fd")) - len(owners(item))
+            before = descriptors() - len(owners(item))
         connection.send(mark_and_close(item))
-    connection.send(0 if before is None else len(os.listdir("/proc/self/fd")) - before)
+    connection.send(0 if before is None else descriptors() - before)
 
 
 def owners(item: Any) -> list[Any]:
