@@ -7,6 +7,7 @@ import sys
 
 import numpy
 import pytest
+from helpers.command import on_terminal
 from PIL import Image
 
 from dmabuf.cli.checks import measure
@@ -47,6 +48,15 @@ class TestTable:
             assert [row[0] for row in rows] == ["4K", "64K"]
             factors = [cell for row in rows for cell in row if re.fullmatch(r"[\d.]+x", cell)]
             assert len(factors) == (0 if name == "ordinary memory" else 6)
+
+    @pytest.mark.needs("heap", "root")
+    def test_numbers_stay_whole_on_a_narrow_terminal(self):
+        status, lines = on_terminal("bench", "--heap", "system", *QUICK, columns=40)
+        assert status == 0
+        plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+        rows = [line.split() for line in plain if re.match(r" *(4|64)K  ", line)]
+        assert [row[0] for row in rows] == ["4K", "64K", "4K", "64K"]
+        assert all(re.fullmatch(r"[\d.]+x", row[-1]) for row in rows[2:])
 
     @pytest.mark.needs("heap", "root")
     def test_heaps_go_by_name_or_path(self, run):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.command import on_terminal
 from helpers.process import NOBODY, in_child, reset_signals
 
 from dmabuf.cli import main
@@ -47,6 +48,12 @@ class TestOutcome:
     def test_every_step_comes(self, run):
         _, out, _ = run(*ONE, "--rounds", "150", "--memory", "1M", "--json")
         assert json.loads(out)["steps"].keys() == stress.STEPS.keys()
+
+    def test_the_head_of_its_table_is_one_line_of_a_terminal(self):
+        status, lines = on_terminal(*ONE, "--rounds", "5", columns=80)
+        plain = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in lines]
+        assert status == 0
+        assert any(re.fullmatch(r"Seed 1, 1 processes, [\d.]+ s *", line) for line in plain)
 
     @pytest.mark.needs("udmabuf")
     def test_the_exporter_can_be_chosen(self, run):

@@ -104,6 +104,15 @@ class TestPicture:
             "  1204 root      python3             1      0      4.0M     +4.0M +68.3K/s",
         ]
 
+    def test_many_exporters_leave_room_for_what_is_unexplained(self):
+        page = Page(wide=True)
+        page.width = 80
+        more = [buffer(n, MIB, name=None, exporter=f"exporter-{n}") for n in range(9)]
+        usage = SHARED._replace(buffers=(*SHARED.buffers, *more))
+        _, line = picture.heads(History().add(usage, 0.0), 2.0, page, exact=False)
+        assert line.startswith("system 64.2M  udmabuf 4.0M")
+        assert line.endswith("…  came 0/s  went 0/s   unexplained 3 refs")
+
     def test_who_keeps_growing_is_marked(self):
         change = looks(History(), [MIB, 2 * MIB, 3 * MIB, 4 * MIB])
         (row,) = picture.process_lines(change.processes, Page(wide=True), exact=False)[1:]

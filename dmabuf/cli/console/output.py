@@ -142,20 +142,22 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+        table = Table(header_style="dim")
         table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
         console = Console(highlight=False, markup=False, emoji=False)
-        # The last column wraps first; where the others alone are too wide, all do.
+        # The last column wraps first; where the others alone are too wide, all do, but numbers.
         cells = zip(columns, *rows, strict=True)
-        *widths, _ = (max(map(columns_of, column)) + 2 for column in cells)
+        *widths, last = (max(map(columns_of, column)) + 2 for column in cells)
         last_wraps = sum(widths) + _LEAST_LAST <= console.width
+        if max(*widths, last) < _LEAST_LAST:
+            console.width = max(console.width, sum(widths) + last)
         for column in columns:
             no_wrap = last_wraps and column != columns[-1]
             table.add_column(column, overflow="fold", no_wrap=no_wrap)
         for row in rows:
             table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
         try:
-            console.print(table, "")
+            console.print(Text(title, style="bold"), table, "")
         except OSError as error:
             raise OutputError(error) from None
 

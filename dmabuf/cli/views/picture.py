@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dmabuf.cli.console.columns import Column, table
 from dmabuf.cli.console.size import brief
-from dmabuf.cli.console.text import Page, columns_of
+from dmabuf.cli.console.text import Page, columns_of, cut
 from dmabuf.cli.views import buffers, processes
 from dmabuf.cli.views.buffers import plural, size_text, unexplained_references
 from dmabuf.cli.views.growth import Change, Growing
@@ -35,7 +35,7 @@ _KEYS: dict[str, Callable[[Growing], Any]] = {
 }
 SORTS = (*processes.SORTS, *_KEYS)
 """What the processes can be sorted by, the first unless another is asked for."""
-_GAP, _LEAST_GAP = 8, 2
+_LEAST_GAP, _LEAST_FIRST = 2, 20
 
 
 def in_order(growing: Iterable[Growing], sort: str, *, backwards: bool) -> list[Growing]:
@@ -66,11 +66,15 @@ def heads(change: Change, every: float, page: Page, *, exact: bool) -> list[str]
 
 
 def _sides(first: str, second: str, at: int, page: Page) -> str:
-    """Return a line of two parts, the second at its place, nearer if it would not fit else."""
-    gap = max(at - columns_of(first), _LEAST_GAP)
+    """Return a line of two parts, the second at its place.
+
+    Where that does not fit, the second is nearer, then the first is cut, and then the line.
+    """
     if page.width is not None:
-        room = page.width - columns_of(first) - columns_of(second)
-        gap = max(min(gap, room), _LEAST_GAP)
+        at = min(at, page.width - columns_of(second))
+        if at - _LEAST_GAP >= _LEAST_FIRST:
+            first = cut(first, at - _LEAST_GAP, page.mark)
+    gap = max(at - columns_of(first), _LEAST_GAP)
     return page.cut(first + " " * gap + second if first else second)
 
 
