@@ -53,7 +53,7 @@ class TestOutcome:
         status, lines = on_terminal(*ONE, "--rounds", "5", columns=80)
         plain = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in lines]
         assert status == 0
-        assert any(re.fullmatch(r"Seed 1, 1 processes, [\d.]+ s *", line) for line in plain)
+        assert any(re.fullmatch(r"Seed 1, 1 process, [\d.]+ s *", line) for line in plain)
 
     @pytest.mark.needs("udmabuf")
     def test_the_exporter_can_be_chosen(self, run):

@@ -17,6 +17,7 @@ from dmabuf.cli.console.output import Output, to_the_right
 from dmabuf.cli.console.progress import progress
 from dmabuf.cli.console.size import exact, parse_size
 from dmabuf.cli.console.values import parse_count, parse_heap, parse_number, parse_seconds, typed
+from dmabuf.cli.views.buffers import plural
 
 if TYPE_CHECKING:
     from dmabuf.cli.checks.workers import Outcome, Plan
@@ -151,7 +152,8 @@ def _report(
     }
     rows = [("step", "times"), *((name, str(n)) for name, n in sorted(outcome.steps.items()))]
     columns, *cells = to_the_right(rows, 1)
-    output.table(f"Seed {seed}, {processes} processes, {seconds:.1f} s", columns, cells)
+    workers = plural(processes, "process", "processes")
+    output.table(f"Seed {seed}, {workers}, {seconds:.1f} s", columns, cells)
     output.line(
         f"allocated {outcome.allocated}, released {outcome.released}, lost {len(outcome.lost)}"
     )
