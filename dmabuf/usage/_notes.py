@@ -86,7 +86,8 @@ class Reasons:
                 f"descriptors on their way over a socket ({', '.join(where)} of any kind)"
             )
         if self._unreadable:
-            general.append(f"{self._unreadable} processes that can't be read")
+            several = "1 process" if self._unreadable == 1 else f"{self._unreadable} processes"
+            general.append(f"{several} that can't be read")
         if self._some:
             general.append("processes that were not asked for")
         if not self.compares:
