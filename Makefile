@@ -109,6 +109,7 @@ wheel: $(INSTALLED)
 
 # The import is measured on the machine itself, the rest where there is a heap.
 bench: $(EQUIPPED)
+	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/start.py
 	mkdir -p $(OUT)
 	@if [ -r /dev/dma_heap/system ]; then DMABUF_VM_OUT=$(OUT) scripts/benchmark $(BIN); \

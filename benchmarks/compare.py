@@ -23,7 +23,7 @@ Rows = dict[str, dict[str, float]]
 
 
 @contextlib.contextmanager
-def compiled(name: str) -> Iterator[Path]:
+def compiled(name: str, *options: str) -> Iterator[Path]:
     """Give the program made of a C file of this folder.
 
     Where there is no compiler, it is what was made of it before, in the folder for results.
@@ -33,7 +33,7 @@ def compiled(name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / name
-        subprocess.run(["gcc", "-O2", "-o", program, HERE / f"{name}.c"], check=True)
+        subprocess.run(["gcc", "-O2", *options, "-o", program, HERE / f"{name}.c"], check=True)
         yield program
 
 

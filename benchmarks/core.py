@@ -74,6 +74,53 @@ def scopes(program: Path) -> Rows:
         }
 
 
+def views() -> Rows:
+    """An image's scope, an array, and a buffer of a descriptor, against the least in Python."""
+    rounds = 100
+    with dmabuf.Heap("system") as heap, heap.allocate(640 * 480 * 2) as buffer:
+        fd, memory = buffer.fileno(), buffer.memory
+        image = dmabuf.Image(buffer, "YUYV", 640, 480)
+
+        def ours_image() -> None:
+            with image.write():
+                pass
+
+        def bare_array() -> None:
+            numpy.frombuffer(memory, "u1", 1024).reshape(32, 32)
+
+        def ours_array() -> None:
+            buffer.array((32, 32))
+
+        def ours_from_fd() -> None:
+            dmabuf.Buffer.from_fd(fd).close()
+
+        def ours_dup() -> None:
+            buffer.dup().close()
+
+        duplicate = {"bare": lambda: today.duplicate_close(fd), "dmabuf": ours_from_fd}
+        return {
+            "write scope of an image": compare(
+                {"bare": lambda: today.bare_scope(fd), "dmabuf": ours_image}, rounds
+            ),
+            "array of 32 x 32": compare({"numpy": bare_array, "dmabuf": ours_array}, rounds),
+            "from_fd + close": compare(duplicate, rounds),
+            "dup + close": compare(duplicate | {"dmabuf": ours_dup}, rounds),
+        }
+
+
+def exporters() -> Rows:
+    """`dmabuf.allocate`, which opens the heap, against a heap that is open."""
+    with dmabuf.Heap("system") as heap:
+
+        def opened() -> None:
+            heap.allocate(4096).close()
+
+        def ours() -> None:
+            dmabuf.allocate(4096).close()
+
+        return {"dmabuf.allocate, 4 KiB": compare({"Heap.allocate": opened, "dmabuf": ours}, 40)}
+
+
 def allocations(program: Path) -> Rows:
     """Allocate, map and close."""
     found = {}
@@ -162,7 +209,13 @@ def many_buffers() -> dict[str, float]:
 def main() -> None:
     """Measure everything, and print the ratios."""
     with compiled("core") as program:
-        rows = {**scopes(program), **allocations(program), **filling(program)}
+        rows = {
+            **scopes(program),
+            **views(),
+            **exporters(),
+            **allocations(program),
+            **filling(program),
+        }
     report("core", rows, many_buffers())
 
 

@@ -7,6 +7,7 @@ import gc
 import math
 import os
 import resource
+import select
 import statistics
 import struct
 import subprocess
@@ -109,6 +110,26 @@ def awaiting(program: Path, count: int, repeats: int) -> dict[str, float]:
     return best
 
 
+def waiting() -> dict[str, float]:
+    """Wait for a fence that has signalled; nanoseconds."""
+    best: dict[str, float] = {}
+    with dmabuf.allocate(4096) as buffer, buffer.export_fence(Access.READ) as fence:
+        number = fence.fileno()
+
+        def bare_wait() -> None:
+            poll = select.poll()
+            poll.register(number, select.POLLIN)
+            poll.poll()
+
+        for _ in range(REPEATS * 20):
+            for way, wait in (("poll", bare_wait), ("dmabuf", fence.wait)):
+                start = time.perf_counter_ns()
+                for _ in range(ROUNDS):
+                    wait()
+                keep_best(best, way, (time.perf_counter_ns() - start) / ROUNDS)
+    return best
+
+
 def merge_bare(numbers: list[int]) -> int:
     """Merge as one does without the package, as a tree."""
     if len(numbers) == 1:
@@ -153,7 +174,10 @@ def main() -> None:
     gc.freeze()  # what was imported is not walked in each measurement
     costs: dict[int, float] = {}
     with compiled("fences") as program:
-        rows: Rows = {"signal to wake-up": latency(program)}
+        rows: Rows = {
+            "signal to wake-up": latency(program),
+            "wait, signalled": waiting(),
+        }
         for count, repeats in COUNTS.items():
             best = rows[f"await {count:,} fences, each"] = awaiting(program, count, repeats)
             costs[count] = best.get("dmabuf", math.nan)

@@ -50,3 +50,10 @@ def allocate_map_close(heap: int, size: int) -> None:
     memory = mmap.mmap(fd, size)
     memory.close()
     os.close(fd)
+
+
+def duplicate_close(fd: int) -> None:
+    """Duplicate a descriptor, ask its size and close it."""
+    other = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    os.lseek(other, 0, os.SEEK_END)
+    os.close(other)
