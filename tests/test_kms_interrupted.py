@@ -22,7 +22,7 @@ GAPS = (Hold.__exit__,)
 ASKING = (
     *(core_ioctl.call, _ioctl.get_properties, _ioctl._property_name, _ioctl.get_connector),
     *(_ioctl.get_plane, outputs._read_connector, outputs._decode_mode, outputs._read_formats),
-    *(outputs._format_name, _ioctl.formats_by_modifier, _pipeline._choose_crtc),
+    *(outputs.format_name, _ioctl.formats_by_modifier, _pipeline._choose_crtc),
     *(_ioctl.mode_info, _ioctl.mode_name, _commit._property_ids),
     *(outputs.read_planes, _pipeline.choose_pipeline),  # a generator that is left is not seen
 )

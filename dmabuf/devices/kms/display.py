@@ -18,6 +18,7 @@ from dmabuf.devices.kms._events import Events, Pending
 from dmabuf.devices.kms._fit import choose_mode, require_showable, require_types
 from dmabuf.devices.kms._framebuffer import Framebuffers
 from dmabuf.devices.kms._pipeline import choose_pipeline, require_display, restore
+from dmabuf.devices.kms._writeback import Writeback, find_writeback
 from dmabuf.devices.kms.flip import Flip
 from dmabuf.devices.kms.outputs import (
     Connector,
@@ -26,7 +27,7 @@ from dmabuf.devices.kms.outputs import (
     read_connectors,
     read_planes,
 )
-from dmabuf.errors import os_error
+from dmabuf.errors import UnsupportedError, os_error
 from dmabuf.fence import Fence
 from dmabuf.image import Image
 
@@ -59,6 +60,7 @@ class Display(Device):
         "_restored",
         "_showing",
         "_shown",
+        "_writeback",
     )
 
     def __init__(
@@ -81,6 +83,7 @@ class Display(Device):
         self._mode: Mode | None = None
         self._shown = 0
         self._leaving = False
+        self._writeback: Writeback | None = None
         self._showing = threading.RLock()
         super().__init__(_find_display() if path is None else path)
         try:
@@ -167,11 +170,7 @@ class Display(Device):
         chosen = self._mode
         if mode is not None or chosen is None or chosen.size != (image.width, image.height):
             chosen = choose_mode(self.connector, image, mode)
-        if self.forked:
-            raise ValueError(
-                f"{self.path} is the display of this process's parent, and this is a forked child; "
-                f"close it in both, and open it here"
-            )
+        self._require_own()
         end = deadline(timeout)
         with Hold(self) as fd:
             while True:
@@ -184,16 +183,84 @@ class Display(Device):
                         return self._flip(fd, wanted, chosen)
                 # Others may show, or close, while this waits.
                 if before is not None:
-                    if not self._events.wait_turn(self, before, seconds_left(end)):
-                        raise TimeoutError(
-                            f"{self.path}: the flip before is still pending after {timeout} s, "
-                            f"for its fence or the next frame; wait for it"
-                        )
+                    self._wait_turn(before, end, timeout)
                 elif not self._commit.can_flip(wanted, end):
                     raise TimeoutError(
                         f"a display that is not atomic sets a mode only for an image that is "
                         f"ready, and {image!r} is still being written"
                     )
+
+    def capture(self, image: Image, *, timeout: float | None = None) -> Fence:
+        """Have the display write what it shows into an image; return the fence that says it has.
+
+        What is shown is all that `show()` was given, and what the hardware adds to it. The kernel
+        writes the next frame: use the image once the fence has signalled, `fence.wait()`, or have
+        others wait by `buffer.import_fence(fence, Access.WRITE)`. It is for tests, recordings and
+        pictures of the screen.
+
+            with display.capture(image) as fence:
+                fence.wait()
+            image.save("screen.png")
+
+        Blocks until a pending flip is done, TimeoutError after `timeout` seconds. The first time
+        the screen may flicker. Where the device can't drive both at once, as vkms on Linux 6.12,
+        the monitor is dark from there on, until the next `show()`.
+
+        UnsupportedError where the device has no writeback connector: vkms, the Raspberry Pi and
+        many SoCs of ARM have one, PCs' GPUs and virtual ones don't; and on a display that is not
+        atomic. RefusedError (EINVAL) before the first `show()`, or if the image has not the size of
+        the mode, or a format that is not written back. OSError of the device, as for `show()`.
+        Follows drivers/gpu/drm/drm_writeback.c (Linux 5.0).
+        """
+        require_types(image, None)
+        self._require_own()
+        end = deadline(timeout)
+        with Hold(self) as fd:
+            while True:
+                with self._showing:
+                    self._require_stay()
+                    self._events.read(self)
+                    writeback = self._find_writeback(fd)
+                    writeback.require_fitting(self.path, image, self._mode)
+                    before = self._unfinished()
+                    if before is None:
+                        return self._capture(fd, writeback, image)
+                self._wait_turn(before, end, timeout)
+
+    def _find_writeback(self, fd: int) -> Writeback:
+        if self._writeback is None:
+            self._writeback = find_writeback(fd, self._pipeline)
+        if self._writeback is None:
+            raise UnsupportedError(
+                errno.EOPNOTSUPP,
+                f"{self.path} ({self.driver}) can't be captured: it has no writeback connector, or "
+                f"was opened with atomic=False; capture the images that are shown instead",
+            )
+        return self._writeback
+
+    def _capture(self, fd: int, writeback: Writeback, image: Image) -> Fence:
+        self._framebuffers.forget(self, but=self._shown)
+        framebuffer = self._framebuffers.get(self, image)
+        pending = Pending()
+        cookie = self._events.expect(pending)
+        try:
+            return writeback.commit(fd, framebuffer, pending, cookie)
+        except BaseException as error:
+            raise self._with_meaning(error, f"can't write its picture into {image!r}") from None
+        finally:
+            # No signal handler runs here, before it is known what the kernel has taken.
+            if pending.taken:
+                self._pending = pending
+            else:
+                self._events.forget(cookie)
+
+    def _wait_turn(self, before: Pending, end: float, timeout: float | None) -> None:
+        """Wait until a flip is done; TimeoutError at the `end` of a time-out."""
+        if not self._events.wait_turn(self, before, seconds_left(end)):
+            raise TimeoutError(
+                f"{self.path}: the flip before is still pending after {timeout} s, "
+                f"for its fence or the next frame; wait for it"
+            )
 
     def _unfinished(self) -> Pending | None:
         """Return the flip that the kernel has not done yet."""
@@ -202,11 +269,20 @@ class Display(Device):
             return None
         return None if Flip(self, self._events, pending).done else pending
 
+    def _require_own(self) -> None:
+        if self.forked:
+            raise ValueError(
+                f"{self.path} is the display of this process's parent, and this is a forked child; "
+                f"close it in both, and open it here"
+            )
+
     def _require_stay(self) -> None:
         if self._leaving:
             raise ValueError(f"operation on a closed Display: {self!r}")
 
     def _flip(self, fd: int, wanted: Wanted, mode: Mode) -> Flip:
+        if self._writeback is not None and self._mode is not None:
+            self._writeback.give_back(fd, self._shown, self._mode)
         self._framebuffers.forget(self, but=self._shown)
         framebuffer = self._framebuffers.get(self, wanted.image)
         pending = Pending()
@@ -214,7 +290,7 @@ class Display(Device):
         try:
             pending.fence = self._commit.flip(self, fd, framebuffer, wanted, pending, cookie)
         except BaseException as error:
-            raise self._show_error(error, wanted.image) from None
+            raise self._with_meaning(error, f"can't show {wanted.image!r}") from None
         finally:
             # No signal handler runs here, before it is known what the kernel has taken.
             if pending.shown or pending.taken:
@@ -226,13 +302,13 @@ class Display(Device):
                 self._events.forget(cookie)
         return Flip(self, self._events, pending)
 
-    def _show_error(self, error: BaseException, image: Image) -> BaseException:
-        """Return the error of a show with what it means."""
+    def _with_meaning(self, error: BaseException, refusal: str) -> BaseException:
+        """Return an error of a commit with what it means; `refusal` is what its driver can't."""
         reasons = {
             errno.EACCES: "another program has become master of it",
             errno.EBUSY: "something else is pending on it",
             errno.ENODEV: "it is gone; close it",
-            errno.EINVAL: f"its driver can't show {image!r}",
+            errno.EINVAL: f"its driver {refusal}",
         }
         if not isinstance(error, OSError) or error.errno not in reasons:
             return error

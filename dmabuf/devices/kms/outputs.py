@@ -173,15 +173,16 @@ def _read_formats(
 ) -> dict[str, tuple[int, ...] | None]:
     _, blob = properties.get("IN_FORMATS", (0, 0))
     if not blob:
-        return {_format_name(code): None for code in codes}
+        return {format_name(code): None for code in codes}
     modifiers: dict[int, list[int]] = {code: [] for code in codes}
     for modifier, with_it in _ioctl.formats_by_modifier(_ioctl.get_blob(fd, blob)):
         for code in with_it:
             modifiers[code].append(modifier)
-    return {_format_name(code): tuple(found) for code, found in modifiers.items()}
+    return {format_name(code): tuple(found) for code, found in modifiers.items()}
 
 
-def _format_name(code: int) -> str:
+def format_name(code: int) -> str:
+    """Return the name of a pixel format; its code of four characters where it is not known."""
     try:
         return from_drm(code).name
     except ValueError:

@@ -1,0 +1,108 @@
+"""What a CRTC shows, written into memory: by a connector of its own, which no monitor is on."""
+
+from __future__ import annotations
+
+import errno
+from struct import iter_unpack
+
+from dmabuf._fd import own
+from dmabuf.devices.kms import _ioctl
+from dmabuf.devices.kms._events import Pending
+from dmabuf.devices.kms._pipeline import Pipeline
+from dmabuf.devices.kms.outputs import Mode, format_name
+from dmabuf.errors import RefusedError
+from dmabuf.fence import Fence
+from dmabuf.image import Image
+
+
+class Writeback:
+    """A writeback connector that a CRTC can have, beside its monitor or in its place."""
+
+    def __init__(self, fd: int, connector: int, pipeline: Pipeline) -> None:
+        """Ask for what it can do."""
+        self._connector = connector
+        self._pipeline = pipeline
+        properties = _ioctl.get_properties(fd, connector)
+        self._ids = {name: number for name, (number, _) in properties.items()}
+        codes = _ioctl.get_blob(fd, properties["WRITEBACK_PIXEL_FORMATS"][1])
+        self._formats = [format_name(code) for (code,) in iter_unpack("=I", codes)]
+        self._alone = False
+        """Whether the monitor has no picture: the CRTC can't be on both."""
+
+    def require_fitting(self, path: str, image: Image, mode: Mode | None) -> None:
+        """Raise RefusedError unless an image can take what is shown."""
+        if mode is None:
+            raise RefusedError(
+                errno.EINVAL, f"{path} shows nothing that could be captured; show() an image first"
+            )
+        if (image.width, image.height) != mode.size:
+            raise RefusedError(
+                errno.EINVAL,
+                f"an image of {image.width}x{image.height} pixels can't take the picture of {path},"
+                f" which has {mode.width}x{mode.height}",
+            )
+        if image.format.name not in self._formats:
+            raise RefusedError(
+                errno.EINVAL,
+                f"{path} writes no {image.format} back, only {', '.join(self._formats)}",
+            )
+
+    def commit(self, fd: int, framebuffer: int, pending: Pending, cookie: int) -> Fence:
+        """Have the next frame written into a framebuffer, and return the fence of that."""
+        if not self._alone:
+            try:
+                return self._commit(fd, framebuffer, pending, cookie)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+        self._alone = True
+        return self._commit(fd, framebuffer, pending, cookie)
+
+    def _commit(self, fd: int, framebuffer: int, pending: Pending, cookie: int) -> Fence:
+        crtc = self._ids["CRTC_ID"]  # the kernel has one property of this name for all
+        values = {crtc: self._pipeline.crtc, self._ids["WRITEBACK_FB_ID"]: framebuffer}
+        objects = {self._connector: values}
+        if self._alone:
+            objects[self._pipeline.connector.number] = {crtc: 0}
+        fence_property = self._ids["WRITEBACK_OUT_FENCE_PTR"]
+        request = _ioctl.AtomicRequest(objects, self._connector, fence_property)
+        flags = _ioctl.DRM_MODE_ATOMIC_NONBLOCK | _ioctl.DRM_MODE_PAGE_FLIP_EVENT
+        flags |= _ioctl.DRM_MODE_ATOMIC_ALLOW_MODESET  # the first time the CRTC gets a connector
+
+        def commit(made: list[int]) -> None:
+            try:
+                request.commit(fd, flags, cookie, pending.taken)
+            finally:
+                if request.out_fence[0] >= 0:  # it is -1 where the kernel takes nothing
+                    made.append(request.out_fence[0])
+
+        return own(Fence.__new__(Fence), commit)
+
+    def give_back(self, fd: int, framebuffer: int, mode: Mode) -> None:
+        """Have the monitor show the picture again, if it gave it up; blocks for that."""
+        if self._alone:
+            shown = _ioctl.Crtc(framebuffer, 0, 0, mode.timings)
+            monitor = self._pipeline.connector.number
+            _ioctl.set_crtc(fd, self._pipeline.crtc, [monitor], shown, [])
+            self._alone = False
+
+
+def find_writeback(fd: int, pipeline: Pipeline) -> Writeback | None:
+    """Return the first writeback connector that a display's CRTC can have; None without."""
+    try:
+        _ioctl.set_client_cap(fd, _ioctl.DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, 1)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+            return None
+        raise
+    try:
+        there = _ioctl.get_resources(fd)
+        for connector in there.connectors:
+            about, encoders, _ = _ioctl.get_connector(fd, connector)
+            if about.connector_type == _ioctl.DRM_MODE_CONNECTOR_WRITEBACK:
+                masks = (_ioctl.get_encoder(fd, encoder)[1] for encoder in encoders)
+                if any(mask >> there.crtcs.index(pipeline.crtc) & 1 for mask in masks):
+                    return Writeback(fd, connector, pipeline)
+        return None
+    finally:  # they are no connectors for pictures: `connectors()` leaves them out
+        _ioctl.set_client_cap(fd, _ioctl.DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, 0)
