@@ -24,7 +24,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi wheel bench clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi wheel bench clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -35,11 +35,12 @@ demo: $(INSTALLED)
 	else scripts/vm --display --module vivid --out $(OUT) -- $(BIN)/python $(DEMO) --screendump demo.png && \
 	echo "picture  $(OUT)/demo.png"; fi
 
-# All: the virtual machines run side by side, each one's output in one piece. Some: one kernel will do.
+# All: two virtual machines share them, side by side, each one's output in one piece. Some: one kernel
+# will do.
 ifeq ($(ARGS),)
 test: wheel layouts
 	@if [ -r /dev/dma_heap/system ]; then $(PYTEST); \
-	else $(MAKE) -j2 --output-sync=target test-6.12 test-7.3 test-outside; fi
+	else DMABUF_TEST_SHARED=1 $(MAKE) -j2 --output-sync=target test-6.12 test-7.3 test-outside; fi
 else
 test: $(EQUIPPED)
 	@if [ -r /dev/dma_heap/system ]; then $(PYTEST) $(ARGS); else $(MAKE) test-6.12; fi
@@ -55,9 +56,15 @@ test-native: $(EQUIPPED)
 
 # What asks no kernel (the headers, the package's sources, the virtual machine itself), and what this
 # machine's own kernel has.
-test-outside: $(EQUIPPED)
+test-outside: compiled
 	scripts/vm -- true # or the tests would skip what is not fetched yet
 	$(MAKE) test-native
+
+# Emulated, what this machine compiles in seconds takes minutes, and in every process anew where
+# nothing compiled may be written.
+compiled: $(EQUIPPED)
+	$(BIN)/python -m compileall -q dmabuf dmabuf_alloc.py examples
+	PYTHONDONTWRITEBYTECODE= $(PYTEST) --collect-only -q tests >/dev/null
 
 # With other people's programs, as newer distributions have them.
 test-interop: $(INSTALLED)
@@ -68,14 +75,14 @@ test-interop: $(INSTALLED)
 		python3 -m pytest -p no:cacheprovider -k "egl or opengl" \
 		tests/test_egl.py tests/test_egl_sync.py tests/test_examples_egl.py tests/test_guides.py $(ARGS)
 
-test-kernels: $(EQUIPPED)
+test-kernels: compiled
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)
 
-$(KERNELS:%=test-%): test-%: $(EQUIPPED)
+$(KERNELS:%=test-%): test-%: compiled
 	scripts/vm --kernel $* --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/$* -- $(PYTEST) $(ARGS)
 
 # Our own kernel has what stock kernels lack: a software timeline, a CMA heap, injected failures.
-test-lab: $(EQUIPPED)
+test-lab: compiled
 	image=$$(scripts/lab-kernel) && \
 	scripts/vm --kernel "$$image" --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/lab -- $(PYTEST) $(ARGS)
 

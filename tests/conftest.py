@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 from helpers import buffers, cameras, fences, screen, sockets
@@ -13,7 +14,8 @@ from helpers.features import (
     FEATURES,
     IN_OUR_MACHINE,
     KERNEL,
-    is_for_another_kernel,
+    SHARED,
+    is_run_elsewhere,
     needs,
 )
 from helpers.leaks import descriptors, kernel_buffers
@@ -31,6 +33,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"needs(*features): what the machine must have: {names}")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of the whole suite in vain: emulated, that takes half a second each."""
+    whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return True if whole_suite and is_run_elsewhere(collection_path) else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """Have a test's `gc.collect()` walk what the tests of its file have made, and no more."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let plugins that sum up see all objects again."""
+    gc.unfreeze()
+
+
 def needs_of(item: pytest.Function) -> set[str]:
     """Return what a test's marks name, and what the fixtures that it asks for need."""
     needed = {name for mark in item.iter_markers("needs") for name in mark.args}
@@ -46,16 +66,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     table fails in the test that needs it.
     """
     absent = {name for name, feature in FEATURES.items() if not feature.is_there()}
-    whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     kept, left_out = [], []
     for item in items:
-        if whole_suite and is_for_another_kernel(item.path.stem):
-            left_out.append(item)
-            continue
         needed = needs_of(item)
         assert needed <= set(FEATURES), f"{item.nodeid} needs something unknown: {needed}"
         missing = needed & absent
-        if IN_OUR_MACHINE and missing and missing <= ABSENT.get(KERNEL, set()):
+        is_absent = bool(missing) and missing <= ABSENT.get(KERNEL, set())
+        if IN_OUR_MACHINE and (is_absent or (SHARED and not needed)):
             left_out.append(item)
             continue
         if missing and not IN_OUR_MACHINE:

@@ -17,12 +17,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def quick_collections():
-    with interrupt.quick_collections():
-        yield
-
-
 def at_each_point(make, unchanged, *passed_over, close=lambda made: made.close()):
     """Interrupt a function at each point, close what it gave, and look at what is left."""
     gc.collect()

@@ -167,19 +167,18 @@ class TestAHandlerThatRaises:
         close(make())
         gc.collect()
         before = descriptors(), kernel_buffers()
-        with interrupt.quick_collections():
-            for moment in interrupt.every_point(Hold.__exit__):
-                made = None
-                with (
-                    contextlib.suppress(interrupt.Interrupted),
-                    moment.runs(interrupt.raise_interrupted),
-                ):
-                    made = make()
-                if made is not None:
-                    close(made)
-                del made
-                gc.collect()
-                assert (descriptors(), kernel_buffers()) == before, moment.where
+        for moment in interrupt.every_point(Hold.__exit__):
+            made = None
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                made = make()
+            if made is not None:
+                close(made)
+            del made
+            gc.collect()
+            assert (descriptors(), kernel_buffers()) == before, moment.where
 
     def test_importing(self, image):
         self.at_each_point(lambda: egl.import_image(image))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.fences import POLL, is_open, sleeps
-from helpers.interrupt import Interrupted, every_point, quick_collections, raise_interrupted
+from helpers.interrupt import Interrupted, every_point, raise_interrupted
 from helpers.leaks import descriptors
 from helpers.process import descriptors_left, in_child
 from helpers.tasks import waiting, watched
@@ -110,33 +110,31 @@ class TestWatch:
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     def test_a_handler_that_raises_at_any_point_leaves_no_descriptor(self):
         devices.watch().close()
-        with quick_collections():
-            before = descriptors()
-            for moment in every_point(Hold.__exit__, hotplug._udev):
-                watch = None
-                with contextlib.suppress(Interrupted), moment.runs(raise_interrupted):
-                    watch = devices.watch()
-                if watch is not None:
-                    watch.close()
-                del watch
-                gc.collect()
-                assert descriptors() == before, moment.where
+        before = descriptors()
+        for moment in every_point(Hold.__exit__, hotplug._udev):
+            watch = None
+            with contextlib.suppress(Interrupted), moment.runs(raise_interrupted):
+                watch = devices.watch()
+            if watch is not None:
+                watch.close()
+            del watch
+            gc.collect()
+            assert descriptors() == before, moment.where
 
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     def test_a_handler_that_raises_amid_an_event_leaves_no_descriptor(
         self, watch, say, monkeypatch
     ):
         monkeypatch.setattr(hotplug, "describe", lambda kind, path: None)  # a matter of the device
-        with quick_collections():
-            before = descriptors()
-            for moment in every_point(Hold.__exit__):
-                say("add")
-                with contextlib.suppress(Interrupted), moment.runs(raise_interrupted):
-                    assert watch.next(30).action == "add"
-                with contextlib.suppress(TimeoutError):
-                    watch.next(0)
-                gc.collect()
-                assert descriptors() == before, moment.where
+        before = descriptors()
+        for moment in every_point(Hold.__exit__):
+            say("add")
+            with contextlib.suppress(Interrupted), moment.runs(raise_interrupted):
+                assert watch.next(30).action == "add"
+            with contextlib.suppress(TimeoutError):
+                watch.next(0)
+            gc.collect()
+            assert descriptors() == before, moment.where
         say("change")
         assert watch.next(30).action == "change"
 

@@ -192,13 +192,6 @@ def nothing_stands_beside_the_path():
         os.unlink(f"{PATH}.lock")
 
 
-@pytest.fixture
-def quick_collections():
-    """Have the collector look at new objects alone."""
-    with interrupt.quick_collections():
-        yield
-
-
 def interrupt_at_every_point(maker: Maker) -> None:
     """Check that nothing is lost, nor held, wherever a handler raises."""
     with maker.given() as given:
@@ -226,7 +219,6 @@ def makers(chosen: Callable[[Maker], object]) -> list[Any]:
     ]
 
 
-@pytest.mark.usefixtures("quick_collections")
 class TestAHandlerThatRaises:
     @pytest.mark.parametrize("maker", makers(lambda _: True))
     def test_at_any_point_loses_nothing(self, maker):

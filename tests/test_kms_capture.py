@@ -103,19 +103,18 @@ class TestCapture:
         vkms.show(images[0])
         for _ in range(2):  # the second reads the events of all before
             captured(vkms, target)
-        with interrupt.quick_collections():
+        gc.collect()
+        before = drm.framebuffers(vkms), drm.claimed(vkms), descriptors()
+        for moment in interrupt.every_point(Hold.__exit__):
+            with (
+                contextlib.suppress(interrupt.Interrupted),
+                moment.runs(interrupt.raise_interrupted),
+            ):
+                vkms.capture(target, timeout=10).close()
+            assert (captured(vkms, target) == painted).all(), moment.where
             gc.collect()
-            before = drm.framebuffers(vkms), drm.claimed(vkms), descriptors()
-            for moment in interrupt.every_point(Hold.__exit__):
-                with (
-                    contextlib.suppress(interrupt.Interrupted),
-                    moment.runs(interrupt.raise_interrupted),
-                ):
-                    vkms.capture(target, timeout=10).close()
-                assert (captured(vkms, target) == painted).all(), moment.where
-                gc.collect()
-                now = drm.framebuffers(vkms), drm.claimed(vkms), descriptors()
-                assert now == before, moment.where
+            now = drm.framebuffers(vkms), drm.claimed(vkms), descriptors()
+            assert now == before, moment.where
 
 
 class TestRefusals:

@@ -36,12 +36,6 @@ def interrupted(moment):
         yield
 
 
-@pytest.fixture(autouse=True)
-def quick_collections():
-    with interrupt.quick_collections():
-        yield
-
-
 @pytest.fixture(params=[True, False], ids=["atomic", "legacy"])
 def atomic(request):
     return request.param

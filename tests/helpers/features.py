@@ -129,8 +129,8 @@ FEATURES = {
     "moderngl": Feature(lambda: find_spec("moderngl") is not None, "moderngl"),
     "opencv": Feature(lambda: find_spec("cv2") is not None, "OpenCV (opencv-python-headless)"),
     "torch": Feature(
-        lambda: find_spec("torch") is not None and (not IN_OUR_MACHINE or KERNEL == "6.12"),
-        "PyTorch; in our own machine on Linux 6.12 alone, since its import takes a minute there",
+        lambda: find_spec("torch") is not None and (not IN_OUR_MACHINE or LAB),
+        "PyTorch; in our own machine on the lab kernel alone: emulated, its import takes a minute",
     ),
     "zsh": Feature(lambda: shutil.which("zsh") is not None, "zsh"),
     "fish": Feature(lambda: shutil.which("fish") is not None, "fish"),
@@ -182,39 +182,33 @@ if RELEASE < (6, 16):
     ABSENT.setdefault(KERNEL, set()).add("passrights")
 if RELEASE >= (5, 16):
     ABSENT.setdefault(KERNEL, set()).add("poll trap")
-if KERNEL != "6.12" or find_spec("torch") is None:  # not every Python has a build of it
+if not LAB or find_spec("torch") is None:  # not every Python has a build of it
     ABSENT.setdefault(KERNEL, set()).add("torch")
 # The virtual machine has the machine's own programs.
 for program, feature in (("zsh", "zsh"), ("fish", "fish"), ("groff", "groff"), ("dot", "graphviz")):
     if shutil.which(program) is None:
         ABSENT.setdefault(KERNEL, set()).add(feature)
 
-# Emulated, a process takes seconds to start, each picture a frame, and a test that is interrupted
-# at every point minutes: in a run of the whole suite, files of such tests have a kernel or two of
-# their own. With DMABUF_TEST_ALL set, or named in ARGS, they run anywhere.
-TURNS = {
-    "6.12": (
-        *("test_cli_bench", "test_cli_completion", "test_cli_diff", "test_cli_graph"),
-        *("test_cli_permission", "test_cli_ps", "test_cli_share", "test_cli_stress"),
-        *("test_cli_top", "test_cli_watch", "test_examples_share", "test_guides", "test_plugin"),
-        *("test_usage*", "test_v4l2_signals"),
-    ),
-    "7.3": (
-        *("test_gstreamer_sink", "test_interrupted", "test_kms_interrupted", "test_pool"),
-        *("test_publish*", "test_share*", "test_subscriber*"),
-    ),
-    "lab": ("test_interrupted", "test_v4l2_signals"),
-}
+# Emulated, the whole suite takes longer than anybody waits. So `make test` runs each test once:
+# what needs nothing of the machine stays outside, these files go to one kernel, and all others to
+# a second beside it.
+SHARED = "DMABUF_TEST_SHARED" in os.environ
+FIRST, SECOND = "6.12", "7.3"
+OF_FIRST = (
+    *("test_cli*", "test_examples*", "test_guides", "test_log", "test_odd_machines"),
+    *("test_plugin", "test_usage*", "test_v4l2*", "test_uvc"),
+)
+OUTSIDE = 'pytestmark = pytest.mark.needs("outside")'
 
 
-def is_for_another_kernel(file: str) -> bool:
-    """Whether a file of tests has its turn in our own machine on another kernel than this one."""
-    if not IN_OUR_MACHINE or USERLAND or "DMABUF_TEST_ALL" in os.environ:
+def is_run_elsewhere(file: Path) -> bool:
+    """Whether a file of tests has its turn on another kernel, or outside of our own machine."""
+    if not IN_OUR_MACHINE or not fnmatch(file.name, "test_*.py"):
         return False
-    turns = [
-        kernel for kernel, names in TURNS.items() if any(fnmatch(file, name) for name in names)
-    ]
-    return bool(turns) and KERNEL not in turns
+    if OUTSIDE in file.read_text():
+        return True
+    is_of_first = any(fnmatch(file.stem, name) for name in OF_FIRST)
+    return SHARED and (SECOND if is_of_first else FIRST) == KERNEL
 
 
 # scripts/vm --userland

@@ -7,7 +7,6 @@ sees both, so a handler can be run at the first such point, then at the second, 
 from __future__ import annotations
 
 import contextlib
-import gc
 import inspect
 import itertools
 import signal
@@ -96,17 +95,6 @@ def every_point(*passed_over: Callable[..., object], finalizers: bool = False) -
         if not moment.reached:
             assert point, "no code of the package ran"
             return
-
-
-@contextlib.contextmanager
-def quick_collections() -> Iterator[None]:
-    """Have gc.collect() look in the block at what is made there alone, not at all modules again."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def raise_interrupted() -> None:
