@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers import interrupt
 from helpers.examples import examples
 from helpers.leaks import descriptors
 from helpers.publishing import Client, Process, Ring, bad_messages, serve_until
@@ -412,3 +413,19 @@ def test_a_subscriber_in_another_pid_namespace_is_named_as_it_is_seen(path: str)
         assert publisher.subscribers()[0][:2] == (child, 0)
         publisher.close()
         assert process.wait() == 0
+
+
+def test_subscribers_are_told_of_an_end_amid_their_message(path: str, ring: Ring) -> None:
+    """As by Ctrl-C, which comes while the publisher hears one."""
+    for moment in interrupt.every_point():
+        with Publisher(path) as publisher, Subscriber(path) as subscriber:
+            subscriber.fileno()  # asks
+            publisher.service()
+            publisher.publish(ring.frame())
+            subscriber.frame(0).close()
+            subscriber.fileno()
+            moment.interrupts(publisher.service)
+            publisher.close()
+            with pytest.raises(EOFError, match="has closed"):
+                subscriber.frame(0)
+            assert len(ring.free) == ring.count, moment.where

@@ -255,8 +255,12 @@ class Peer:
         self._set_state(PeerState.BROKEN)
 
     def say_bye(self) -> None:
-        """Tell it that the publisher has closed."""
-        self._send(_wire.pack_bye(Reason.CLOSED))
+        """Tell it that the publisher has closed.
+
+        One that is to be taken out, since a signal handler raised amid its message, has not heard.
+        """
+        with contextlib.suppress(OSError):
+            _packets.send(self._sock, _wire.pack_bye(Reason.CLOSED))
 
     def close(self) -> None:
         """Close the connection. Nothing is said: a child leaves its copy like this too."""
