@@ -35,12 +35,13 @@ demo: $(INSTALLED)
 	else scripts/vm --display --module vivid --out $(OUT) -- $(BIN)/python $(DEMO) --screendump demo.png && \
 	echo "picture  $(OUT)/demo.png"; fi
 
-# All: two virtual machines share them, side by side, each one's output in one piece. Some: one kernel
-# will do.
+# All: two virtual machines share them, side by side with what needs none, each one's output in one
+# piece. Some: one kernel will do.
 ifeq ($(ARGS),)
-test: wheel layouts
-	@if [ -r /dev/dma_heap/system ]; then $(PYTEST); \
-	else DMABUF_TEST_SHARED=1 $(MAKE) -j2 --output-sync=target test-6.12 test-7.3 test-outside; fi
+test: compiled
+	@if [ -r /dev/dma_heap/system ]; then $(MAKE) wheel layouts && $(PYTEST); \
+	else DMABUF_TEST_SHARED=1 $(MAKE) -j3 --output-sync=target \
+		test-6.12 test-7.3 test-outside wheel layouts; fi
 else
 test: $(EQUIPPED)
 	@if [ -r /dev/dma_heap/system ]; then $(PYTEST) $(ARGS); else $(MAKE) test-6.12; fi

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,13 +25,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:Deprecati
 
 @pytest.fixture(autouse=True, scope="module")
 def helper_processes():
-    """Have the processes that multiprocessing keeps, and their descriptors, before any test."""
-    for method in METHODS:
-        context: Any = multiprocessing.get_context(method)
-        process = context.Process(target=os.getpid)
-        process.start()
-        process.join()
-        process.close()
+    """Have the processes that multiprocessing keeps, and their descriptors, before any test.
+
+    Emulated, a child takes a second to import what its parent was started as, which is pytest.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+        for method in METHODS:
+            context: Any = multiprocessing.get_context(method)
+            process = context.Process(target=os.getpid)
+            process.start()
+            process.join()
+            process.close()
+        yield
 
 
 @pytest.fixture(autouse=True)

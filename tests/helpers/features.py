@@ -192,7 +192,7 @@ for program, feature in (("zsh", "zsh"), ("fish", "fish"), ("groff", "groff"), (
 # Emulated, the whole suite takes longer than anybody waits. So `make test` runs each test once:
 # what needs nothing of the machine stays outside, these files go to one kernel, and all others to
 # a second beside it.
-SHARED = "DMABUF_TEST_SHARED" in os.environ
+SHARED = "DMABUF_TEST_SHARED" in os.environ and not USERLAND
 FIRST, SECOND = "6.12", "7.3"
 OF_FIRST = (
     *("test_cli*", "test_examples*", "test_guides", "test_log", "test_odd_machines"),
