@@ -1,5 +1,6 @@
 """dmabuf-alloc stress: what it finds lost, that it can be repeated, and how it ends."""
 
+import contextlib
 import json
 import os
 import random  # noqa: F401  # what a child without rights can't import any more
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import on_terminal
-from helpers.process import NOBODY, in_child, reset_signals
+from helpers.process import NOBODY, children, in_child, reset_signals
 
 from dmabuf.cli import main
 from dmabuf.cli.checks import accounts, contents, peer, stress, workers  # noqa: F401
@@ -115,23 +116,26 @@ class TestLost:
 
 
 class TestEnd:
-    def begin(self, *words):
-        """Start it, and wait until its processes are under way."""
-        process = subprocess.Popen(
+    @contextlib.contextmanager
+    def begun(self, *words):
+        """Have it run in the block, with its processes under way."""
+        with subprocess.Popen(
             [sys.executable, "-m", "dmabuf", "stress", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             preexec_fn=reset_signals,
-        )
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while process.poll() is None and len(children.read_text().split()) < 2:
-            time.sleep(0.05)
-        return process
+        ) as process:
+            try:
+                while process.poll() is None and len(children(process.pid)) < 2:
+                    time.sleep(0.05)
+                yield process
+            finally:
+                process.kill()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_it_with_its_report(self, number):
-        with self.begin("--seconds", "1000", "--json") as process:
+        with self.begun("--seconds", "1000", "--json") as process:
             process.send_signal(number)
             out, err = process.communicate()
         assert (process.returncode, err) == (0, "")
@@ -140,10 +144,9 @@ class TestEnd:
         assert document["lost"] == []
 
     def test_a_second_signal_ends_processes_that_hang(self):
-        with self.begin("--seconds", "1000") as process:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            for child in children:
-                os.kill(int(child), signal.SIGSTOP)
+        with self.begun("--seconds", "1000") as process:
+            for child in children(process.pid):
+                os.kill(child, signal.SIGSTOP)
             process.send_signal(signal.SIGINT)
             while int(re.search(r"ShdPnd:\s(\w+)", self.status(process))[1], 16) & 2:
                 time.sleep(0.05)
@@ -156,10 +159,10 @@ class TestEnd:
         return Path(f"/proc/{process.pid}/status").read_text()
 
     def test_its_processes_end_with_it(self):
-        with self.begin("--seconds", "1000") as process:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        with self.begun("--seconds", "1000") as process:
+            workers = children(process.pid)
             process.kill()
-        for child in children:
+        for child in workers:
             while Path(f"/proc/{child}").exists() and not self.is_zombie(child):
                 time.sleep(0.05)
 
