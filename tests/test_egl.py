@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Iterator
 
@@ -341,10 +342,11 @@ class TestExport:
         assert kernel_buffers() == before
 
     @pytest.mark.usefixtures("context")
-    def test_what_was_imported_is_exported_as_the_same_memory(self, picture):
+    def test_what_was_imported_is_the_same_memory_or_refused(self, picture):
         image = picture("XRGB8888")
         with (
             egl.import_image(image) as imported,
+            contextlib.suppress(dmabuf.RefusedError),  # by drivers that give no descriptor of it
             egl.export_texture(imported.texture()) as exported,
         ):
             assert (exported.to_rgb() == image.to_rgb()).all()

@@ -41,7 +41,8 @@ def export_texture(texture: int) -> Image:
     that is linear.
 
     RuntimeError if no context is current in this thread; RefusedError if the memory has more planes
-    than its pixel format, as compressed textures have; UnsupportedError for a driver without
+    than its pixel format, as compressed textures have, or the driver gives no descriptor of it, as
+    Mesa's for the processor of what it has imported; UnsupportedError for a driver without
     EGL_MESA_image_dma_buf_export, which few but Mesa's have. Needs OpenGL 3 or OpenGL ES 3.1.
     """
     display, context = _egl.require_current()
@@ -60,6 +61,12 @@ def export_texture(texture: int) -> Image:
         fds = _egl.no_descriptors()
         try:
             strides, offsets = _egl.export_image(display, image.handle, fds)
+            if fds[0] < 0:
+                raise RefusedError(
+                    errno.EINVAL,
+                    f"texture {texture} can't be an Image: the driver gives no descriptor of its"
+                    " memory; where that was imported, use the image that it came from",
+                )
             with ExitStack() as stack:
                 buffers = _own(fds, count, stack)
                 made = Image(
@@ -88,7 +95,7 @@ def _own(fds: Any, count: int, stack: ExitStack) -> list[Buffer]:
     """Return the buffer of each plane; those that follow in the same one have no descriptor."""
     buffers: list[Buffer] = []
     for index in range(count):
-        if fds[index] < 0 and buffers:
+        if fds[index] < 0:
             buffers.append(buffers[-1])
         else:
             buffers.append(stack.enter_context(own_buffer(partial(_take, fds, index))))
