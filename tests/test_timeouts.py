@@ -79,6 +79,11 @@ WAITS = {
         a_display,
         lambda it, timeout: it[0].show(it[1], timeout=timeout),
     ),
+    "display.Display.capture": (
+        ("heap", "display"),
+        a_display,
+        lambda it, timeout: it[0].capture(it[1], timeout=timeout),
+    ),
     "stream.Stream.frame": (("vivid",), "camera", lambda it, timeout: it.frame(timeout)),
     "stream.OutputStream.queue": (("vivid",), "output", lambda it, timeout: it.queue((), timeout)),
     "syncobj.Syncobj.wait": (
