@@ -11,7 +11,7 @@ from helpers import cameras
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDES = {"cameras": 5, "fences": 4, "opengl": 3, "sharing": 4, "usage": 4}
 """The guides whose programs all say what they print, and how many these are."""
-NEEDS = {"cameras": ("vivid",), "opengl": ("egl", "moderngl", "heap", "export")}
+NEEDS = {"cameras": ("vivid", "no vim2m"), "opengl": ("egl", "moderngl", "heap", "export")}
 """What the programs of a guide need, if not heap, vgem and export."""
 CAMERA = "/dev/video0"
 """The guides' camera: vivid has it, or another node."""

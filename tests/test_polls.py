@@ -269,8 +269,12 @@ class TestExiting:
         assert run(f"\n    {poll}\n    {end}\n") == "signalled"
 
     def test_with_what_a_daemon_polls_waits_until_it_is_idle(self):
-        daemon = "threading.Thread(target=buffer.wait, args=(Access.READ,), daemon=True)"
-        assert run(f"\n    {daemon}.start()\n") == "signalled"
+        end = """
+    threading.Thread(target=buffer.wait, args=(Access.READ,), daemon=True).start()
+    while not buffer._polls.may_be:  # until it does
+        time.sleep(0.01)
+        """
+        assert run(end) == "signalled"
 
     def test_of_a_child_that_was_forked_while_a_thread_waited_to_close_it(self):
         end = """

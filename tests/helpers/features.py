@@ -110,6 +110,9 @@ FEATURES = {
         lambda: not os.path.exists(dmabuf.sw_sync.PATH), "a kernel without sw_sync"
     ),
     "vivid": Feature(lambda: _has_video("vivid"), "vivid (modprobe vivid), or access to it"),
+    "no vim2m": Feature(
+        lambda: not _has_video("vim2m"), "no vim2m, which would be the first V4L2 device"
+    ),
     "vim2m": Feature(lambda: _has_video("vim2m"), "vim2m (modprobe vim2m), or access to it"),
     "uvc camera": Feature(
         lambda: uvc_camera.DRIVER.is_dir() and os.access(uvc_camera.PORT / "attach", os.W_OK),
@@ -175,7 +178,7 @@ ABSENT = {
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
     "lab": {
         *(*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"),
-        *("uvc camera", "no vgem", "egl", "moderngl"),
+        *("uvc camera", "no vgem", "no vim2m", "egl", "moderngl"),
     },
 }
 if RELEASE < (6, 16):
