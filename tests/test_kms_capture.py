@@ -68,6 +68,18 @@ class TestCapture:
         with target.read() as (pixels,):  # waits
             assert (pixels[..., 2::-1] == painted).all()
 
+    def test_comes_after_the_capture_before(self, vkms, images, target, allocate):
+        """vkms would forget the first one."""
+        painted = screen.paint(images[0], 9)
+        vkms.show(images[0])
+        with screen.image(allocate) as other:
+            for _ in range(5):
+                with vkms.capture(target) as one, vkms.capture(other, timeout=10) as two:
+                    assert one.wait(0)
+                    assert two.wait(10)
+            assert (target.to_rgb() == painted).all()
+            assert (other.to_rgb() == painted).all()
+
     def test_comes_after_the_flip_before(self, vkms, images, target):
         assert vkms.show(images[0]).wait(10)
         painted = screen.paint(images[1], 8)

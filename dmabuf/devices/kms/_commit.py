@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from dmabuf._fd import Hold, own
@@ -90,13 +91,7 @@ class Atomic:
             request = self._request(fence is not None, mode, blob)
         request.values[0] = framebuffer
 
-        def commit(made: list[int]) -> None:
-            try:
-                request.commit(fd, flags, cookie, pending.taken)
-            finally:
-                if request.out_fence[0] >= 0:  # it is -1 where the kernel takes nothing
-                    made.append(request.out_fence[0])
-
+        commit = partial(request.commit, fd, flags, cookie, pending.taken)
         if fence is None:
             out_fence = own(OutFence.__new__(OutFence), commit)
         else:

@@ -334,10 +334,14 @@ class AtomicRequest:
         places = [address(ffi, array) for array in self._arrays]
         self._data: Any = ffi.new("struct drm_mode_atomic *", [0, len(objects), *places])
 
-    def commit(self, fd: int, flags: int, cookie: int, taken: list[int]) -> None:
-        """Commit all or none; adds something to a list as the kernel takes them."""
+    def commit(self, fd: int, flags: int, cookie: int, taken: list[int], fences: list[int]) -> None:
+        """Commit all or none; as the kernel takes them add to one list, and the fence to another."""
         self._data.flags, self._data.user_data = flags, cookie
-        _make(fd, "DRM_IOCTL_MODE_ATOMIC", self._data, taken)
+        try:
+            _make(fd, "DRM_IOCTL_MODE_ATOMIC", self._data, taken)
+        finally:
+            if self.out_fence[0] >= 0:  # it is -1 where the kernel takes nothing
+                fences.append(self.out_fence[0])
 
 
 class Event(NamedTuple):

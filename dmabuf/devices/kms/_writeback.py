@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from struct import iter_unpack
+from typing import TypeVar
 
-from dmabuf._fd import own
+from dmabuf._fd import close_kept, duplicate, own
 from dmabuf.devices.kms import _ioctl
+from dmabuf.devices.kms._commit import OutFence
 from dmabuf.devices.kms._events import Pending
 from dmabuf.devices.kms._pipeline import Pipeline
 from dmabuf.devices.kms.outputs import Mode, format_name
 from dmabuf.errors import RefusedError
 from dmabuf.fence import Fence
 from dmabuf.image import Image
+
+_Fence = TypeVar("_Fence", bound=Fence)
 
 
 class Writeback:
@@ -28,6 +33,8 @@ class Writeback:
         self._formats = [format_name(code) for (code,) in iter_unpack("=I", codes)]
         self._alone = False
         """Whether the monitor has no picture: the CRTC can't be on both."""
+        self._last: list[int] = []
+        """The out-fence of the last frame, also where a signal handler has kept the caller's."""
 
     def require_fitting(self, path: str, image: Image, mode: Mode | None) -> None:
         """Raise RefusedError unless an image can take what is shown."""
@@ -68,15 +75,30 @@ class Writeback:
         request = _ioctl.AtomicRequest(objects, self._connector, fence_property)
         flags = _ioctl.DRM_MODE_ATOMIC_NONBLOCK | _ioctl.DRM_MODE_PAGE_FLIP_EVENT
         flags |= _ioctl.DRM_MODE_ATOMIC_ALLOW_MODESET  # the first time the CRTC gets a connector
+        request.commit(fd, flags, cookie, pending.taken, self._last)
+        return self._fence(Fence)
 
-        def commit(made: list[int]) -> None:
-            try:
-                request.commit(fd, flags, cookie, pending.taken)
-            finally:
-                if request.out_fence[0] >= 0:  # it is -1 where the kernel takes nothing
-                    made.append(request.out_fence[0])
+    def unfinished(self) -> Fence | None:
+        """Return a fence of the frame that is still being written; None if none is.
 
-        return own(Fence.__new__(Fence), commit)
+        The next one waits for it: vkms forgets a frame that another follows too early.
+        """
+        if self._last:
+            fence = self._fence(OutFence)
+            if not fence.wait(0):
+                return fence
+            close_kept(self._last)
+        return None
+
+    def _fence(self, kind: type[_Fence]) -> _Fence:
+        return own(kind.__new__(kind), partial(duplicate, self._last[0]))
+
+    def close(self) -> None:
+        """Forget the frame that is being written. Idempotent."""
+        close_kept(self._last)
+
+    def __del__(self) -> None:
+        self.close()
 
     def give_back(self, fd: int, framebuffer: int, mode: Mode) -> None:
         """Have the monitor show the picture again, if it gave it up; blocks for that."""

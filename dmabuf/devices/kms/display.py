@@ -202,9 +202,9 @@ class Display(Device):
                 fence.wait()
             image.save("screen.png")
 
-        Blocks until a pending flip is done, TimeoutError after `timeout` seconds. The first time
-        the screen may flicker. Where the device can't drive both at once, as vkms on Linux 6.12,
-        the monitor is dark from there on, until the next `show()`.
+        Blocks until a pending flip and the capture before are done, TimeoutError after `timeout`
+        seconds. The first time the screen may flicker. Where the device can't drive both at once,
+        as vkms on Linux 6.12, the monitor is dark from there on, until the next `show()`.
 
         UnsupportedError where the device has no writeback connector: vkms, the Raspberry Pi and
         many SoCs of ARM have one, PCs' GPUs and virtual ones don't; and on a display that is not
@@ -223,9 +223,15 @@ class Display(Device):
                     writeback = self._find_writeback(fd)
                     writeback.require_fitting(self.path, image, self._mode)
                     before = self._unfinished()
-                    if before is None:
+                    written = writeback.unfinished() if before is None else None
+                    if before is written is None:
                         return self._capture(fd, writeback, image)
-                self._wait_turn(before, end, timeout)
+                if before is not None:
+                    self._wait_turn(before, end, timeout)
+                elif written is not None and not written.wait(seconds_left(end)):
+                    raise TimeoutError(
+                        f"{self.path}: the capture before is still being written after {timeout} s"
+                    )
 
     def _find_writeback(self, fd: int) -> Writeback:
         if self._writeback is None:
@@ -360,6 +366,8 @@ class Display(Device):
         self._events.end()
         if hasattr(self, "_framebuffers"):
             self._framebuffers.unwatch()
+        if getattr(self, "_writeback", None) is not None:
+            self._writeback.close()
 
     def _restore(self, fd: int) -> None:
         mode, self._mode = self._mode, None
