@@ -335,7 +335,7 @@ class AtomicRequest:
         self._data: Any = ffi.new("struct drm_mode_atomic *", [0, len(objects), *places])
 
     def commit(self, fd: int, flags: int, cookie: int, taken: list[int], fences: list[int]) -> None:
-        """Commit all or none; as the kernel takes them add to one list, and the fence to another."""
+        """Commit all or none; once the kernel has them, one list has that, and one the fence."""
         self._data.flags, self._data.user_data = flags, cookie
         try:
             _make(fd, "DRM_IOCTL_MODE_ATOMIC", self._data, taken)
