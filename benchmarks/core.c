@@ -13,23 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 static int heap;
 static volatile uint64_t sink;
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e9 + t.tv_nsec;
-}
-
-static void must(int good, const char *what)
-{
-	if (!good) {
-		perror(what);
-		exit(1);
-	}
-}
 
 static int allocate(uint64_t size)
 {
@@ -84,7 +71,7 @@ int main(int argc, char **argv)
 	int fd = allocate(size);
 	unsigned char *memory = map(fd, size);
 	memset(memory, 1, size);
-	double start = now();
+	uint64_t start = now();
 	for (long round = 0; round < rounds; round++) {
 		if (!strcmp(scenario, "scope")) {
 			synchronise(fd, DMA_BUF_SYNC_WRITE | DMA_BUF_SYNC_START);
@@ -102,6 +89,6 @@ int main(int argc, char **argv)
 			must(0, scenario);
 		}
 	}
-	printf("%.1f\n", (now() - start) / rounds);
+	printf("%.1f\n", (double)(now() - start) / rounds);
 	return 0;
 }

@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 /* include/uapi/drm/drm.h and vgem_drm.h, which need a package of their own */
 struct drm_version {
 	int version[3];
@@ -42,31 +44,6 @@ struct vgem_signal { uint32_t fence, flags; };
 #define VGEM_FENCE_SIGNAL _IOW('d', 0x42, struct vgem_signal)
 
 static int vgem = -1, heap = -1;
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec t;
-	clock_gettime(clock, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
-
-static uint64_t now(void)
-{
-	return clock_ns(CLOCK_MONOTONIC);
-}
-
-static uint64_t spent(void)
-{
-	return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-}
-
-static void must(int good, const char *what)
-{
-	if (!good) {
-		perror(what);
-		exit(1);
-	}
-}
 
 static void find_vgem(void)
 {

@@ -13,20 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static uint64_t spent(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
-
-static void must(int good, const char *what)
-{
-	if (!good) {
-		perror(what);
-		exit(1);
-	}
-}
+#include "common.h"
 
 static uint32_t framebuffer(int fd, uint32_t width, uint32_t height)
 {

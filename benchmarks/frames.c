@@ -13,23 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { SLOTS = 4 };
 static volatile uint64_t sink;
-
-static uint64_t spent(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
-
-static void must(int good, const char *what)
-{
-	if (!good) {
-		perror(what);
-		exit(1);
-	}
-}
 
 int main(int argc, char **argv)
 {

@@ -16,14 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 64 };
+#include "common.h"
 
-static uint64_t now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
+enum { MOST = 64 };
 
 static void require(int holds, const char *what)
 {
