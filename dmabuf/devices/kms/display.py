@@ -224,7 +224,7 @@ class Display(Device):
                     writeback.require_fitting(self.path, image, self._mode)
                     before = self._unfinished()
                     written = writeback.unfinished() if before is None else None
-                    if before is written is None:
+                    if before is None and written is None:
                         return self._capture(fd, writeback, image)
                 if before is not None:
                     self._wait_turn(before, end, timeout)
@@ -366,8 +366,9 @@ class Display(Device):
         self._events.end()
         if hasattr(self, "_framebuffers"):
             self._framebuffers.unwatch()
-        if getattr(self, "_writeback", None) is not None:
-            self._writeback.close()
+        writeback: Writeback | None = getattr(self, "_writeback", None)
+        if writeback is not None:
+            writeback.close()
 
     def _restore(self, fd: int) -> None:
         mode, self._mode = self._mode, None
