@@ -25,6 +25,7 @@ from dmabuf.cli import main
 from dmabuf.devices.drm import GemBuffer, Vgem
 from dmabuf.devices.kms import Display
 from dmabuf.devices.v4l2 import Capture, Output
+from dmabuf.interop.egl import Context
 from dmabuf.testing import PendingFence
 
 
@@ -198,6 +199,23 @@ def output() -> Iterator[Output]:
     with Output(cameras.find("vivid", output=True)) as output:
         output.set_format("R8", cameras.WIDTH, cameras.HEIGHT)
         yield output
+
+
+@pytest.fixture(scope="session")
+@needs("egl")
+def gl_library() -> None:
+    """Have OpenGL's driver open what it keeps, before anything is counted."""
+    from helpers import gl  # which few tests need, and the libraries behind it
+
+    with Context():
+        gl.delete_texture(gl.new_texture(4, 4))
+
+
+@pytest.fixture
+def context(gl_library: None) -> Iterator[Context]:
+    """Give a context of OpenGL ES, which is current."""
+    with Context() as context:
+        yield context
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
 
 import numpy
 import pytest
@@ -16,25 +15,16 @@ from dmabuf.image import FORMATS, ColorEncoding, ColorRange, Image
 from dmabuf.interop import egl
 from dmabuf.interop.egl import _egl
 
-pytestmark = [pytest.mark.needs("egl"), pytest.mark.timeout(100)]
+pytestmark = [
+    pytest.mark.needs("egl"),
+    pytest.mark.timeout(100),
+    pytest.mark.usefixtures("gl_library"),
+]
 
 WIDTH, HEIGHT = 36, 20
 # What Mesa 26.1's driver for the processor lists, and draws in one colour or in others' places.
 MISDRAWN = {"NV15", "NV20", "P030", "Y210", "Y212", "Y216"}
 WANTED = {"XRGB8888", "ABGR8888", "RGB565", "R8", "YUYV", "UYVY", "NV12", "NV16", "YUV420", "P010"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def library():
-    """Have the driver open what it keeps, before anything is counted."""
-    with egl.Context():
-        gl.delete_texture(gl.new_texture(4, 4))
-
-
-@pytest.fixture
-def context() -> Iterator[egl.Context]:
-    with egl.Context() as context:
-        yield context
 
 
 def fill(image: Image) -> None:

@@ -20,20 +20,11 @@ from dmabuf.image import Image
 from dmabuf.interop import egl
 from dmabuf.interop.egl import _egl
 
-pytestmark = [pytest.mark.needs("egl", "export"), pytest.mark.timeout(100)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def library():
-    """Have the driver open what it keeps, before anything is counted."""
-    with egl.Context():
-        gl.delete_texture(gl.new_texture(4, 4))
-
-
-@pytest.fixture
-def context() -> Iterator[egl.Context]:
-    with egl.Context() as context:
-        yield context
+pytestmark = [
+    pytest.mark.needs("egl", "export"),
+    pytest.mark.timeout(100),
+    pytest.mark.usefixtures("gl_library"),
+]
 
 
 @pytest.fixture
