@@ -25,6 +25,7 @@ from dmabuf.cli import main
 from dmabuf.devices.drm import GemBuffer, Vgem
 from dmabuf.devices.kms import Display
 from dmabuf.devices.v4l2 import Capture, Output
+from dmabuf.image import Image
 from dmabuf.interop.egl import Context
 from dmabuf.testing import PendingFence
 
@@ -182,6 +183,13 @@ def display() -> Iterator[Display]:
     """Give the display that imports buffers; the screen is restored at the end."""
     with Display(screen.path()) as display:
         yield display
+
+
+@pytest.fixture
+def images(allocate: Callable[..., dmabuf.Buffer]) -> Iterator[tuple[Image, Image]]:
+    """Give two images of the size of a display's mode."""
+    with screen.image(allocate) as one, screen.image(allocate) as two:
+        yield one, two
 
 
 @pytest.fixture

@@ -90,11 +90,6 @@ class TestDisplays:
         with kms.Display(screen.path(), atomic=request.param) as display:
             yield display
 
-    @pytest.fixture
-    def images(self, allocate):
-        with screen.image(allocate) as one, screen.image(allocate) as two:
-            yield one, two
-
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     @pytest.mark.parametrize("way", ["close", "with", "drop"])
     def test_the_picture_its_framebuffers_and_the_master_stay(self, allocate, images, way):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 
 import numpy
 import pytest
@@ -205,6 +206,14 @@ class TestRefusals:
     def test_what_is_no_image(self, buffer):
         with pytest.raises(TypeError, match=r"image must be a dmabuf\.Image, not Buffer"):
             egl.import_image(buffer)
+
+    def test_a_buffer_whose_number_is_something_else(self, buffer):
+        with buffer.dup() as taken:
+            file = os.memfd_create("another")
+            os.dup2(file, taken.fileno(), inheritable=False)
+            os.close(file)
+            with pytest.raises(dmabuf.NotADmaBufError, match="closed behind its owner's back"):
+                egl.import_image(Image(taken, "XRGB8888", 16, 16))
 
     def test_what_a_driver_refuses_by_an_error_is_told_with_it(self, buffer, monkeypatch):
         monkeypatch.setattr("dmabuf.interop.egl.image.check", lambda *_: None)

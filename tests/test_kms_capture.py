@@ -25,13 +25,6 @@ def vkms():
 
 
 @pytest.fixture
-def images(allocate):
-    """Give two images."""
-    with screen.image(allocate) as one, screen.image(allocate) as two:
-        yield one, two
-
-
-@pytest.fixture
 def target(allocate):
     """Give an image to capture into."""
     with screen.image(allocate) as image:

@@ -39,13 +39,6 @@ def display(request):
 
 
 @pytest.fixture
-def images(allocate):
-    """Give two images."""
-    with screen.image(allocate) as one, screen.image(allocate) as two:
-        yield one, two
-
-
-@pytest.fixture
 def shown(display, images):
     """Give a display that shows the first image."""
     assert display.show(images[0]).wait(10)

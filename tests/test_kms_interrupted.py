@@ -47,12 +47,6 @@ def display(atomic):
         yield display
 
 
-@pytest.fixture
-def images(allocate):
-    with screen.image(allocate) as one, screen.image(allocate) as two:
-        yield one, two
-
-
 def left(display):
     """Return what a display has: framebuffers, buffers' handles, descriptors."""
     gc.collect()

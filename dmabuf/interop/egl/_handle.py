@@ -49,6 +49,17 @@ class EglHandle(Owner):
         if hasattr(self, "_holds"):
             self._holds.give_back = _leave
 
+    def _about(self) -> str:
+        """Return what follows in the representation, from a space on."""
+        return ""
+
+    def __repr__(self) -> str:
+        name = f"dmabuf.interop.egl.{type(self).__name__}"
+        if not hasattr(self, "_number"):
+            return f"<{name} [not opened]>"
+        state = "[closed]" if self._closed else f"handle={self._number:#x}"
+        return f"<{name} {state}{self._about()}>"
+
 
 def _leave(number: int) -> None:
     """Give nothing back."""

@@ -116,9 +116,3 @@ class Context(EglHandle):
             _egl.make_current(before)
         else:
             self.release()
-
-    def __repr__(self) -> str:
-        if not hasattr(self, "_number"):
-            return "<dmabuf.interop.egl.Context [not opened]>"
-        state = "[closed]" if self._closed else f"handle={self._number:#x}"
-        return f"<dmabuf.interop.egl.Context {state}>"

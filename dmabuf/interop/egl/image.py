@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from dmabuf._fd import Hold, require_open
+from dmabuf._mapping import prove
 from dmabuf.errors import RefusedError
 from dmabuf.image import Image, PixelFormat
 from dmabuf.interop.egl import _egl, _gl
@@ -47,6 +48,8 @@ class EglImage(EglHandle):
         self._textures: dict[tuple[int, int], Any] = {}
         with ExitStack() as stack:
             held = {buffer: stack.enter_context(Hold(buffer)) for buffer in image.buffers}
+            for buffer, number in held.items():
+                prove(buffer, number)
             wanted = attributes(chosen, image, [held[plane.buffer] for plane in image.planes])
             what = f"the GPU can't import {image!r}"
             make = partial(_egl.import_image, chosen, wanted, what)
@@ -156,11 +159,8 @@ class EglImage(EglHandle):
             if getattr(self, "_textures", None):
                 self._delete_textures()
 
-    def __repr__(self) -> str:
-        if not hasattr(self, "_number"):
-            return "<dmabuf.interop.egl.EglImage [not opened]>"
-        state = "[closed]" if self._closed else f"handle={self._number:#x}"
-        return f"<dmabuf.interop.egl.EglImage {state} of {self._description}>"
+    def _about(self) -> str:
+        return f" of {self._description}"
 
 
 def import_image(image: Image, *, display: object = None) -> EglImage:
