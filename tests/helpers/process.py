@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import resource
+import select
 import signal
 import sys
 import traceback
@@ -69,6 +70,23 @@ def children(pid: int) -> list[int]:
             if parent == pid:
                 found.append(int(stat.parent.name))
     return found
+
+
+@contextlib.contextmanager
+def awaited_orphans(pid: int) -> Iterator[None]:
+    """Wait, at the end of a block that kills a process, for the end of its children.
+
+    They are nobody's to wait for, and what they hold is given back only then.
+    """
+    with contextlib.ExitStack() as stack:
+        ends = []
+        for child in children(pid):
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                ends.append(os.pidfd_open(child))
+                stack.callback(os.close, ends[-1])
+        yield
+        for end in ends:
+            assert select.select([end], [], [], _SECONDS)[0], f"a child of {pid} doesn't end"
 
 
 def end_child(function: Callable[[], object]) -> NoReturn:

@@ -16,6 +16,7 @@ import dmabuf
 from dmabuf import _scm
 from dmabuf.share import Publisher, _wire
 from dmabuf.share._wire import Policy, Start
+from helpers.process import awaited_orphans
 
 NUMBERED = struct.Struct("<QI")
 """What stands at the beginning of a numbered frame: its number, and the checksum of the rest."""
@@ -67,8 +68,9 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         if self._status is None:
-            self.kill()
-            self.wait()
+            with awaited_orphans(self.pid):
+                self.kill()
+                self.wait()
 
 
 class Client:
