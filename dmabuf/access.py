@@ -50,6 +50,13 @@ def access_bits(access: Access) -> int:
     return bits
 
 
+async def access_ready(buffer: Mapped, bits: int) -> None:
+    """Wait in the event loop until an access could begin; NotADmaBufError if it is another file."""
+    with Hold(buffer) as number:
+        prove(buffer, number)
+    await _wait.ready(buffer, EVENTS[bits])
+
+
 class AccessHold(Hold):
     """The hold of one access, which gets its END where a signal handler that raises has left it.
 
@@ -138,7 +145,7 @@ class AccessScope:
     async def __aenter__(self) -> memoryview:
         """Wait in the event loop for the fences that stand in the way, and give the memory."""
         hold = self._hold
-        await _wait.ready(hold.owner, EVENTS[hold.bits])
+        await access_ready(hold.owner, hold.bits)
         return self.__enter__()
 
     async def __aexit__(

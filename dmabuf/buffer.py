@@ -27,6 +27,7 @@ from dmabuf.access import (
     AccessScope,
     access_bits,
     access_hold,
+    access_ready,
     end_left,
 )
 from dmabuf.fence import Fence, own_fence
@@ -264,10 +265,7 @@ class Buffer(Mapped):
         It waits on a duplicate, so that the loop's own reader of the buffer is left alone. OSError
         (EMFILE) if this process can't have one more descriptor.
         """
-        events = EVENTS[access_bits(access)]
-        with Hold(self) as number:
-            prove(self, number)
-        await _wait.ready(self, events)
+        await access_ready(self, access_bits(access))
 
     @property
     def memory(self) -> memoryview:

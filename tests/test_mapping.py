@@ -157,6 +157,11 @@ def rename(buffer: Buffer) -> None:
     buffer.name = "mine"
 
 
+async def enter(scope: dmabuf.AccessScope) -> None:
+    async with scope:
+        pass
+
+
 USES = {
     "memory": lambda buffer: buffer.memory,
     "array": lambda buffer: buffer.array(8),
@@ -171,6 +176,7 @@ USES = {
     "wait": lambda buffer: buffer.wait(Access.READ),
     "wait_any": lambda buffer: dmabuf.wait_any([(buffer, Access.READ)]),
     "ready": lambda buffer: asyncio.run(buffer.ready(Access.READ)),
+    "async with": lambda buffer: asyncio.run(enter(buffer.read())),
     "share.send": send,
     "send": send_alone,
 }
