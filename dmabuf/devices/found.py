@@ -8,7 +8,7 @@ from dmabuf._record import record
 from dmabuf.heap import HeapInfo
 
 if TYPE_CHECKING:
-    from dmabuf.devices.drm.inspect import DrmInfo
+    from dmabuf.devices.drm._inspect import DrmInfo
     from dmabuf.devices.v4l2.info import V4l2Info
     from dmabuf.udmabuf import Limits
 

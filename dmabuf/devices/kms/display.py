@@ -11,7 +11,7 @@ from dmabuf._fd import Descriptor, Hold, own_duplicate
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.devices.drm import Device, can_import
 from dmabuf.devices.drm import _ioctl as _drm_ioctl
-from dmabuf.devices.drm.inspect import primary_nodes
+from dmabuf.devices.drm._inspect import primary_nodes
 from dmabuf.devices.kms import _ioctl
 from dmabuf.devices.kms._commit import Atomic, Legacy, Wanted
 from dmabuf.devices.kms._events import Events, Pending

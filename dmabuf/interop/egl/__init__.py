@@ -6,9 +6,9 @@ with dmabuf.interop.egl.Context(), dmabuf.interop.egl.import_image(frame.image) 
 It needs libEGL, of version 1.4 or later with EGL_EXT_image_dma_buf_import, and the GPU's driver.
 """
 
+from dmabuf.interop.egl._formats import formats
 from dmabuf.interop.egl.context import Context
 from dmabuf.interop.egl.export import export_texture
-from dmabuf.interop.egl.formats import formats
 from dmabuf.interop.egl.image import EglImage, import_image
 from dmabuf.interop.egl.sync import fence, wait
 

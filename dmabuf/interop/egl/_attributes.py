@@ -9,7 +9,7 @@ from dmabuf.errors import RefusedError, UnsupportedError
 from dmabuf.image import ColorEncoding, ColorRange, Image
 from dmabuf.image.formats import LINEAR, from_drm
 from dmabuf.interop.egl import _egl
-from dmabuf.interop.egl.formats import MODIFIERS
+from dmabuf.interop.egl._formats import MODIFIERS
 
 # EGL/egl.h and EGL/eglext.h
 _HEIGHT, _WIDTH = 0x3056, 0x3057
