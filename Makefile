@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CHECKED := $(VENV)/.checked
 EQUIPPED := $(VENV)/.equipped
+WRITTEN := $(VENV)/.written
 PYTEST := $(BIN)/python -m pytest
 OUT := out
 DEMO := examples/camera_to_display.py
@@ -24,7 +25,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi wheel bench clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel bench clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -104,6 +105,11 @@ uapi: $(INSTALLED)
 manual: $(INSTALLED)
 	$(BIN)/python scripts/gen_manual
 
+# The site, which fails on a broken link and on a public name without words; it is read without a network.
+docs: $(WRITTEN)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "$(CURDIR)/$(OUT)/site/index.html"
+
 # One pure wheel, or the package has grown something that must be compiled; in an environment of its
 # own, where nothing but the wheel has the package, all of it can be imported: with pytest, whose
 # plugin needs it.
@@ -131,6 +137,10 @@ $(INSTALLED): pyproject.toml Makefile scripts/need
 
 $(CHECKED): $(INSTALLED)
 	$(BIN)/pip install --quiet --editable '.[check]'
+	touch $@
+
+$(WRITTEN): $(INSTALLED)
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@
 
 # What the tests and the benchmarks use beside the package: a compiler and headers to hold the

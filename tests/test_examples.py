@@ -1,4 +1,4 @@
-"""The programs that users copy: the README's and those in examples/ run as they stand."""
+"""The programs that users copy: those in examples/ run as they stand."""
 
 import os
 import re
@@ -11,15 +11,6 @@ import pytest
 from helpers import screen, uvc_camera
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.mark.needs("heap")
-def test_the_first_example_of_the_readme_runs(capsys):
-    readme = (ROOT / "README.md").read_text()
-    example = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert readme[: example.end()].count("\n") <= 20
-    exec(compile(example[1], "README.md", "exec"), {})
-    assert "b'hello' <dmabuf.Buffer fd=" in capsys.readouterr().out
 
 
 @pytest.mark.needs("heap", "opencv")

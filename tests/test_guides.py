@@ -3,29 +3,58 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers import cameras
+from helpers import cameras, uvc_camera
 
 DOCS = Path(__file__).parent.parent / "docs"
-GUIDES = {"cameras": 5, "fences": 4, "opengl": 3, "sharing": 4, "usage": 4}
+GUIDES = {
+    "../README": 4,
+    "index": 2,
+    "cameras": 5,
+    "opencv": 4,
+    "display": 2,
+    "fences": 4,
+    "opengl": 3,
+    "sharing": 4,
+    "usage": 4,
+}
 """The guides whose programs all say what they print, and how many these are."""
-NEEDS = {"cameras": ("vivid", "no vim2m"), "opengl": ("egl", "moderngl", "heap", "export")}
+NEEDS = {
+    "../README": ("heap", "vivid", "opencv", "display"),
+    "index": ("heap",),
+    "cameras": ("vivid", "no vim2m"),
+    "opencv": ("vivid", "uvc camera", "opencv", "heap"),
+    "display": ("display", "heap"),
+    "opengl": ("egl", "moderngl", "heap", "export"),
+}
 """What the programs of a guide need, if not heap, vgem and export."""
 CAMERA = "/dev/video0"
-"""The guides' camera: vivid has it, or another node."""
+"""The guides' camera: vivid's node, or a webcam's for MJPG."""
 
 FINISHED = re.compile(r"```python\n(.*?)```\n\nIt prints `(.*?)`\.", re.DOTALL)
 PROGRAMS = [
     pytest.param(
         *program,
-        id=f"{guide}-{number}",
+        id=f"{Path(guide).name}-{number}",
         marks=pytest.mark.needs(*NEEDS.get(guide, ("heap", "vgem", "export"))),
     )
     for guide in GUIDES
     for number, program in enumerate(FINISHED.findall((DOCS / f"{guide}.md").read_text()), 1)
 ]
+
+
+@contextmanager
+def camera(program: str) -> Iterator[str]:
+    """Give the node of the camera that a program needs."""
+    if '"MJPG"' in program:
+        with uvc_camera.plugged_in() as usb:
+            yield usb.path
+    else:
+        yield cameras.find("vivid") if CAMERA in program else CAMERA
 
 
 @pytest.mark.parametrize(("guide", "count"), GUIDES.items())
@@ -36,13 +65,11 @@ def test_each_program_says_what_it_prints(guide, count):
 
 @pytest.mark.parametrize(("program", "prints"), PROGRAMS)
 def test_a_program_prints_what_its_guide_says(program, prints, tmp_path):
-    if CAMERA in program + prints:
-        node = cameras.find("vivid")
-        program, prints = program.replace(CAMERA, node), prints.replace(CAMERA, node)
     path = tmp_path / "program.py"
-    path.write_text(program)
-    run = subprocess.run(
-        [sys.executable, "-W", "error", str(path)], capture_output=True, text=True, timeout=110
-    )
+    command = [sys.executable, "-W", "error", str(path)]
+    with camera(program + prints) as node:
+        path.write_text(program.replace(CAMERA, node))
+        run = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    prints = prints.replace(CAMERA, node)
     assert run.stderr == ""
     assert run.stdout == prints + "\n"
