@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.command import on_terminal
 from helpers.features import FEATURES
 from helpers.process import reset_signals
 
@@ -69,6 +70,15 @@ def imported(*words):
 @pytest.mark.parametrize("words", ["--help", "64MB", "list", "list --help", "--verify --help"])
 def test_what_should_be_quick_imports_nothing_heavy(words):
     assert not HEAVY & imported(*words.split())
+
+
+def test_without_rich_a_terminal_gets_plain_tables_and_a_word(tmp_path):
+    (tmp_path / "rich.py").write_text("raise ImportError('it is missing')\n")
+    _, lines = on_terminal("check", columns=200, PYTHONPATH=str(tmp_path))
+    word = "dmabuf-alloc: tables are drawn with rich, which is missing here: pip install rich"
+    assert lines.count(word) == 1
+    assert any(line.split()[:3] == ["exporter", "node", "permissions"] for line in lines)
+    assert not [line for line in lines if "Traceback" in line or "\x1b" in line]
 
 
 def test_a_command_imports_no_other_command():

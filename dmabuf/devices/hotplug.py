@@ -49,7 +49,8 @@ def watch(source: str | None = None) -> Watch:
 
     Call `find` after this, and no device is missed in between. `source` is "udev", whose events
     come once the permissions are set, or "kernel", for machines without udevd; the default is the
-    one that fits this machine. Containers get no events. UnsupportedError without libudev.
+    one that fits this machine. Containers get no events. UnsupportedError without pyudev or
+    libudev.
     """
     if source not in (None, "udev", "kernel"):
         raise ValueError(f'source must be "udev" or "kernel", not {source!r}')
@@ -57,7 +58,8 @@ def watch(source: str | None = None) -> Watch:
     if context is None:
         raise UnsupportedError(
             errno.ENOENT,
-            "watching devices needs libudev: apt install libudev1, or the package that has it here",
+            "watching devices needs pyudev and libudev: pip install pyudev; apt install libudev1,"
+            " or the package that has it here",
         )
     import pyudev
 

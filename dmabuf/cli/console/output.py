@@ -34,6 +34,7 @@ class Output:
         self.command: str | None = None
         self._json = json
         self._documented = False
+        self._told_of_rich = False
 
     def line(self, text: str) -> None:
         """Print a line of text."""
@@ -138,9 +139,14 @@ class Output:
             raise OutputError(error) from None
 
     def _draw(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        try:
+            from rich.console import Console
+            from rich.table import Table
+            from rich.text import Text
+        except ImportError:
+            self._write(_plain(title, columns, rows))
+            self._tell_of_rich()
+            return
 
         table = Table(header_style="dim")
         table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
@@ -160,6 +166,11 @@ class Output:
             console.print(Text(title, style="bold"), table, "")
         except OSError as error:
             raise OutputError(error) from None
+
+    def _tell_of_rich(self) -> None:
+        if not self._told_of_rich:
+            self._told_of_rich = True
+            self.note("tables are drawn with rich, which is missing here: pip install rich")
 
 
 def to_the_right(cells: Sequence[Sequence[str]], *columns: int) -> list[list[str]]:

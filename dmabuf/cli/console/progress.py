@@ -35,9 +35,11 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _bar(stack: ExitStack, what: str, total: int) -> Callable[[int], None]:
-    from rich.console import Console
-    from rich.progress import Progress
-
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ImportError:
+        return lambda done: None  # the work goes on without it
     bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
     task = bar.add_task(what, total=total)
     return lambda done: bar.update(task, completed=done)
