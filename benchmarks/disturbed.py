@@ -46,6 +46,22 @@ def die(path: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def dawdle(path: str) -> None:
+    """Keep each frame while others are published."""
+    with Subscriber(path) as subscriber:
+        for frame in subscriber:
+            with frame:
+                time.sleep(3 * PACE)
+
+
+def hoard(path: str) -> None:
+    """Keep every frame that comes."""
+    kept = []
+    with Subscriber(path, depth=64, policy="queue") as subscriber:
+        for frame in subscriber:
+            kept.append(frame)
+
+
 def fork(path: str) -> None:
     """Fork with a frame in its hands; the child lives as long as it does."""
     with Subscriber(path) as subscriber, subscriber.frame():
@@ -67,7 +83,7 @@ def send_garbage(path: str) -> None:
         time.sleep(0.01)
 
 
-BAD: tuple[Consumer, ...] = (stop, die, fork, send_garbage)
+BAD: tuple[Consumer, ...] = (stop, die, dawdle, hoard, fork, send_garbage)
 
 
 def frames_of_the_worst(bad: tuple[Consumer, ...]) -> int:

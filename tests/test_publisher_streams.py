@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import dmabuf
 from dmabuf import Access
 from dmabuf.devices import v4l2
 from dmabuf.share import Publisher, Subscriber, SubscriberInfo
+from dmabuf.share._wire import MOST_DEPTH
 from dmabuf.testing.fences import PendingFence
 
 Allocate = Callable[..., dmabuf.Buffer]
@@ -120,6 +122,32 @@ def forking(path: str) -> Process:
     return joined(Process(consume))
 
 
+def slow(path: str) -> Process:
+    """Return one that keeps each frame while several are published."""
+
+    def consume(tell: Tell) -> None:
+        with Subscriber(path) as subscriber:
+            tell(b"ready")
+            for frame in subscriber:
+                with frame:
+                    time.sleep(0.2)
+
+    return joined(Process(consume))
+
+
+def greedy(path: str) -> Process:
+    """Return one that keeps whatever it gets."""
+
+    def consume(tell: Tell) -> None:
+        kept = []
+        with Subscriber(path, depth=MOST_DEPTH, policy="queue") as subscriber:
+            tell(b"ready")
+            for frame in subscriber:
+                kept.append(frame)
+
+    return joined(Process(consume))
+
+
 def hostile(path: str) -> Process:
     """Return one that sends garbage, and connects again, for ever."""
 
@@ -140,7 +168,7 @@ def joined(process: Process) -> Process:
     return process
 
 
-@pytest.mark.parametrize("bad", [stopped, killed, forking, hostile])
+@pytest.mark.parametrize("bad", [stopped, killed, slow, greedy, forking, hostile])
 def test_a_bad_subscriber_costs_the_good_ones_no_frame(
     path: str, allocate: Allocate, bad: Callable[[str], Process]
 ) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
+from collections.abc import Sequence
+from operator import attrgetter
 
 from dmabuf._scm import MessageError
 from dmabuf.share import _wire
@@ -26,6 +29,7 @@ class Delivery:
     __slots__ = (
         "_broken",
         "_events",
+        "_held_back",
         "_hold_timeout",
         "_in_flight",
         "_keep_last",
@@ -50,6 +54,8 @@ class Delivery:
         self._hold_timeout = hold_timeout
         self._patience = patience
         self._sequence = 0
+        self._held_back = False
+        """Whether a peer that has asked waits, since it has some already."""
         self.items = Items(events, max(in_flight // 2, 1), patience)
         self.peers: list[Peer] = []
         self._broken: list[Peer] = []
@@ -61,20 +67,42 @@ class Delivery:
 
     def every_would_lose(self) -> bool:
         """Whether one item more would cost a peer of policy "every" one."""
-        every = [peer for peer in self.joined() if peer.policy is Policy.EVERY]
-        if any(peer.loses() for peer in every):
+        joined = self.joined()
+        others = [peer for peer in joined if peer.policy is not Policy.EVERY]
+        if len(others) == len(joined):
+            return False
+        if any(self._loses(peer) for peer in joined if peer.policy is Policy.EVERY):
             return True
-        return bool(every) and self._out_after() > self._in_flight
+        return self._out_after() > self._in_flight and self._oldest_unsent(others) is None
+
+    def _loses(self, peer: Peer) -> Item | None:
+        """Return what a peer would lose by one more item."""
+        return None if self._takes(peer, None) else peer.overflow()
+
+    def _takes(self, peer: Peer, item: Item | None) -> bool:
+        """Whether a peer can be sent an item, or a new one, at once.
+
+        One that has some already must leave one for the others, or it could keep all of them.
+        """
+        return peer.credits > 0 and (not peer.held or self._leaves_one(item))
+
+    def _leaves_one(self, item: Item | None) -> bool:
+        joined = self.joined()
+        sent = {held for peer in joined for held, _ in peer.held.values()}
+        return len(joined) == 1 or len(sent | {item}) < self._in_flight
 
     def _out_after(self) -> int:
         """Return how many items would be out if one more was delivered."""
-        losers: dict[Item, int] = {}
-        for peer in self.joined():
-            lost = peer.loses()
-            if lost is not None:
-                losers[lost] = losers.get(lost, 0) + 1
+        losers = Counter(lost for peer in self.joined() if (lost := self._loses(peer)) is not None)
         freed = sum(item.holders == count for item, count in losers.items())
         return self.items.out - freed + 1
+
+    @staticmethod
+    def _oldest_unsent(peers: Sequence[Peer]) -> Item | None:
+        """Return the oldest item that was sent to nobody, and waits for none but these peers."""
+        queued = Counter(item for peer in peers for item in peer.queued)
+        unsent = [item for item, count in queued.items() if item.holders == count]
+        return min(unsent, key=attrgetter("sequence"), default=None)
 
     def deliver(self, offer: Offer) -> int:
         """Take an item over, send it or queue it, and return to how many."""
@@ -88,25 +116,45 @@ class Delivery:
 
     def _hand_out(self, item: Item) -> int:
         peers = self.joined()
-        if peers and self.items.out >= self._in_flight < self._out_after():
+        if not self._make_room(peers):
             for peer in peers:
                 peer.dropped += 1
             return 0
         now = self._sending()
         for peer in peers:
             self.items.hold(item)
-            if peer.credits:
+            if self._takes(peer, item):
                 peer.send(item, now)
                 continue
-            lost = peer.loses()
+            lost = peer.overflow()
             peer.queued.append(item)
+            self._held_back |= peer.credits > 0
             if lost is not None:
-                peer.queued.remove(lost)
-                peer.dropped += 1
-                self.items.let_go(lost)
+                self._take_back(peer, lost)
         if self._keep_last:
             self.items.keep(item)
         return len(peers)
+
+    def _make_room(self, peers: list[Peer]) -> bool:
+        """Make room for one item more, in the place of what was sent to nobody; False if all was.
+
+        Or who does not ask would cost the others what is queued for it.
+        """
+        while peers and self.items.out >= self._in_flight < self._out_after():
+            others = [peer for peer in peers if peer.policy is not Policy.EVERY]
+            lost = self._oldest_unsent(others) or self._oldest_unsent(peers)
+            if lost is None:
+                return False
+            for peer in peers:
+                if lost in peer.queued:
+                    self._take_back(peer, lost)
+        return True
+
+    def _take_back(self, peer: Peer, item: Item) -> None:
+        """Take an item out of a peer's queue, which misses it."""
+        peer.queued.remove(item)
+        peer.dropped += 1
+        self.items.let_go(item)
 
     def _sending(self) -> float:
         """Have it looked for what is sent now and kept for too long; return the time."""
@@ -160,13 +208,14 @@ class Delivery:
             raise MessageError(f"a subscriber sends no {type(message).__name__}")
 
     def _send_queued(self, peer: Peer) -> None:
-        while peer.credits and peer.queued and peer.state is PeerState.JOINED:
-            item = peer.queued.popleft()
+        while peer.queued and peer.state is PeerState.JOINED and self._takes(peer, peer.queued[0]):
+            item = peer.queued[0]
             if item.can_be_sent:
+                del peer.queued[0]
                 peer.send(item, self._sending())
             else:
-                peer.dropped += 1
-                self.items.let_go(item)
+                self._take_back(peer, item)
+        self._held_back |= bool(peer.credits and peer.queued)
 
     def look_at_times(self) -> None:
         """End what has taken too long."""
@@ -196,7 +245,15 @@ class Delivery:
             self.items.leave_hanging(item)
 
     def tidy(self) -> None:
-        """Take out who is broken, and tell the others of memories that won't come again."""
+        """Take out who is broken, and tell the others of memories that won't come again.
+
+        What was held back is sent, if it leaves one for the others now.
+        """
+        if self._held_back:
+            self._held_back = False
+            for peer in self.joined():
+                if peer.credits:
+                    self._send_queued(peer)
         retired, broken = self.items.memories.retired, self._broken
         while retired or broken:
             if retired:

@@ -130,10 +130,8 @@ class Peer:
         """When the oldest of what it holds was sent."""
         return next(iter(self.held.values()))[1]
 
-    def loses(self) -> Item | None:
-        """Return what it would lose by one more item, which it can't take at once."""
-        if self.credits:
-            return None
+    def overflow(self) -> Item | None:
+        """Return what it would lose by one more item in its queue."""
         most = 1 if self.policy is Policy.LATEST else self.depth
         return self.queued[0] if len(self.queued) >= most else None
 

@@ -40,10 +40,11 @@ class Subscriber(Closing):
     after it comes. FileNotFoundError or ConnectionRefusedError if there is no publisher, unless
     `reconnect`: then it is waited for, and after its end the next one at that path.
 
-    `depth` is how many frames may be held at once. `policy` says what comes if they are taken more
-    slowly than published: "latest", the newest; "queue", the newest `depth` in order; "every", what
-    "queue" gives, but the publisher waits with each for as long as it was told to (`block`).
-    `start="last"` begins with the last item that was published before.
+    `depth` is how many frames may be held at once; beside other subscribers, fewer than the
+    publisher's `in_flight`. `policy` says what comes if they are taken more slowly than published:
+    "latest", the newest; "queue", the newest `depth` in order, or fewer if the publisher has no
+    room; "every", what "queue" gives, but the publisher waits with each for as long as it was told
+    to (`block`). `start="last"` begins with the last item that was published before.
 
     A frame is asked for when it is waited for: by `frame()`, the iterator, or `fileno()`.
 

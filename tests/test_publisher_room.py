@@ -1,0 +1,108 @@
+"""What of a publisher's items one subscriber may keep from the others: never the last."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.publishing import SECONDS, Client, Ring, serve_until
+
+import dmabuf
+from dmabuf.share import Publisher, SharedFrame, Subscriber
+from dmabuf.share._wire import MOST_DEPTH, Policy
+
+Allocate = Callable[..., dmabuf.Buffer]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "s")
+
+
+@pytest.fixture
+def ring(allocate: Allocate) -> Iterator[Ring]:
+    with contextlib.closing(Ring(allocate, 4)) as ring:
+        yield ring
+
+
+def takes(subscriber: Subscriber, publisher: Publisher) -> SharedFrame:
+    """Have a subscriber take what was published; it is there, or comes now."""
+    subscriber.fileno()  # asks
+    publisher.service()
+    return subscriber.frame(0)
+
+
+@pytest.mark.parametrize("policy", Policy)
+@pytest.mark.parametrize("wanted", [0, 1, MOST_DEPTH])
+def test_who_gives_nothing_back_costs_the_others_no_frame(
+    path: str, ring: Ring, policy: Policy, wanted: int
+) -> None:
+    with (
+        Publisher(path, keep_last=False) as publisher,
+        Subscriber(path) as good,
+        Client(path) as greedy,
+    ):
+        greedy.hello(MOST_DEPTH, policy)
+        if wanted:
+            greedy.want(wanted)
+        for number in range(10):
+            good.fileno()
+            publisher.service()
+            assert publisher.publish(ring.frame()) == 2
+            with good.frame(0) as frame:
+                assert (frame.sequence, frame.dropped) == (number, 0)
+        publisher.service()
+        assert publisher.subscribers()[1].held == min(wanted, 1)
+
+
+def test_who_is_alone_may_have_all(path: str, ring: Ring) -> None:
+    with (
+        Publisher(path, keep_last=False) as publisher,
+        Subscriber(path, depth=2) as alone,
+        contextlib.ExitStack() as held,
+    ):
+        for number in range(2):
+            publisher.publish(ring.frame())
+            frame = held.enter_context(takes(alone, publisher))
+            assert frame.sequence == number
+        assert publisher.publish(ring.frame()) == 0
+
+
+def test_who_has_some_gets_more_once_that_leaves_one(path: str, ring: Ring) -> None:
+    with (
+        Publisher(path, in_flight=3, keep_last=False) as publisher,
+        Subscriber(path, depth=2) as two,
+        Subscriber(path) as one,
+    ):
+        publisher.publish(ring.frame())
+        takes(one, publisher).close()
+        with takes(two, publisher) as first:
+            assert first.sequence == 0
+            publisher.publish(ring.frame())
+            with takes(one, publisher):
+                publisher.publish(ring.frame())  # would be the third of three
+                with pytest.raises(TimeoutError):
+                    takes(two, publisher)
+            publisher.service()  # and now it is the second
+            with two.frame(0) as second:
+                assert second.sequence == 2
+
+
+def test_what_was_not_sent_makes_nobody_wait(path: str, ring: Ring) -> None:
+    """A publisher waits for those of "every" alone, and loses no item of theirs to others."""
+    with (
+        Publisher(path, block=1.0, keep_last=False) as publisher,
+        Subscriber(path, policy="every") as every,
+        Client(path) as idle,
+    ):
+        idle.hello(MOST_DEPTH, Policy.QUEUE)
+        for number in range(10):
+            every.fileno()
+            publisher.service()
+            publisher.publish(ring.frame())
+            with every.frame(SECONDS) as frame:
+                assert frame.sequence == number
+        serve_until(publisher, lambda: publisher.subscribers()[0].held == 0)
+        assert [info.dropped for info in publisher.subscribers()] == [0, 8]
