@@ -21,3 +21,12 @@ class Closing:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def require_new(made: Closing) -> None:
+    """Raise TypeError if an object was made already, which is so once it has a mark of its end.
+
+    What it has would be lost if it was made anew.
+    """
+    if hasattr(made, "_closed"):
+        raise TypeError(f"a {type(made).__name__} is made once, and this one was; make another")

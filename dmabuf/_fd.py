@@ -54,7 +54,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dmabuf import _libc
-from dmabuf._closing import Closing
+from dmabuf._closing import Closing, require_new
 from dmabuf._keep import keep
 from dmabuf._procfs import open_file
 from dmabuf.errors import NotADmaBufError, os_error
@@ -387,12 +387,6 @@ def own(owner: _Owned, make: Callable[[list[int]], object], *details: Any) -> _O
         elif made:
             owner._give_back(made[0])
         raise
-
-
-def require_new(owner: Owner) -> None:
-    """Raise TypeError if an object was made already: a second number would lose the first."""
-    if hasattr(owner, "_number"):
-        raise TypeError(f"a {type(owner).__name__} is made once, and this one was; make another")
 
 
 def close_kept(made: list[int], *places: int) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from dmabuf import _ioctl, _parcel, _procfs, _wait
+from dmabuf._closing import require_new
 from dmabuf._fd import (
     Hold,
     check_dma_buf,
@@ -16,7 +17,6 @@ from dmabuf._fd import (
     own,
     own_duplicate,
     owned_number,
-    require_new,
 )
 from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, prove, read_only
 from dmabuf._polls import POLL_NEEDS_OWNER, note_polled

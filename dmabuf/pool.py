@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from dmabuf import _idle, _memory, _procfs, _wait, exporters
 from dmabuf._checked import whole
-from dmabuf._closing import Closing
+from dmabuf._closing import Closing, require_new
 from dmabuf._fd import Descriptor, Hold, lock, own_result
 from dmabuf._mapping import is_mapped, mapping, new_mapping
 from dmabuf._timeout import deadline, seconds_left
@@ -131,6 +131,7 @@ class Pool(Closing):
         zero: bool = False,
         retire_after_share: bool = False,
     ) -> None:
+        require_new(self)
         self._closed = True  # until it is complete
         self._count = whole(count, "count")
         self._size = whole(size, "size")

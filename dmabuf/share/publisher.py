@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _forks
-from dmabuf._closing import Closing
+from dmabuf._closing import Closing, require_new
 from dmabuf._timeout import deadline, finite_seconds, seconds_left
 from dmabuf.access import Access
 from dmabuf.fence import Fence
@@ -77,6 +77,7 @@ class Publisher(Closing):
         hold_timeout: float | None = 10.0,
         keep_last: bool = True,
     ) -> None:
+        require_new(self)
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, not {in_flight}")
         patience = _PATIENCE

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from dmabuf import _forks, _wait
 from dmabuf._checked import whole
-from dmabuf._closing import Closing
+from dmabuf._closing import Closing, require_new
 from dmabuf._scm import MessageError
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.share._connection import Connection
@@ -62,6 +62,7 @@ class Subscriber(Closing):
         start: Literal["next", "last"] = "next",
         reconnect: bool = False,
     ) -> None:
+        require_new(self)
         depth = whole(depth, "depth")
         if not 1 <= depth <= MOST_DEPTH:
             raise ValueError(f"depth must be 1 to {MOST_DEPTH} frames, not {depth}")

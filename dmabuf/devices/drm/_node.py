@@ -8,7 +8,8 @@ from functools import partial
 from operator import setitem
 from typing import Any, Generic, TypeVar
 
-from dmabuf._fd import Descriptor, Owner, own, require_new
+from dmabuf._closing import require_new
+from dmabuf._fd import Descriptor, Owner, own
 from dmabuf._node import Kind, open_node
 from dmabuf.devices.drm import _ioctl
 from dmabuf.devices.drm._handles import Claim, Destroy, Handles, Make

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _forks
-from dmabuf._closing import Closing
+from dmabuf._closing import Closing, require_new
 from dmabuf._timeout import deadline, finite_seconds, seconds_left
 from dmabuf.interop.gstreamer._clients import Client, ClientInfo
 from dmabuf.interop.gstreamer._delivery import Delivery
@@ -70,6 +70,7 @@ class Sink(Closing):
         frame_rate: Fraction | int | None = None,
         drm: bool = False,
     ) -> None:
+        require_new(self)
         self._closed = True
         if not 1 <= depth <= _MOST_DEPTH:
             raise ValueError(f"depth must be 1 to {_MOST_DEPTH}, not {depth}")

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from dmabuf import _forks, _wait
-from dmabuf._closing import Closing
+from dmabuf._closing import Closing, require_new
 from dmabuf._fd import duplicate, own_descriptor
 from dmabuf._scm import MessageError
 from dmabuf._timeout import deadline, seconds_left
@@ -52,6 +52,7 @@ class Source(Closing):
     """
 
     def __init__(self, where: Where) -> None:
+        require_new(self)
         self._closed = True
         self._name = os.fspath(where)
         self._lock = threading.RLock()
