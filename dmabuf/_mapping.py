@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dmabuf import _libc, _memory
@@ -136,6 +137,19 @@ def _closed_by_others(owner: Mapped, number: int) -> str:
 def is_mapped(owner: Mapped) -> bool:
     """Return whether the memory is mapped here."""
     return owner._mapping is not None
+
+
+def mapping_references(owner: Mapped) -> int:
+    """Return how many of the references to a buffer, as fdinfo counts them, its mapping here is.
+
+    One, or none: some exporters map a file of their own instead (vgem before Linux 6.1, i915).
+    """
+    if owner._mapping is None:
+        return 0
+    from dmabuf import _processes  # which few need, and every start would wait for
+
+    shown = _processes.with_folder("self", partial(_processes.pieces, tasks=()))
+    return int(any(piece.key == (owner._device, owner._inode) for piece in shown))
 
 
 def loan_of(owner: Mapped) -> Loan | None:

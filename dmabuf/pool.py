@@ -6,97 +6,27 @@ import contextlib
 import errno
 import os
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from dmabuf import _idle, _memory, _procfs, _wait, exporters
+from dmabuf import _idle, _memory, _wait, exporters
 from dmabuf._checked import whole
 from dmabuf._closing import Closing, require_new
 from dmabuf._fd import Descriptor, Hold, lock, own_result
-from dmabuf._mapping import is_mapped, mapping, new_mapping
+from dmabuf._slots import Loan, Return, Slot, never
 from dmabuf._timeout import deadline, seconds_left
-from dmabuf._uapi import ffi
 from dmabuf.buffer import Buffer, lent_buffer
 from dmabuf.errors import AllocationError
 
 if TYPE_CHECKING:
     from dmabuf._fd import HasFileno
-    from dmabuf._mapping import Mapped
 
 
-class _Loan:
-    """What keeps a memory out: an acquired buffer and its duplicates have it, and every view."""
-
-    __slots__ = ("__weakref__", "_slot")
-
-    def __init__(self, slot: _Slot) -> None:
-        self._slot = slot
-
-    def map(self, borrower: Mapped) -> Any:
-        """Return an exporter of its own, so that its last view can be known.
-
-        It is on the pool's mapping, but read-only memory, which that kind of exporter would make
-        writable, and memory of a closed pool are mapped anew.
-        """
-        slot = self._slot
-        try:
-            exporter = ffi.buffer(ffi.from_buffer(mapping(slot.home), require_writable=True))
-        except (ValueError, BufferError):
-            exporter = new_mapping(borrower)
-        # All that happens when the exporter is gone is C: no signal handler can get between.
-        view = _LastView(exporter, slot.views.remove)
-        view.loan = self
-        slot.views.append(view)
-        return exporter
-
-    @property
-    def may_come_again(self) -> bool:
-        """Whether the memory may be lent again, if another process gets it too."""
-        return self._slot.may_come_again and not self._slot.spent
-
-    def keep(self) -> None:
-        """Replace this memory: a descriptor was detached, and nobody knows where it is."""
-        self._slot.spent = True
-
-    def note_shared(self) -> None:
-        """Remember that another process gets this memory."""
-        self._slot.shared = True
-
-
-class _LastView(weakref.ref[Any]):
-    """An exporter of a lent memory; it has the loan for as long as there is a view."""
-
-    __slots__ = ("loan",)
-    loan: _Loan
-
-
-class _Return(weakref.ref[_Loan]):
-    """A loan; its end wakes who waits for one, by C alone: no signal handler can get between."""
-
-    wake: Callable[[], object] = object  # which does nothing, while nobody waits
-
-
+_process = os.getpid()
+_NONBLOCKING = os.EFD_NONBLOCK | os.EFD_CLOEXEC
 _wake = methodcaller("wake")
-
-
-def _never() -> None:
-    """Return nothing: the loan of a memory that was not lent yet."""
-
-
-class _Slot:
-    """One memory of a pool."""
-
-    __slots__ = ("home", "loan", "may_come_again", "shared", "spent", "views")
-
-    def __init__(self, home: Buffer, may_come_again: bool) -> None:
-        self.home = home
-        self.may_come_again = may_come_again  # also once it was shared
-        self.loan: Callable[[], _Loan | None] = _never
-        self.views: list[_LastView] = []
-        self.shared = self.spent = False
 
 
 class Pool(Closing):
@@ -115,7 +45,9 @@ class Pool(Closing):
     Memory that comes again has in it what was there before, and whoever else got a descriptor or a
     mapping of it, another process or a device, goes on seeing it. `zero` wipes it before it is
     lent, which isolates nobody. `retire_after_share` never lends again what was sent to another
-    process, or what anybody else still has, by the kernel's count; the pool allocates another.
+    process, or what anybody else still has, by the kernel's count; the pool allocates another. That
+    count has every descriptor, and mappings but of exporters that map a file of their own (vgem
+    before Linux 6.1, i915).
 
     `size` is in bytes. `allocate` is any callable that takes the size and returns a `Buffer`. All
     is allocated at once: AllocationError. Thread-safe. Use it as a context manager, or call
@@ -148,12 +80,12 @@ class Pool(Closing):
         self._retire_after_share = retire_after_share
         self._process = _process
         self._waiters = 0  # threads and tasks
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._wakes: list[Descriptor] = []
         try:
             self._wakes.append(own_result(os.eventfd, 0, _NONBLOCKING))
             while len(self._slots) < self._count:
-                self._slots.extend(map(_Slot, self._allocated(), (not retire_after_share,)))
+                self._slots.extend(map(Slot, self._allocated(), (not retire_after_share,)))
             self._closed = False
             _idle.register(self)
         except BaseException:
@@ -250,7 +182,7 @@ class Pool(Closing):
         slots = self._slots
         while slots:
             with lock:
-                slots[-1].loan = _never  # it wakes nobody any more
+                slots[-1].loan = never  # it wakes nobody any more
             slots[-1].home.close()
             del slots[-1]
         for wake in self._wakes:
@@ -300,8 +232,8 @@ class Pool(Closing):
             with Hold(home) as number:
                 if not _wait.has(home, number, _wait.WRITABLE):
                     continue
-                loan = _Loan(slot)
-                back = _Return(loan, _wake)
+                loan = Loan(slot)
+                back = Return(loan, _wake)
                 with lock:
                     if self._waiters and not self._closed:
                         self._have_wake(back)
@@ -313,18 +245,18 @@ class Pool(Closing):
                 del back  # before the loan, whose end wakes nobody then
         return None
 
-    def _have_wake(self, back: Callable[[], _Loan | None]) -> None:
+    def _have_wake(self, back: Callable[[], Loan | None]) -> None:
         """Have the end of a loan wake who waits; until somebody does, it wakes nobody."""
-        if isinstance(back, _Return):
+        if isinstance(back, Return):
             back.wake = partial(os.eventfd_write, self._wakes[0].fileno(), 1)
 
-    def _prepared(self, slot: _Slot, loan: _Loan, number: int | None) -> Buffer:
+    def _prepared(self, slot: Slot, loan: Loan, number: int | None) -> Buffer:
         """Return the buffer of a loan; if that fails, the memory is back, whoever has the error.
 
         `number` is that of its home, which the caller holds.
         """
         try:
-            if slot.spent or (self._retire_after_share and (slot.shared or _has_others(slot.home))):
+            if slot.spent or (self._retire_after_share and (slot.shared or slot.has_others())):
                 self._replace(slot)
                 number = None
             if self._zero:
@@ -332,17 +264,18 @@ class Pool(Closing):
                     slot.home.array(slot.home.size)[:] = 0
             return lent_buffer(slot.home, loan, number)
         except BaseException:
-            slot.loan = _never
+            slot.loan = never
             self._wake()
             raise
 
-    def _replace(self, slot: _Slot) -> None:
+    def _replace(self, slot: Slot) -> None:
         """Have new memory at a slot, in place of one that is never lent again."""
         [home] = self._allocated()
         try:
             # No signal handler runs between these.
             home, slot.home = slot.home, home
             slot.shared = slot.spent = False
+            slot.counted = None
         finally:
             home.close()
 
@@ -395,20 +328,9 @@ class Pool(Closing):
                 os.eventfd_write(number, 1)
 
 
-_process = os.getpid()
-
-
 def _after_fork_in_child() -> None:
     global _process
     _process = os.getpid()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-_NONBLOCKING = os.EFD_NONBLOCK | os.EFD_CLOEXEC
-
-
-def _has_others(home: Buffer) -> bool:
-    """Whether anybody but the pool has a descriptor or a mapping of a memory, by the kernel."""
-    with Hold(home) as number:
-        count = _procfs.about_own(number).references
-    return count > 1 + is_mapped(home)

@@ -25,7 +25,7 @@ FLOORS = (
     ("dmabuf.buffer", "dmabuf.waiting", "dmabuf.heap", "dmabuf.udmabuf"),
     ("dmabuf.exporters",),
     # What is made of buffers.
-    ("dmabuf.image", "dmabuf.image.*", "dmabuf.pool"),
+    ("dmabuf.image", "dmabuf.image.*", "dmabuf._slots", "dmabuf.pool"),
     # The devices.
     ("dmabuf.devices.drm", "dmabuf.devices.drm.*"),
     (

@@ -340,6 +340,30 @@ def test_what_a_stopped_one_held_is_given_back_when_it_ends(path: str, allocate:
         assert buffer.closed
 
 
+def test_the_publishers_own_look_at_a_frame_is_nobody_elses(path: str, ring: Ring) -> None:
+    """Its mapping is one reference more than there was before the first subscriber had it."""
+
+    def consume(tell: Tell) -> None:
+        with Subscriber(path) as subscriber:
+            tell(b"ready")
+            with subscriber.frame(60):
+                tell(b"held")
+                signal.pause()
+
+    with Publisher(path, keep_last=False) as publisher, Process(consume) as process:
+        assert process.hear() == b"ready"
+        serve_until(publisher, lambda: bool(publisher.subscribers()))
+        frame = ring.frame()
+        publisher.publish(frame)
+        serve_until(publisher, process.has_told)
+        with frame.buffers[0].read():
+            process.kill()
+            process.wait()
+        serve_until(publisher, lambda: not publisher.subscribers())
+        assert publisher.quarantined == 0
+        assert len(ring.free) == ring.count
+
+
 def test_nobody_can_drain_the_ring_by_connecting_again(
     path: str, publisher: Publisher, good: Subscriber, ring: Ring
 ) -> None:

@@ -11,7 +11,7 @@ import heapq
 import weakref
 
 from dmabuf._fd import Hold
-from dmabuf._mapping import loan_of
+from dmabuf._mapping import is_mapped, loan_of, mapping_references
 from dmabuf._procfs import about_own
 from dmabuf.buffer import Buffer
 
@@ -23,6 +23,7 @@ class Memory:
     """One memory, as long as it may come again."""
 
     __slots__ = (
+        "_mapped",
         "_references",
         "buffer",
         "generation",
@@ -42,6 +43,7 @@ class Memory:
         self.uses = 0  # items that are made of it now
         self.last = 0  # the call of `use` in which it came last
         self._references = references(buffer)
+        self._mapped = is_mapped(buffer)
         self.seen(buffer)
 
     def seen(self, buffer: Buffer) -> None:
@@ -66,7 +68,11 @@ class Memory:
         if buffer is None or buffer.closed or before is None or self.knowers or self.uses != 1:
             return False
         now = references(buffer)
-        return now is not None and now > before
+        if now is None:
+            return False
+        if not self._mapped:  # a mapping of the publisher's own, made since
+            now -= mapping_references(buffer)
+        return now > before
 
 
 def references(buffer: Buffer) -> int | None:
