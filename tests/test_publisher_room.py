@@ -11,7 +11,7 @@ from helpers.publishing import SECONDS, Client, Ring, serve_until
 
 import dmabuf
 from dmabuf.share import Publisher, SharedFrame, Subscriber
-from dmabuf.share._wire import MOST_DEPTH, Policy
+from dmabuf.share._messages import MOST_DEPTH, Policy
 
 Allocate = Callable[..., dmabuf.Buffer]
 

@@ -19,7 +19,7 @@ import dmabuf
 from dmabuf import Access
 from dmabuf.devices import v4l2
 from dmabuf.share import Publisher, Subscriber, SubscriberInfo
-from dmabuf.share._wire import MOST_DEPTH
+from dmabuf.share._messages import MOST_DEPTH
 from dmabuf.testing.fences import PendingFence
 
 Allocate = Callable[..., dmabuf.Buffer]

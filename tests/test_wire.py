@@ -9,13 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmabuf._scm import MessageError
-from dmabuf.share import _wire
-from dmabuf.share._wire import (
+from dmabuf.share import _messages, _wire
+from dmabuf.share._messages import (
     Bye,
     FrameMessage,
-    FramePacker,
     Hello,
-    Kind,
     Layout,
     Policy,
     Reason,
@@ -26,9 +24,8 @@ from dmabuf.share._wire import (
     Start,
     Want,
     Welcome,
-    split,
-    unpack,
 )
+from dmabuf.share._wire import FramePacker, Kind, split, unpack
 
 pytestmark = pytest.mark.needs("outside")  # it asks no kernel
 
@@ -70,7 +67,7 @@ def frame(
         (_wire.pack_bye(Reason.HELD_TOO_LONG), Bye(Reason.HELD_TOO_LONG)),
     ],
 )
-def test_a_message_means_what_was_packed(packed: bytes, expected: _wire.Message) -> None:
+def test_a_message_means_what_was_packed(packed: bytes, expected: _messages.Message) -> None:
     assert unpack(packed, 0) == expected
 
 
@@ -83,7 +80,7 @@ def test_a_frame_means_what_was_packed(new: int, layout: Layout | None) -> None:
 
 
 def test_the_longest_frame_is_as_long_as_a_packet_may_be() -> None:
-    memories = [SharedMemory(slot, 1, 2**64 - 1) for slot in range(4)]
+    memories = tuple(SharedMemory(slot, 1, 2**64 - 1) for slot in range(4))
     layout = Layout("XRGB16161616ABC", 1, 1, 0, (SharedPlane(3, 1, 2),) * 4)
     packed = FramePacker(2**64 - 1, 2**64 - 1, memories, layout, bytes(4096)).pack(0b1111)
     assert len(packed) == _wire.MOST_BYTES

@@ -17,9 +17,9 @@ from dmabuf.buffer import Buffer
 from dmabuf.errors import RefusedError, os_error
 from dmabuf.image import FORMATS, Image
 from dmabuf.image.colors import unpack_colors
-from dmabuf.share import _packets, _wire
+from dmabuf.share import _messages, _packets, _wire
 from dmabuf.share._listening import Where, address, what_is_no_socket
-from dmabuf.share._wire import Bye, FrameMessage, Layout, Policy, Reason, Retire, Start, Welcome
+from dmabuf.share._messages import Bye, FrameMessage, Layout, Policy, Reason, Retire, Start, Welcome
 from dmabuf.share.frame import Contents, SharedFrame
 
 _MOST_MEMORIES = 1024
@@ -163,7 +163,7 @@ class Connection:
             if message is not None:
                 self._obey(message)
 
-    def _obey(self, message: _wire.Message) -> None:
+    def _obey(self, message: _messages.Message) -> None:
         if isinstance(message, Welcome) and self._expected is None:
             self._expected = message.sequence
         elif isinstance(message, Retire):

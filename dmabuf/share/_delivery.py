@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from dmabuf._scm import MessageError
-from dmabuf.share import _wire
+from dmabuf.share import _messages
 from dmabuf.share._events import READABLE, Events
 from dmabuf.share._items import Item, Items
+from dmabuf.share._messages import Policy, Start
 from dmabuf.share._offers import Offer
 from dmabuf.share._peers import Peer, PeerState
-from dmabuf.share._wire import Policy, Start
 
 _AT_ONCE = 32  # messages that are taken of one peer before the others have their turn
 
@@ -188,17 +188,17 @@ class Delivery:
             peer.break_off()  # a signal handler raised, and the message may be lost
             raise
 
-    def _obey(self, peer: Peer, message: _wire.Message) -> None:
-        if isinstance(message, _wire.Release):
+    def _obey(self, peer: Peer, message: _messages.Message) -> None:
+        if isinstance(message, _messages.Release):
             item = peer.release(message)
             if peer.parted:
                 self.items.end_hanging(item)
             else:
                 self.items.let_go(item)
-        elif isinstance(message, _wire.Want):
+        elif isinstance(message, _messages.Want):
             peer.want(message.frames)
             self._send_queued(peer)
-        elif isinstance(message, _wire.Hello):
+        elif isinstance(message, _messages.Hello):
             peer.join(message, self._sequence)
             last = self.items.last
             if message.start is Start.LAST and last is not None:

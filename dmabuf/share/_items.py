@@ -67,7 +67,8 @@ class Item:
             (memory.slot, memory.generation, used)
             for memory, used in zip(memories, offer.used, strict=True)
         ]
-        self.packer = FramePacker(sequence, offer.timestamp_ns, parts, offer.layout, offer.message)
+        told = tuple(parts), offer.layout, offer.message
+        self.packer = FramePacker(sequence, offer.timestamp_ns, *told)
         self.state = ItemState.PUBLISHED
         self.holders = 0
         self.kept = False

@@ -15,7 +15,7 @@ from dmabuf._fd import require_open
 from dmabuf.buffer import Buffer
 from dmabuf.image import Image
 from dmabuf.image.colors import pack_colors
-from dmabuf.share._wire import MOST_MESSAGE, MOST_PLANES, Layout, SharedPlane
+from dmabuf.share._messages import MOST_MESSAGE, MOST_PLANES, Layout, SharedPlane
 
 if TYPE_CHECKING:
     from typing import Protocol

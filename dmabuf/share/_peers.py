@@ -24,10 +24,10 @@ from typing import NamedTuple
 from dmabuf._mapping import note_shared
 from dmabuf._record import record
 from dmabuf._scm import MessageError, Sender
-from dmabuf.share import _packets, _wire
+from dmabuf.share import _messages, _packets, _wire
 from dmabuf.share._items import Item
 from dmabuf.share._memories import Memory
-from dmabuf.share._wire import Message, Policy, Reason
+from dmabuf.share._messages import Message, Policy, Reason
 
 _MOST_READ = _wire.MOST_ASKED + 1  # so that one that is longer is seen
 _credentials = Struct("=iII")  # struct ucred of include/linux/socket.h
@@ -185,12 +185,14 @@ class Peer:
             self._send(_wire.pack_bye(Reason.REFUSED))
         self._set_state(PeerState.BROKEN)
 
-    def join(self, hello: _wire.Hello, sequence: int) -> None:
+    def join(self, hello: _messages.Hello, sequence: int) -> None:
         """Take HELLO, and answer it with the number of the next item."""
         if self.state is not PeerState.NEW:
             raise MessageError("HELLO came twice")
-        if hello.depth > _wire.MOST_DEPTH:
-            raise MessageError(f"HELLO says a depth of {hello.depth}, more than {_wire.MOST_DEPTH}")
+        if hello.depth > _messages.MOST_DEPTH:
+            raise MessageError(
+                f"HELLO says a depth of {hello.depth}, more than {_messages.MOST_DEPTH}"
+            )
         self.depth, self.policy = hello.depth, hello.policy
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)  # it is known now
         self._set_state(PeerState.JOINED)
@@ -204,7 +206,7 @@ class Peer:
             raise MessageError(f"WANT asks for {frames} frames more than it may hold")
         self.credits += frames
 
-    def release(self, release: _wire.Release) -> Item:
+    def release(self, release: _messages.Release) -> Item:
         """Take RELEASE, and return the item that it has no more."""
         slot, generation, sequence = release
         if sequence not in self.held:

@@ -25,22 +25,35 @@ a message's end; another major version is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from enum import Enum, IntEnum
+from collections.abc import Callable
+from enum import IntEnum
 from functools import lru_cache
 from struct import Struct
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from dmabuf._scm import MessageError
+from dmabuf.share._messages import (
+    MOST_MESSAGE,
+    MOST_PLANES,
+    Bye,
+    FrameMessage,
+    Hello,
+    Layout,
+    Message,
+    Policy,
+    Reason,
+    Release,
+    Retire,
+    SharedMemory,
+    SharedPlane,
+    Start,
+    Want,
+    Welcome,
+)
 
 MAGIC = b"DMAR"
 MAJOR, MINOR = 1, 0
 OPTIONAL = 1
-MOST_MESSAGE = 4096
-"""How many bytes of the user's a frame may carry."""
-MOST_PLANES = 4
-MOST_DEPTH = 64
-"""How many frames one subscriber may hold."""
 _MOST_KEPT = 256  # parts of messages that are kept as they were understood
 
 _header = Struct("<4sBBHIHH")
@@ -53,6 +66,7 @@ _layout = Struct("<15sBIIQ")
 _plane = Struct("<IIQ")
 _release = Struct("<IIQ")
 _retire = Struct("<II")
+_whole_frame = Struct(_header.format + _frame.format[1:])
 
 MOST_BYTES = (
     sum(part.size for part in (_header, _frame, _layout))
@@ -78,112 +92,7 @@ class Kind(IntEnum):
     BYE = 7
 
 
-class Policy(Enum):
-    """Which items a subscriber gets if it takes them more slowly than they are published."""
-
-    LATEST = "latest"
-    QUEUE = "queue"
-    EVERY = "every"
-
-
-class Start(Enum):
-    """With which item a subscriber starts."""
-
-    NEXT = "next"
-    LAST = "last"
-
-
-class Reason(IntEnum):
-    """Why a publisher ends a connection."""
-
-    CLOSED = 0
-    HELD_TOO_LONG = 1
-    REFUSED = 2
-
-
 _POLICIES, _STARTS = tuple(Policy), tuple(Start)
-
-
-class Hello(NamedTuple):
-    """A subscriber's first message."""
-
-    depth: int
-    policy: Policy
-    start: Start
-
-
-class Welcome(NamedTuple):
-    """The publisher's answer."""
-
-    sequence: int
-
-
-class Want(NamedTuple):
-    """So many more frames may be sent."""
-
-    frames: int
-
-
-class SharedMemory(NamedTuple):
-    """One memory of a frame."""
-
-    slot: int
-    generation: int
-    used: int
-
-
-class SharedPlane(NamedTuple):
-    """Where one plane of a frame's image is; `memory` counts the frame's memories."""
-
-    memory: int
-    stride: int
-    offset: int
-
-
-class Layout(NamedTuple):
-    """What a frame's bytes are as pixels."""
-
-    format: str
-    width: int
-    height: int
-    modifier: int
-    planes: tuple[SharedPlane, ...]
-    colors: int = 0
-
-
-class FrameMessage(NamedTuple):
-    """One item for one subscriber."""
-
-    sequence: int
-    timestamp_ns: int
-    new: int
-    memories: tuple[SharedMemory, ...]
-    layout: Layout | None
-    message: bytes
-
-
-class Release(NamedTuple):
-    """The subscriber has let go of a frame."""
-
-    slot: int
-    generation: int
-    sequence: int
-
-
-class Retire(NamedTuple):
-    """A memory will not come again."""
-
-    slot: int
-    generation: int
-
-
-class Bye(NamedTuple):
-    """The publisher ends the connection."""
-
-    reason: Reason
-
-
-Message: TypeAlias = Hello | Welcome | Want | FrameMessage | Release | Retire | Bye
 
 
 def pack_hello(depth: int, policy: Policy, start: Start) -> bytes:
@@ -228,6 +137,7 @@ def _head(kind: Kind, length: int) -> bytes:
 _WANT, _RELEASE = _head(Kind.WANT, _u32.size), _head(Kind.RELEASE, _release.size)
 _WANT_ONE, _ONE = pack_want(1), Want(1)
 _RELEASE_BYTES = _header.size + _release.size
+_FRAME = int(Kind.FRAME)
 _FRAME_START = _head(Kind.FRAME, 0)[:8]
 
 
@@ -240,7 +150,7 @@ class FramePacker:
         self,
         sequence: int,
         timestamp_ns: int,
-        memories: Sequence[tuple[int, int, int]],
+        memories: tuple[tuple[int, int, int], ...],
         layout: Layout | None,
         message: bytes,
     ) -> None:
@@ -251,37 +161,26 @@ class FramePacker:
     def pack(self, new: int) -> bytes:
         """Pack a FRAME in which the memories of the bits in `new` are told for the first time."""
         if new != self._new:  # most subscribers know the same memories
-            self._packed = _pack_frame(new, *self._fields)
+            sequence, timestamp_ns, memories, layout, message = self._fields
+            body = _pack_body(memories, layout) + message
+            head = MAGIC, MAJOR, MINOR, _FRAME, _frame.size + len(body), new.bit_count(), 0
+            planes = 0 if layout is None else len(layout.planes)
+            counts = len(memories), new, planes, len(message)
+            self._packed = _whole_frame.pack(*head, sequence, timestamp_ns, *counts) + body
             self._new = new
         return self._packed
 
 
-def _pack_frame(
-    new: int,
-    sequence: int,
-    timestamp_ns: int,
-    memories: Sequence[tuple[int, int, int]],
-    layout: Layout | None,
-    message: bytes,
-) -> bytes:
-    body = b"".join([_memory.pack(*memory) for memory in memories])
-    planes = 0
-    if layout is not None:
-        planes = len(layout.planes)
-        body += _pack_layout(layout)
-    body += message
-    length = _frame.size + len(body)
-    header = _header.pack(MAGIC, MAJOR, MINOR, Kind.FRAME, length, new.bit_count(), 0)
-    fields = sequence, timestamp_ns, len(memories), new, planes, len(message)
-    return header + _frame.pack(*fields) + body
-
-
+# A ring of buffers says the same few things of its memories again and again.
 @lru_cache(_MOST_KEPT)
-def _pack_layout(layout: Layout) -> bytes:
-    name = layout.format.encode("ascii")
-    size = layout.width, layout.height
-    parts = [_layout.pack(name, layout.colors, *size, layout.modifier)]
-    parts.extend(_plane.pack(*plane) for plane in layout.planes)
+def _pack_body(memories: tuple[tuple[int, int, int], ...], layout: Layout | None) -> bytes:
+    """Pack what stands between a FRAME's own fields and its user's bytes."""
+    parts = [_memory.pack(*memory) for memory in memories]
+    if layout is not None:
+        name = layout.format.encode("ascii")
+        size = layout.width, layout.height
+        parts.append(_layout.pack(name, layout.colors, *size, layout.modifier))
+        parts.extend(_plane.pack(*plane) for plane in layout.planes)
     return b"".join(parts)
 
 
@@ -398,7 +297,6 @@ def _unpack_frame(payload: bytes, longer: bool) -> FrameMessage:
     return FrameMessage(sequence, timestamp_ns, new, memories, layout, payload[at_message:end])
 
 
-# A ring of buffers says the same few things of its memories again and again.
 @lru_cache(_MOST_KEPT)
 def _unpack_memories(part: bytes) -> tuple[SharedMemory, ...]:
     memories = tuple(SharedMemory(*fields) for fields in _memory.iter_unpack(part))

@@ -18,7 +18,7 @@ from dmabuf._timeout import deadline, seconds_left
 from dmabuf.share._connection import Connection
 from dmabuf.share._events import READABLE, Events
 from dmabuf.share._listening import Where
-from dmabuf.share._wire import MOST_DEPTH, Policy, Start
+from dmabuf.share._messages import MOST_DEPTH, Policy, Start
 from dmabuf.share.frame import SharedFrame
 
 _Self = TypeVar("_Self", bound="Subscriber")

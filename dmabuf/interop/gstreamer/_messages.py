@@ -10,8 +10,8 @@ from dmabuf.image.formats import pixel_format
 from dmabuf.interop.gstreamer._caps import Picture, caps_text, parse_caps
 from dmabuf.interop.gstreamer._formats import DMA_DRM, NAMES, default_placement
 from dmabuf.interop.gstreamer._unixfd import Memory, VideoMeta
+from dmabuf.share._messages import Layout
 from dmabuf.share._offers import Offer
-from dmabuf.share._wire import Layout
 
 MOST_CAPS = 4096
 """How many bytes caps may have."""
