@@ -15,19 +15,17 @@ import pytest
 from helpers import interrupt
 from helpers.examples import examples
 from helpers.leaks import descriptors
-from helpers.publishing import Client, Process, Ring, bad_messages, serve_until
+from helpers.publishing import ROUNDS, Client, Process, Ring, bad_messages, serve_until
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dmabuf
 from dmabuf import _scm
-from dmabuf.share import Publisher, Subscriber, _wire
-from dmabuf.share._wire import Policy, Start
+from dmabuf.share import Publisher, Subscriber, _messages, _wire
+from dmabuf.share._messages import Policy, Start
 
 Allocate = Callable[..., dmabuf.Buffer]
 Tell = Callable[[bytes], None]
-ROUNDS = int(os.environ.get("DMABUF_ROUNDS", "20"))
-"""How many subscribers are killed at random: about 10 s where the machine is emulated."""
 _CLONE_NEWPID = 0x20000000  # include/uapi/linux/sched.h
 PAYLOADS = {kind: bytes(8) for kind in _wire.Kind}
 
@@ -68,7 +66,7 @@ def gets_a_frame(good: Subscriber, publisher: Publisher, ring: Ring) -> None:
 
 def holding(
     client: Client, good: Subscriber, publisher: Publisher, ring: Ring
-) -> _wire.FrameMessage:
+) -> _messages.FrameMessage:
     """Have a client hold a frame, which the good one has given back."""
     client.hello()
     client.want()
@@ -76,7 +74,9 @@ def holding(
     return client.frame()
 
 
-NAMES = list(bad_messages(_wire.FrameMessage(0, 0, 0, (_wire.SharedMemory(0, 1, 0),), None, b"")))
+NAMES = list(
+    bad_messages(_messages.FrameMessage(0, 0, 0, (_messages.SharedMemory(0, 1, 0),), None, b""))
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,7 +90,7 @@ def test_a_bad_message_ends_its_sender_alone(
         client.sock.send(bad_messages(frame)[name])
         publisher.service()
         assert [info.pid for info in publisher.subscribers()] == [os.getpid()]
-        assert client.message() == _wire.Bye(_wire.Reason.REFUSED)
+        assert client.message() == _messages.Bye(_messages.Reason.REFUSED)
         assert client.message() is None
     gets_a_frame(good, publisher, ring)
     gets_a_frame(good, publisher, ring)
@@ -184,13 +184,13 @@ def test_who_does_not_read_is_let_go(
 
 
 def memory_of(
-    publisher: Publisher, sequence: int, before: _wire.SharedMemory
-) -> _wire.SharedMemory:
+    publisher: Publisher, sequence: int, before: _messages.SharedMemory
+) -> _messages.SharedMemory:
     """Return what the deaf one would have read."""
     for peer in publisher._delivery.peers:
         if sequence in peer.held:
             memory = peer.held[sequence][0].memories[0]
-            return _wire.SharedMemory(memory.slot, memory.generation, 0)
+            return _messages.SharedMemory(memory.slot, memory.generation, 0)
     return before
 
 

@@ -14,10 +14,12 @@ import pytest
 from helpers import interrupt, sharing
 from helpers.leaks import descriptors
 from helpers.process import NOBODY, Child, descriptors_left
+from helpers.publishing import serve_until
 from helpers.sockets import CONNECTED, KINDS, socketpair
 
 import dmabuf
 from dmabuf import share
+from dmabuf.interop import gstreamer
 from dmabuf.share import _lender
 
 SO_PASSRIGHTS = 83  # include/uapi/asm-generic/socket.h
@@ -117,6 +119,49 @@ class TestTooFewDescriptors:
             return share.from_process(os.getpid(), buffer.fileno())
 
         assert self.until_enough(take, dmabuf.Buffer.close) == 2
+
+    @pytest.mark.parametrize("kind", [share.Publisher, gstreamer.Sink])
+    def test_a_publisher_or_sink_is_made_or_leaves_nothing(self, tmp_path, kind):
+        path = str(tmp_path / "s")
+        assert self.until_enough(lambda: kind(path), kind.close) > 3
+        assert not os.path.exists(path)
+
+    @pytest.mark.parametrize(
+        ("kind", "server"),
+        [(share.Subscriber, share.Publisher), (gstreamer.Source, gstreamer.Sink)],
+    )
+    def test_a_subscriber_or_source_is_made_or_leaves_nothing(self, tmp_path, kind, server):
+        path = str(tmp_path / "s")
+        with server(path):
+            assert self.until_enough(lambda: kind(path), kind.close) > 1
+
+
+def test_a_publisher_without_descriptors_lets_in_later_who_comes(tmp_path):
+    path = str(tmp_path / "s")
+    with share.Publisher(path) as publisher, share.Subscriber(path):
+        with descriptors_left(0):
+            publisher.service()
+            assert publisher.subscribers() == []
+        serve_until(publisher, lambda: len(publisher.subscribers()) == 1)
+
+
+def test_a_sink_without_descriptors_lets_in_later_who_comes(tmp_path):
+    path = str(tmp_path / "s")
+    with gstreamer.Sink(path) as sink, gstreamer.Source(path):
+        with descriptors_left(0):
+            sink.service()
+            assert sink.clients() == []
+        while not sink.clients():
+            sink.service(60)
+
+
+def test_a_source_without_descriptors_left_says_so(tmp_path, buffer):
+    path = str(tmp_path / "s")
+    with gstreamer.Sink(path) as sink, gstreamer.Source(path) as source:
+        sink.service(60)
+        sink.push(buffer.dup(), caps="application/octet-stream")
+        with descriptors_left(0), pytest.raises(OSError, match="RLIMIT_NOFILE"):
+            source.frame(60)
 
 
 @pytest.mark.needs("passrights")

@@ -11,12 +11,11 @@ import time
 import pytest
 from helpers import sharing
 from helpers.leaks import descriptors, kernel_buffers
+from helpers.publishing import ROUNDS
 from helpers.sockets import CONNECTED, SECONDS
 
 from dmabuf import _scm, share
 
-ROUNDS = int(os.environ.get("DMABUF_TEST_ROUNDS", "10"))
-"""How many processes are killed at random points; a thousand take a quarter of an hour."""
 MESSAGE = bytes(300_000)
 
 
@@ -127,6 +126,26 @@ class TestAtEachPacket:
             if not killed:
                 break
         assert left > 3
+
+    def test_whoever_redeems_a_ticket_leaves_nothing(self, buffer):
+        def redeem(ticket, left):
+            def work(_):
+                Mortal.left = left
+                socket.socket = Mortal
+                ticket.redeem().close()
+
+            return work
+
+        before = descriptors(), kernel_buffers()
+        for left in itertools.count(1):
+            ticket = share.Ticket(buffer)
+            with ends(socket.SOCK_STREAM) as (ours, theirs):
+                killed = is_killed(start(redeem(ticket, left), ours, theirs))
+            ticket.cancel()
+            sharing.eventually(lambda: (descriptors(), kernel_buffers()) == before)
+            if not killed:
+                break
+        assert left > 2
 
 
 class TestAnywhere:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import select
@@ -111,6 +112,30 @@ def test_frames_come_in_select_by_the_descriptor(every: Subscriber) -> None:
     with pytest.raises(EOFError):
         consume()
     assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_publisher_is_served_in_trio_by_its_descriptor(path: str, allocate: Allocate) -> None:
+    async def serve(publisher: Publisher) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(publisher)
+            publisher.service()
+
+    seen: list[int] = []
+
+    async def both() -> None:
+        with Publisher(path) as publisher, Subscriber(path) as subscriber:
+            publisher.service()
+            publisher.publish(allocate(4096))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve, publisher)
+                while not seen:
+                    await trio.lowlevel.wait_readable(subscriber)
+                    with contextlib.suppress(TimeoutError), subscriber.frame(0) as frame:
+                        seen.append(frame.sequence)
+                nursery.cancel_scope.cancel()
+
+    trio.run(both)
+    assert seen == [0]
 
 
 def test_both_sides_live_in_one_event_loop(path: str, allocate: Allocate) -> None:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import random
+import signal
 import socket
 import struct
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.examples import examples
-from helpers.leaks import descriptors
+from helpers.leaks import descriptors, kernel_buffers
 from helpers.process import descriptors_left
-from helpers.publishing import SECONDS
+from helpers.publishing import ROUNDS, SECONDS, Process, serve_until
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dmabuf
 from dmabuf import _scm
-from dmabuf.share import SharedFrame, Subscriber, _wire
-from dmabuf.share._wire import FramePacker, Layout, SharedMemory, SharedPlane
+from dmabuf.share import Publisher, SharedFrame, Subscriber, _packets, _wire
+from dmabuf.share._messages import Layout, SharedMemory, SharedPlane
+from dmabuf.share._wire import FramePacker
 
 Allocate = Callable[..., dmabuf.Buffer]
+Tell = Callable[[bytes], None]
 
 
 class Server:
@@ -272,3 +281,79 @@ def test_a_subscriber_without_descriptors_left_says_so(
         _scm.send(server.sock, (frame(),), [buffer.fileno()])
         with descriptors_left(0), pytest.raises(OSError, match="RLIMIT_NOFILE"):
             subscriber.frame(60)
+
+
+def published(path: str, allocate: Allocate, tell: Tell, frames: Iterable[int]) -> None:
+    """Publish so many frames, each once the one before is given back, and close."""
+    with Publisher(path, keep_last=False) as publisher:
+        tell(b"ready")
+        serve_until(publisher, lambda: bool(publisher.subscribers()))
+        for number in frames:
+            buffer = allocate(4096)
+            with buffer.write() as memory:
+                memory[0] = number & 255
+            publisher.publish(buffer)
+            serve_until(publisher, partial(getattr, buffer, "closed"))
+
+
+def taken(subscriber: Subscriber) -> int:
+    """Take frames until the publisher has closed; ConnectionResetError if it died."""
+    count = 0
+    for frame in subscriber:
+        with frame, frame.buffers[0].read() as memory:
+            assert memory[0] == frame.sequence & 255
+        count += 1
+    return count
+
+
+def test_a_publisher_that_is_killed_at_any_message_leaves_nothing(
+    path: str, allocate: Allocate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(left: int, tell: Tell) -> None:
+        messages = itertools.count(1)
+        send = _packets.send
+
+        def send_and_die(*arguments: Any) -> None:
+            send(*arguments)
+            if next(messages) == left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr(_packets, "send", send_and_die)
+        published(path, allocate, tell, range(3))
+
+    before = descriptors(), kernel_buffers()
+    outcomes = []
+    for left in itertools.count(1):
+        with Process(partial(publish, left)) as process:
+            assert process.hear() == b"ready"
+            with Subscriber(path, policy="every") as subscriber:
+                try:
+                    assert taken(subscriber) == 3
+                    outcomes.append("closed")
+                except ConnectionResetError:
+                    outcomes.append("died")
+            killed = process.wait() == -signal.SIGKILL
+        assert (descriptors(), kernel_buffers()) == before
+        if not killed:
+            break
+    # After WELCOME, each of three frames and each RETIRE; after BYE, and not at all.
+    assert outcomes == ["died"] * 7 + ["closed"] * 2
+
+
+def test_publishers_that_are_killed_at_random_leave_nothing(path: str, allocate: Allocate) -> None:
+    def publish(tell: Tell) -> None:
+        published(path, allocate, tell, itertools.count())
+
+    before = descriptors(), kernel_buffers()
+    seconds = random.Random(7)
+    for _ in range(ROUNDS):
+        with Process(publish) as process:
+            assert process.hear() == b"ready"
+            with Subscriber(path, policy="queue", depth=2) as subscriber:
+                killer = threading.Timer(seconds.uniform(0, 0.1), process.kill)
+                killer.start()
+                with pytest.raises(ConnectionResetError):
+                    taken(subscriber)
+                killer.join()
+            assert process.wait() == -signal.SIGKILL
+        assert (descriptors(), kernel_buffers()) == before

@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 import dmabuf
 from dmabuf import _scm
-from dmabuf.share import Publisher, _wire
-from dmabuf.share._wire import Policy, Start
+from dmabuf.share import Publisher, _messages, _wire
+from dmabuf.share._messages import Policy, Start
 from helpers.process import awaited_orphans
 
 NUMBERED = struct.Struct("<QI")
 """What stands at the beginning of a numbered frame: its number, and the checksum of the rest."""
+ROUNDS = int(os.environ.get("DMABUF_TEST_ROUNDS", "10"))
+"""How many processes are killed at random points; a thousand take a quarter of an hour."""
 SECONDS = 60.0
 """How long a test waits for what must happen; only a failure takes it."""
 
@@ -87,18 +89,18 @@ class Client:
     def want(self, frames: int = 1) -> None:
         self.sock.send(_wire.pack_want(frames))
 
-    def message(self) -> _wire.Message | None:
+    def message(self) -> _messages.Message | None:
         """Return the next message; its descriptors are closed."""
         with _scm.receive(self.sock, _wire.MOST_BYTES) as packet:
             return None if packet.ended else _wire.unpack(packet.data, packet.count)
 
-    def frame(self) -> _wire.FrameMessage:
+    def frame(self) -> _messages.FrameMessage:
         """Return the next frame, whatever comes before it."""
-        while not isinstance(message := self.message(), _wire.FrameMessage):
+        while not isinstance(message := self.message(), _messages.FrameMessage):
             assert message is not None, "the publisher has disconnected"
         return message
 
-    def release(self, frame: _wire.FrameMessage) -> None:
+    def release(self, frame: _messages.FrameMessage) -> None:
         first = frame.memories[0]
         self.sock.send(_wire.pack_release(first.slot, first.generation, frame.sequence))
 
@@ -144,7 +146,7 @@ class Ring:
             buffer.close()
 
 
-def bad_messages(frame: _wire.FrameMessage) -> dict[str, bytes]:
+def bad_messages(frame: _messages.FrameMessage) -> dict[str, bytes]:
     """Return what no subscriber may say that holds a frame."""
     first = frame.memories[0]
     return {
