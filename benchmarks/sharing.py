@@ -1,8 +1,9 @@
 """Hand-over and back of one buffer to one and to ten processes; writes sharing.json.
 
 Every way ends with the producer knowing that all consumers have let go. They read one byte of it,
-dmabuf and C inside of an access; GStreamer's unixfdsrc, fed by our Sink, reads nothing. Copies are
-in the pickled queue alone. Where there is no unixfdsrc (GStreamer 1.24), its way is left out.
+dmabuf and C inside of an access; GStreamer's unixfdsrc, fed by our Sink, reads nothing, and ten of
+them live in one process. Copies are in the pickled queue alone. Where there is no unixfdsrc
+(GStreamer 1.24), its way is left out: scripts/vm --userland media has it.
 """
 
 import contextlib
@@ -30,10 +31,9 @@ REPEATS = 12
 ROUNDS = 8  # few, so that other work on the machine hits only some of the repeats
 FEW = 2  # repeats of what starts programs or copies
 COPIES, GSTREAMER = "pickled Queue", "GStreamer's unixfdsrc"
-TO_ONE = COPIES, GSTREAMER  # copies to ten take seconds a round, and ten pipelines do to start
 SIZES = {"4 KiB": 4096, "3 MB": 3 << 20, "12 MB": 12 << 20}
-MANY = 10
-LONGEST = 230  # seconds, after which it says where it is and ends
+COUNTS = 1, 10
+LONGEST = 400  # seconds, after which it says where it is and ends
 BUFFERS = 4
 context = multiprocessing.get_context("fork")
 Turn = Callable[[], None]
@@ -89,8 +89,8 @@ def pushed(size: int, count: int) -> Iterator[Turn]:
         path = f"{folder}/socket"
         buffers = [stack.enter_context(dmabuf.allocate(size)) for _ in range(BUFFERS)]
         items = itertools.cycle([Item(buffer) for buffer in buffers])
-        end = ("fakesink", "sync=false", "enable-last-sample=false")
-        pipeline = ("gst-launch-1.0", "-q", "unixfdsrc", f"socket-path={path}", "!", *end)
+        branch = f"unixfdsrc socket-path={path} ! fakesink sync=false enable-last-sample=false"
+        pipelines = ["gst-launch-1.0", "-q", *branch.split() * count]
 
         def turn() -> None:
             item = next(items)
@@ -100,8 +100,7 @@ def pushed(size: int, count: int) -> Iterator[Turn]:
                 sink.service(None)
 
         with gstreamer.Sink(path) as sink:
-            for _ in range(count):
-                stack.enter_context(subprocess.Popen(pipeline))
+            stack.enter_context(subprocess.Popen(pipelines))
             while len(sink.clients()) < count:
                 sink.service(None)
             yield turn
@@ -195,13 +194,12 @@ WAYS: dict[str, Way] = {
 }
 
 
-def ways(count: int) -> dict[str, Way]:
-    """Return the ways to so many processes that this machine has."""
+def ways() -> dict[str, Way]:
+    """Return the ways that this machine has."""
     asked = ["gst-inspect-1.0", "--exists", "unixfdsrc"]
-    if count == 1:
-        has_gstreamer = shutil.which(asked[0]) is not None and not subprocess.call(asked)
-        return WAYS if has_gstreamer else {name: WAYS[name] for name in WAYS if name != GSTREAMER}
-    return {name: way for name, way in WAYS.items() if name not in TO_ONE}
+    if shutil.which(asked[0]) is not None and not subprocess.call(asked):
+        return WAYS
+    return {name: way for name, way in WAYS.items() if name != GSTREAMER}
 
 
 def measure(program: Path, size: int, count: int) -> dict[str, float]:
@@ -209,15 +207,15 @@ def measure(program: Path, size: int, count: int) -> dict[str, float]:
     print(f"{size} bytes to {count} …", file=sys.stderr, flush=True)
     best: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
-        turns = {name: stack.enter_context(way(size, count)) for name, way in ways(count).items()}
-        for turn in turns.values():
-            for _ in range(BUFFERS):
+        turns = {name: stack.enter_context(way(size, count)) for name, way in ways().items()}
+        for name, turn in turns.items():
+            for _ in range(1 if name == COPIES else BUFFERS):
                 turn()
         for repeat in range(REPEATS):
             if repeat < FEW:
                 keep_best(best, "C over seqpacket", run_c(program, size, count, FEW * ROUNDS))
             for name, turn in turns.items():
-                if name == COPIES and repeat >= FEW:
+                if name == COPIES and repeat:
                     continue
                 rounds = 1 if name == COPIES else ROUNDS
                 start = time.perf_counter_ns()
@@ -231,12 +229,13 @@ def main() -> None:
     """Measure, and print the ratios."""
     faulthandler.dump_traceback_later(LONGEST, exit=True)
     rows: Rows = {}
+    flat: dict[str, float] = {}
     with compiled("sharing") as program:
-        for name, size in SIZES.items():
-            rows[f"{name} to one process and back"] = measure(program, size, 1)
-        ours = [best["dmabuf"] for best in rows.values()]
-        rows[f"3 MB to {MANY} processes and back"] = measure(program, SIZES["3 MB"], MANY)
-    flat = {"the slowest size against the fastest": max(ours) / min(ours)}
+        for count in COUNTS:
+            those = {name: measure(program, size, count) for name, size in SIZES.items()}
+            ours = [best["dmabuf"] for best in those.values()]
+            flat[f"the slowest size against the fastest, to {count}"] = max(ours) / min(ours)
+            rows |= {f"{name} to {count} and back": best for name, best in those.items()}
     print("good subscribers beside bad ones …", file=sys.stderr, flush=True)
     kept = {f"rate of {GOOD} good subscribers that is kept beside bad ones": part_kept()}
     report("sharing", rows, {**flat, **kept})
