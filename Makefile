@@ -25,7 +25,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel bench clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel outsider bench clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -42,7 +42,7 @@ ifeq ($(ARGS),)
 test: compiled
 	@if [ -r /dev/dma_heap/system ]; then $(MAKE) wheel layouts && $(PYTEST); \
 	else DMABUF_TEST_SHARED=1 $(MAKE) -j3 --output-sync=target \
-		test-6.12 test-7.3 test-outside wheel layouts; fi
+		test-6.12 test-7.3 test-outside outsider layouts; fi
 else
 test: $(EQUIPPED)
 	@if [ -r /dev/dma_heap/system ]; then $(PYTEST) $(ARGS); else $(MAKE) test-6.12; fi
@@ -120,6 +120,10 @@ wheel: $(INSTALLED)
 	$(PYTHON) -m venv build/fresh
 	build/fresh/bin/pip install --quiet "$$(ls build/wheel/dmabuf-*-py3-none-any.whl)[testing]"
 	build/fresh/bin/python -I scripts/wheel_check build/wheel/dmabuf-*-py3-none-any.whl
+
+# A project that has the wheel alone, and brings a kernel for its tests.
+outsider: wheel
+	cd examples/driver-tests && ../../build/fresh/bin/python -m pytest -p no:cacheprovider --dmabuf-vm=6.12
 
 # The import is measured on the machine itself, the rest where there is a heap.
 bench: $(EQUIPPED)

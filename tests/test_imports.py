@@ -43,6 +43,7 @@ FLOORS = (
     ("dmabuf",),
     # What uses the package as any program does.
     ("dmabuf.testing", "dmabuf.testing.*"),
+    ("dmabuf.testing.vm", "dmabuf.testing.vm.*"),
     ("dmabuf.cli.console", "dmabuf.cli.console.*"),
     ("dmabuf.cli.checks", "dmabuf.cli.checks.*"),
     ("dmabuf.cli.views", "dmabuf.cli.views.*"),

@@ -17,8 +17,8 @@ from helpers.process import reset_signals
 
 pytestmark = [pytest.mark.needs("outside", "stock kernel"), pytest.mark.timeout(300)]
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-VM = str(SCRIPTS / "vm")
+ROOT = Path(__file__).parent.parent
+VM = str(ROOT / "scripts" / "vm")
 
 ODD = ' it\'s, "odd" $HOME = `id`; é *\nand long '
 WORDS = [
@@ -90,7 +90,8 @@ def until(condition) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vm") / ODD
-    shutil.copytree(SCRIPTS, folder / "scripts")
+    for name in ("scripts", "dmabuf"):
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "kept").touch()
     return folder
 
@@ -141,7 +142,7 @@ class TestCommand:
         assert report["input"] == ""
 
     def test_what_it_changed_never_reaches_the_machine(self, folder, outcome):
-        assert sorted(os.listdir(folder)) == sorted(["kept", f"out of {ODD}", "scripts"])
+        assert sorted(os.listdir(folder)) == sorted(["dmabuf", "kept", f"out of {ODD}", "scripts"])
 
 
 USERLAND = """
@@ -175,11 +176,36 @@ class TestUserland:
         found = json.loads(output)
         assert found["folder"] == str(tmp_path)
         assert found["python"] >= [3, 13]
-        assert found["package"] == str(SCRIPTS.parent / "dmabuf" / "__init__.py")
+        assert found["package"] == str(ROOT / "dmabuf" / "__init__.py")
         assert (found["words"], found["name"]) == ([file, "a b"], name)
         assert "system" in found["heaps"]
         assert found["files"] == [True, True]
         assert not os.listdir(tmp_path)
+
+
+INNER = """
+import os
+
+def test_where(dmabuf_buffer):
+    assert os.environ["DMABUF_VM"] == "6.12"
+    assert dmabuf_buffer().exporter
+    print("vivid", os.path.isdir("/sys/module/vivid"))
+
+def test_fails():
+    assert False
+"""
+
+
+def test_pytest_runs_all_of_it_there(tmp_path):
+    (tmp_path / "test_inner.py").write_text(INNER)
+    (tmp_path / "pytest.ini").write_text("[pytest]\ndmabuf_vm_options = --module vivid\n")
+    words = ["-q", "-rP", "--dmabuf-vm", "6.12", "test_inner.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    assert "vivid True" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
 
 
 class TestEnd:

@@ -7,6 +7,7 @@ It does nothing until it is asked, by an option, a mark or a fixture. docs/testi
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -49,11 +50,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         help="fail the tests that would be skipped since the machine lacks this; repeatable",
     )
+    group.addoption(
+        "--dmabuf-vm",
+        metavar="KERNEL",
+        help="run all of it under this kernel, in a virtual machine: 5.10, 6.1, 6.12, 7.3, native "
+        "or the path of a bzImage; see dmabuf-vm --help",
+    )
+    parser.addini(
+        "dmabuf_vm_options",
+        type="args",
+        help="further options of dmabuf-vm for --dmabuf-vm, such as --module vivid",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
     config.addinivalue_line("markers", _MARKS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Run this command again in a virtual machine, where that is asked for."""
+    kernel = config.getoption("dmabuf_vm")
+    if kernel is None or "DMABUF_VM" in os.environ:  # it is this machine
+        return None
+    machine = [sys.executable, "-m", "dmabuf.testing.vm", "--kernel", kernel]
+    options = config.getini("dmabuf_vm_options")
+    command = [sys.executable, "-m", "pytest", *map(str, config.invocation_params.args)]
+    return subprocess.run([*machine, *options, "--", *command]).returncode
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,7 @@ from dmabuf.cli.console.progress import progress
 from dmabuf.cli.console.size import duration, exact, rough
 
 _NO_EXPORTER = (
-    "no exporter works here; in the source tree, scripts/vm runs a command under a kernel that has"
-    " some"
+    "no exporter works here; dmabuf-vm -- COMMAND runs a command under a kernel that has some"
 )
 
 _NO_NODE = "no exporter has a node here, for any user; dmabuf-alloc check says why"

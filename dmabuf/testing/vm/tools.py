@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from vmlib import cache, packages
-from vmlib.failure import Failure
-from vmlib.processes import path, run, say
+from dmabuf.testing.vm import cache, packages
+from dmabuf.testing.vm.failure import Failure
+from dmabuf.testing.vm.processes import path, run, say
 
 QEMU = "qemu-system-x86_64"
 PACKAGES = {QEMU: "qemu-system-x86", "depmod": "kmod", "zstd": "zstd"}

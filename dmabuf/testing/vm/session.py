@@ -5,7 +5,7 @@ import resource
 import shlex
 from collections.abc import Mapping, Sequence
 
-from vmlib.failure import NOT_SET_UP
+from dmabuf.testing.vm.failure import NOT_SET_UP
 
 MOST_FILES = 1 << 20
 

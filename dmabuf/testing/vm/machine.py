@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmlib.processes import die_with_parent
-from vmlib.tools import QEMU
+from dmabuf.testing.vm.processes import die_with_parent
+from dmabuf.testing.vm.tools import QEMU
 
 SHARE_OPTIONS = "trans=virtio,version=9p2000.L,msize=512000"
 BOOT_OPTIONS = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vmlib.failure import Failure
+from dmabuf.testing.vm.failure import Failure
 
 
 @dataclass(frozen=True)

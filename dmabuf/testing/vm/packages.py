@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vmlib.failure import Failure
-from vmlib.processes import run
+from dmabuf.testing.vm.failure import Failure
+from dmabuf.testing.vm.processes import run
 
 KEYRING = Path("usr/share/keyrings/debian-archive-keyring.gpg")
 

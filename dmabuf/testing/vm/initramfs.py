@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vmlib.kernel import Module
+from dmabuf.testing.vm.kernel import Module
 
 APPLETS = (
     *("cat", "chroot", "cp", "ifconfig", "insmod", "ln", "mkdir", "mkfifo", "mount", "poweroff"),

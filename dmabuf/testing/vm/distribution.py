@@ -4,10 +4,10 @@ import re
 import shutil
 from pathlib import Path
 
-from vmlib import cache, kernel, packages
-from vmlib.failure import Failure
-from vmlib.kernel import Kernel
-from vmlib.processes import run, say
+from dmabuf.testing.vm import cache, kernel, packages
+from dmabuf.testing.vm.failure import Failure
+from dmabuf.testing.vm.kernel import Kernel
+from dmabuf.testing.vm.processes import run, say
 
 SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.3": "trixie-backports"}
 NAMES = (*SUITES, "native")

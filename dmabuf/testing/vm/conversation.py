@@ -8,9 +8,9 @@ import signal
 import time
 from collections.abc import Callable
 
-from vmlib.failure import GUEST_DIED, TIMED_OUT, Failure, Interrupted, QemuFailed
-from vmlib.machine import Running
-from vmlib.screen import Screen
+from dmabuf.testing.vm.failure import GUEST_DIED, TIMED_OUT, Failure, Interrupted, QemuFailed
+from dmabuf.testing.vm.machine import Running
+from dmabuf.testing.vm.screen import Screen
 
 LOG_LINES = 30
 LOG_LINES_OF_A_FAULT = 150

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vmlib.kernel import Kernel
+from dmabuf.testing.vm.kernel import Kernel
 
 ID = "display"
 PORT = "/dev/virtio-ports/screendump"

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from vmlib.failure import Failure
-from vmlib.processes import say
+from dmabuf.testing.vm.failure import Failure
+from dmabuf.testing.vm.processes import say
 
 
 def get(name: str, make: Callable[[Path], None]) -> Path:

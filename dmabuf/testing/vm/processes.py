@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vmlib.failure import Failure
+from dmabuf.testing.vm.failure import Failure
 
 _PR_SET_PDEATHSIG = 1
 
@@ -29,12 +29,12 @@ def path() -> str:
     return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
-def run(program: str, *words: str, folder: Path | None = None) -> str:
+def run(name: str, *words: str, folder: Path | None = None) -> str:
     """Run a program of the machine and return its output; a failure shows what it said."""
     settings = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "PATH": path()}
     try:
         done = subprocess.run(
-            [program, *words],
+            [name, *words],
             cwd=folder,
             env=os.environ | settings,
             stdin=subprocess.DEVNULL,
@@ -44,13 +44,19 @@ def run(program: str, *words: str, folder: Path | None = None) -> str:
             preexec_fn=die_with_parent,
         )
     except FileNotFoundError:
-        raise Failure(f"{program} is not installed on this machine") from None
+        raise Failure(f"{name} is not installed on this machine") from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).replace("\n", "\n    ")
-        raise Failure(f"{program} {words[0]} failed:\n    {said}")
+        raise Failure(f"{name} {words[0]} failed:\n    {said}")
     return done.stdout
+
+
+def program() -> str:
+    """Return the name under which the user has started this program."""
+    name = Path(sys.argv[0]).name
+    return "dmabuf-vm" if name == "__main__.py" else name
 
 
 def say(message: str) -> None:
     """Tell the user about a step that takes long."""
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr, flush=True)
+    print(f"{program()}: {message}", file=sys.stderr, flush=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from vmlib import cache, packages
-from vmlib.failure import Failure
-from vmlib.processes import say
+from dmabuf.testing.vm import cache, packages
+from dmabuf.testing.vm.failure import Failure
+from dmabuf.testing.vm.processes import say
 
 # What every command needs: a shell, its programs, and a Python that can import the package and run
 # its tests.
@@ -65,13 +65,13 @@ def get(name: str) -> Path:
     )
 
 
-def environment(name: str, checkout: Path) -> dict[str, str]:
+def environment(name: str, package: Path) -> dict[str, str]:
     """What a command in the userland has in its environment beside the caller's."""
     return {
         "DMABUF_VM_USERLAND": name,
         # Whatever the caller's own Python and its programs are.
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
-        "PYTHONPATH": str(checkout),
+        "PYTHONPATH": str(package),
         **USERLANDS[name].environment,
     }
 

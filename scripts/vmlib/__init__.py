@@ -1,1 +1,0 @@
-"""Runs a command under another kernel: the parts of ``scripts/vm``."""
