@@ -74,8 +74,9 @@ test-interop: $(INSTALLED)
 		python3 -m pytest -p no:cacheprovider \
 		tests/test_gstreamer_unixfd.py $(ARGS)
 	scripts/vm --userland gpu --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/interop -- \
-		python3 -m pytest -p no:cacheprovider -k "egl or opengl" \
-		tests/test_egl.py tests/test_egl_sync.py tests/test_examples_egl.py tests/test_guides.py $(ARGS)
+		python3 -m pytest -p no:cacheprovider -k "egl or opengl or vulkan" \
+		tests/test_egl.py tests/test_egl_sync.py tests/test_examples_egl.py tests/test_guides.py \
+		tests/test_vulkan.py $(ARGS)
 
 test-kernels: compiled
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)

@@ -21,6 +21,7 @@ GUIDES = {
     "opengl": 3,
     "sharing": 4,
     "usage": 4,
+    "vulkan": 1,
 }
 """The guides whose programs all say what they print, and how many these are."""
 NEEDS = {
@@ -30,6 +31,7 @@ NEEDS = {
     "opencv": ("vivid", "uvc camera", "opencv", "heap"),
     "display": ("display", "heap"),
     "opengl": ("egl", "moderngl", "heap", "export"),
+    "vulkan": ("vulkan", "heap", "export"),
 }
 """What the programs of a guide need, if not heap, vgem and export."""
 CAMERA = "/dev/video0"

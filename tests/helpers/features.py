@@ -129,6 +129,10 @@ FEATURES = {
         lambda: bool(glob.glob("/usr/lib/*/libEGL.so.1")) and find_spec("OpenGL") is not None,
         "EGL with a driver that imports dma-bufs (libegl1), and PyOpenGL",
     ),
+    "vulkan": Feature(
+        lambda: bool(glob.glob("/usr/lib/*/libvulkan.so.1")) and find_spec("vulkan") is not None,
+        "Vulkan with a driver that imports dma-bufs (libvulkan1), and the package vulkan of PyPI",
+    ),
     "moderngl": Feature(lambda: find_spec("moderngl") is not None, "moderngl"),
     "opencv": Feature(lambda: find_spec("cv2") is not None, "OpenCV (opencv-python-headless)"),
     "torch": Feature(
@@ -170,7 +174,7 @@ FEATURES = {
 # What the kernels of the project's virtual machine are known to lack.
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
-_STOCK |= {"no vgem", "egl", "moderngl"}
+_STOCK |= {"no vgem", "egl", "moderngl", "vulkan"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
@@ -178,7 +182,7 @@ ABSENT = {
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
     "lab": {
         *(*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"),
-        *("uvc camera", "no vgem", "no vim2m", "egl", "moderngl"),
+        *("uvc camera", "no vgem", "no vim2m", "egl", "moderngl", "vulkan"),
     },
 }
 if RELEASE < (6, 16):
@@ -215,7 +219,7 @@ def is_run_elsewhere(file: Path) -> bool:
 
 
 # scripts/vm --userland
-_USERLANDS = {"media": {"unixfd"}, "gpu": {"egl", "moderngl"}}
+_USERLANDS = {"media": {"unixfd"}, "gpu": {"egl", "moderngl", "vulkan"}}
 ABSENT.setdefault(KERNEL, set()).difference_update(_USERLANDS.get(USERLAND, ()))
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from dmabuf import _forks
-from dmabuf._fd import Owner, own
+from dmabuf.interop._handle import Handle
 
 
-class EglHandle(Owner):
+class EglHandle(Handle):
     """A handle of an EGL display. A forked child leaves it to its parent."""
 
-    __slots__ = ("_display", "_give_back")
+    __slots__ = ("_display",)
 
-    def _adopt(
+    def _adopt_from(
         self,
         display: int,
         destroy: Callable[[int, int], None],
@@ -22,9 +21,7 @@ class EglHandle(Owner):
     ) -> None:
         """Own the handle that `make` adds to a list; `destroy` is a function of C."""
         self._display = display
-        self._give_back = partial(destroy, display)
-        _forks.leave_in_child(self)
-        own(self, make)
+        self._adopt(partial(destroy, display), make)
 
     @property
     def display(self) -> int:
@@ -37,29 +34,3 @@ class EglHandle(Owner):
         if self._closed:
             self._require_open()
         return self._number
-
-    @property
-    def forked(self) -> bool:
-        """True in a forked child of the process that made it, which leaves it to its parent."""
-        return self._give_back is _leave
-
-    def leave_to_parent(self) -> None:
-        """Leave it to the parent, whose GPU has one open file with this process."""
-        self._give_back = _leave
-        if hasattr(self, "_holds"):
-            self._holds.give_back = _leave
-
-    def _about(self) -> str:
-        """Return what follows in the representation, from a space on."""
-        return ""
-
-    def __repr__(self) -> str:
-        name = f"dmabuf.interop.egl.{type(self).__name__}"
-        if not hasattr(self, "_number"):
-            return f"<{name} [not opened]>"
-        state = "[closed]" if self._closed else f"handle={self._number:#x}"
-        return f"<{name} {state}{self._about()}>"
-
-
-def _leave(number: int) -> None:
-    """Give nothing back."""

@@ -49,7 +49,7 @@ class Context(EglHandle):
         api = _egl.OPENGL_API if desktop else _egl.OPENGL_ES_API
         self._before: _egl.Current | None = None
         make = partial(_egl.create_context, chosen, api, wanted)
-        self._adopt(chosen, _egl.destroy_context(), make)
+        self._adopt_from(chosen, _egl.destroy_context(), make)
 
     def make_current(self) -> None:
         """Make it current in this thread. OSError (EACCES) while it is in another."""

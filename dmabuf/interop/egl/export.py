@@ -28,7 +28,7 @@ class _TextureImage(EglHandle):
 
     def __init__(self, display: int, context: int, texture: int) -> None:
         make = partial(_egl.texture_image, display, context, texture)
-        self._adopt(display, _egl.destroy_image(), make)
+        self._adopt_from(display, _egl.destroy_image(), make)
 
 
 def export_texture(texture: int) -> Image:

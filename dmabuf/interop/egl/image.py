@@ -53,7 +53,7 @@ class EglImage(EglHandle):
             wanted = attributes(chosen, image, [held[plane.buffer] for plane in image.planes])
             what = f"the GPU can't import {image!r}"
             make = partial(_egl.import_image, chosen, wanted, what)
-            self._adopt(chosen, _egl.destroy_image(), make)
+            self._adopt_from(chosen, _egl.destroy_image(), make)
 
     @property
     def format(self) -> PixelFormat:

@@ -22,7 +22,7 @@ class _Sync(EglHandle):
         make = (
             partial(_egl.create_sync, display) if fence is None else partial(_take, display, fence)
         )
-        self._adopt(display, _egl.destroy_sync(), make)
+        self._adopt_from(display, _egl.destroy_sync(), make)
 
 
 def _take(display: int, fence: Fence, made: list[int]) -> None:

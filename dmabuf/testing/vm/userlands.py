@@ -2,13 +2,14 @@
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from dmabuf.testing.vm import cache, packages
 from dmabuf.testing.vm.failure import Failure
-from dmabuf.testing.vm.processes import say
+from dmabuf.testing.vm.processes import run, say
 
 # What every command needs: a shell, its programs, and a Python that can import the package and run
 # its tests.
@@ -17,6 +18,13 @@ _PYTHON = (
     *("python3-hypothesis", "python3-numpy", "python3-pyudev", "python3-pytest"),
     *("python3-pytest-timeout", "python3-rich", "util-linux"),
 )
+# Mesa with its drivers for the processor, which import and export dma-bufs as hardware's do. That
+# of trixie itself, 25.0, imports images only while no DRM device is there.
+_MESA_SUITES = ("trixie", "trixie-backports")
+_MESA = ("libegl-mesa0", "libegl1", "libgl1", "libgl1-mesa-dri", "libgles2")
+# At its default width Mesa 26.1 crashes where QEMU emulates. It warns of each DRM device that is no
+# GPU, on the standard error of whoever uses it.
+_MESA_ENVIRONMENT = {"LP_NATIVE_VECTOR_WIDTH": "128", "EGL_LOG_LEVEL": "fatal"}
 
 
 class Userland(NamedTuple):
@@ -26,21 +34,22 @@ class Userland(NamedTuple):
     packages: tuple[str, ...]
     environment: Mapping[str, str] = {}
     """What its programs need to be told."""
+    wheels: tuple[str, ...] = ()
+    """What PyPI has and Debian has not, in a version each: wheels for every Python."""
 
 
 USERLANDS = {
-    # Mesa with its drivers for the processor, which import and export dma-bufs as hardware's do.
-    # That of trixie itself, 25.0, imports images only while no DRM device is there.
     "gpu": Userland(
-        ("trixie", "trixie-backports"),
+        _MESA_SUITES,
         (
-            *("libegl-mesa0", "libegl1", "libgl1", "libgl1-mesa-dri", "libgles2", "libvulkan1"),
-            *("mesa-vulkan-drivers", "python3-moderngl", "python3-opengl", "python3-pil"),
+            *(*_MESA, "libvulkan1", "mesa-vulkan-drivers"),
+            *("python3-moderngl", "python3-opengl", "python3-pil"),
         ),
-        # At its default width Mesa 26.1 crashes where QEMU emulates. It warns of each DRM device
-        # that is no GPU, on the standard error of whoever uses it.
-        {"LP_NATIVE_VECTOR_WIDTH": "128", "EGL_LOG_LEVEL": "fatal"},
+        _MESA_ENVIRONMENT,
+        ("vulkan==1.3.275.1",),
     ),
+    # A compositor without a screen, that draws by Mesa.
+    "desktop": Userland(_MESA_SUITES, (*_MESA, "python3-pil", "weston"), _MESA_ENVIRONMENT),
     "media": Userland(
         ("trixie",),
         (
@@ -59,9 +68,10 @@ def get(name: str) -> Path:
     userland = USERLANDS[name]
     wanted = (*_PYTHON, *userland.packages)
     # A set that has changed is another one.
-    digest = hashlib.sha256(" ".join((*userland.suites, *wanted)).encode()).hexdigest()[:12]
+    names = (*userland.suites, *wanted, *userland.wheels)
+    digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:12]
     return cache.get(
-        f"userland-{name}-{digest}", lambda folder: _fetch(folder, name, userland.suites, wanted)
+        f"userland-{name}-{digest}", lambda folder: _fetch(folder, name, userland, wanted)
     )
 
 
@@ -76,12 +86,24 @@ def environment(name: str, package: Path) -> dict[str, str]:
     }
 
 
-def _fetch(folder: Path, name: str, suites: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-    say(f"fetching the userland {name} from Debian {suites[-1]}, once")
-    apt = packages.debian(folder / "apt", *suites)
+def _fetch(folder: Path, name: str, userland: Userland, wanted: tuple[str, ...]) -> None:
+    say(f"fetching the userland {name} from Debian {userland.suites[-1]}, once")
+    apt = packages.debian(folder / "apt", *userland.suites)
     apt.unpack_with_dependencies(wanted, folder)
     shutil.rmtree(folder / "apt")
+    if userland.wheels:
+        _unpack_wheels(folder, userland.wheels)
     _finish(folder)
+    _compile(folder)
+
+
+def _unpack_wheels(root: Path, wheels: tuple[str, ...]) -> None:
+    scratch = root / "pip"
+    run(sys.executable, "-m", "venv", str(scratch))  # the machine's Python may have no pip
+    words = ("install", "--quiet", "--no-deps", "--no-compile", "--only-binary=:all:")
+    target = root / "usr/lib/python3/dist-packages"
+    run(str(scratch / "bin/pip"), *words, "--target", str(target), *wheels)
+    shutil.rmtree(scratch)
 
 
 def _finish(root: Path) -> None:
@@ -99,3 +121,16 @@ def _finish(root: Path) -> None:
     (root / "etc/group").write_text("root:x:0:\nvideo:x:44:\n")
     for place in ("dev", "proc", "root", "run", "sys", "tmp"):
         (root / place).mkdir(exist_ok=True)
+
+
+def _compile(root: Path) -> None:
+    """Compile what its Python imports, as the packages' scripts would: emulated, it takes minutes.
+
+    By that Python itself, which needs no root for it.
+    """
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    python = (str(root / "usr/bin/python3"), "-m", "compileall", "-q")
+    folders = (*root.glob("usr/lib/python3*/"),)
+    loader = str(root / "usr/lib64/ld-linux-x86-64.so.2")
+    home = ("env", "-u", "PYTHONPATH", f"PYTHONHOME={root / 'usr'}")
+    run(*home, loader, "--library-path", str(libraries), *python, *map(str, folders))

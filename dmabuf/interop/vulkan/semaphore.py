@@ -1,0 +1,91 @@
+"""Fences as Vulkan's semaphores, and the other way."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from dmabuf._fd import Hold, close_kept, duplicate
+from dmabuf._keep import keep
+from dmabuf.fence import Fence, own_fence
+from dmabuf.interop.vulkan import _vulkan
+from dmabuf.interop.vulkan._handle import VulkanHandle
+from dmabuf.interop.vulkan.memory import take_descriptor
+
+_VK_SEMAPHORE_IMPORT_TEMPORARY_BIT = 1
+
+
+class VulkanSemaphore(VulkanHandle):
+    """A fence as a VkSemaphore, for one wait. `import_semaphore` makes it, `close()` destroys it.
+
+        with vulkan.import_semaphore(device, fence) as ready:
+            submit = VkSubmitInfo(pWaitSemaphores=[ready.handle], pCommandBuffers=[commands])
+
+    Close it before the device is destroyed, and once the commands that wait for it are done. Any
+    thread may. A forked child leaves it to its parent.
+    """
+
+    __slots__ = ()
+    _KIND, _CREATE, _DESTROY = "VkSemaphore", "vkCreateSemaphore", "vkDestroySemaphore"
+    _NUMBER = _KIND
+
+    def __init__(self, device: Any, fence: Fence) -> None:
+        """See `import_semaphore`."""
+        _vulkan.require(device, "VkDevice", "device")
+        if not isinstance(fence, Fence):
+            raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
+        what = f"the GPU can't wait for {fence!r}"
+        put = _vulkan.function(device, "vkImportSemaphoreFdKHR")
+        info = _vulkan.struct(
+            "VkImportSemaphoreFdInfoKHR",
+            flags=_VK_SEMAPHORE_IMPORT_TEMPORARY_BIT,  # the one kind that a sync_file is
+            handleType=_vulkan.SYNC_FD,
+        )
+        copies: list[int] = []
+        results: list[int] = []
+        try:
+            with Hold(fence) as number:
+                duplicate(number, copies)
+            self._create(device, _vulkan.struct("VkSemaphoreCreateInfo"), what)
+            info.semaphore, info.fd = self._place[0], copies[0]
+            keep(results, put, device, info)
+            _vulkan.check(results[0], what)
+        except BaseException:
+            if results != [0]:  # else the descriptor is Vulkan's
+                close_kept(copies)
+            if hasattr(self, "_number"):
+                self.close()
+            raise
+
+
+def import_semaphore(device: Any, fence: Fence) -> VulkanSemaphore:
+    """Return a semaphore that commands wait for once, and that the fence signals.
+
+    Before the GPU reads what another device writes, the fence is
+    `buffer.export_fence(Access.READ)`. `device` is as in `import_buffer`. The caller keeps its
+    fence, and may close it.
+
+    OSError if the driver refuses; UnsupportedError for a device without the extensions; ImportError
+    without the package or libvulkan. Any thread may call it. Follows VK_KHR_external_semaphore_fd.
+    """
+    return VulkanSemaphore(device, fence)
+
+
+def export_semaphore(device: Any, semaphore: Any) -> Fence:
+    """Return a fence that signals when the commands are done that signal a semaphore.
+
+    `semaphore` is a VkSemaphore that was made with a VkExportSemaphoreCreateInfo for
+    VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT, and given to vkQueueSubmit before. It is not
+    signalled any more, and can be used again. The fence is for whoever the GPU's result goes to:
+    `buffer.import_fence(fence, Access.WRITE)` has devices and other processes wait for it.
+
+    A driver for the processor may wait here until the commands have begun. Errors are as in
+    `import_semaphore`.
+    """
+    _vulkan.require(device, "VkDevice", "device")
+    _vulkan.require(semaphore, "VkSemaphore", "semaphore")
+    info = _vulkan.struct(
+        "VkSemaphoreGetFdInfoKHR", semaphore=semaphore, handleType=_vulkan.SYNC_FD
+    )
+    what = "the semaphore can't be exported as a fence"
+    return own_fence(partial(take_descriptor, device, "vkGetSemaphoreFdKHR", info, what))
