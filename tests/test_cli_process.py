@@ -52,6 +52,29 @@ def test_an_interrupt_while_it_is_imported_ends_it_without_a_word(module):
     assert (answer.returncode, answer.stdout, answer.stderr) == (-signal.SIGINT, "", "")
 
 
+def test_an_interrupt_in_a_finalizer_ends_it_too():
+    """Python drops what is raised there, so that a watch would go on for ever."""
+    script = (
+        "import signal, sys\n"
+        "class Left:\n"
+        "    def __del__(self):\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "class Leaving:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'dmabuf.cli.commands.watch':\n"
+        "            Left()\n"
+        "sys.meta_path.insert(0, Leaving())\n"
+        "from dmabuf.cli import main\n"
+        "sys.argv[1:] = ['watch']\n"
+        "sys.exit(main())\n"
+    )
+    command = [sys.executable, "-c", script]
+    answer = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=reset_signals, timeout=60
+    )
+    assert (answer.returncode, answer.stdout, answer.stderr) == (-signal.SIGINT, "", "")
+
+
 HEAVY = {"numpy", "rich", "json", "logging", "asyncio", "difflib", "dmabuf.image", "dmabuf.devices"}
 
 

@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     after the answer ends the process without a word.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        sys.unraisablehook = _unraisable
     try:
         return _flushed(words, Output(json="--json" in words))
     except KeyboardInterrupt:  # one more, while the first was answered
@@ -25,6 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _unraisable(report: sys.UnraisableHookArgs) -> None:
+    """End the process by a Ctrl-C that comes in a finalizer, whose exceptions Python drops.
+
+    Those of the import system are among them: a command that goes on for ever would do so.
+    """
+    if report.exc_type is KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+    sys.__unraisablehook__(report)
 
 
 def _flushed(words: Sequence[str], output: Output) -> int:
