@@ -10,7 +10,7 @@ from dmabuf.cli.console.failure import FAILED, Answered, UsageError
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.text import Page
 from dmabuf.cli.views.buffers import changed_lines, plural, size_text
-from dmabuf.cli.views.selection import look, read, tell_unreadable
+from dmabuf.cli.views.selection import read, tell_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,8 +45,10 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     """Compare; no difference is an answer too."""
     if (arguments.before, arguments.after) == ("-", "-"):
         raise UsageError("only one of the two can be standard input")
+    from dmabuf.usage import scan
+
     before = read(arguments.before)
-    after = look(arguments.after)
+    after = scan() if arguments.after is None else read(arguments.after)
     diff = before.diff(after)
     page, exact = Page(wide=arguments.wide), arguments.bytes
     for line in (

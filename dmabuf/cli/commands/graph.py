@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     """Draw; a graph of nothing is a graph."""
     if arguments.tree and arguments.output:
         raise UsageError("--tree is for the terminal: it can't stand with -o")
-    usage = select(look(arguments.snapshot), arguments)
+    usage = select(look(arguments), arguments)
     from dmabuf._record import plain
     from dmabuf.cli.views.graph import dot, graph
 

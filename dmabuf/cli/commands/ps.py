@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     """Look and list; nothing is an answer too."""
     of_processes = arguments.processes or arguments.tree
     sort = checked_sort(arguments.sort, processes.SORTS if of_processes else buffers.SORTS)
-    usage = look(arguments.snapshot)
+    usage = look(arguments)
     chosen = select(usage, arguments)
     if arguments.json:
         output.finished_document(chosen.to_json())

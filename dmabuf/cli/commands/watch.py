@@ -14,7 +14,12 @@ from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.text import Page
 from dmabuf.cli.console.values import parse_count, parse_delay, typed
 from dmabuf.cli.views.buffers import changed_lines, totals
-from dmabuf.cli.views.selection import add_filters, select, tell_unreadable
+from dmabuf.cli.views.selection import (
+    add_filters,
+    require_processes,
+    select,
+    tell_unreadable,
+)
 from dmabuf.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -55,6 +60,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
     """Log until somebody says stop, or `--count` have come or gone."""
+    require_processes(arguments.pid)
     log = _Log(arguments, output)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals(output))

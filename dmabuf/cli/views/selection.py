@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from errno import ESRCH
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -43,11 +45,25 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def look(snapshot: str | None, *, explain: bool = True) -> Usage:
-    """Return how things are now, or how a file says that they were."""
+def look(arguments: argparse.Namespace) -> Usage:
+    """Return how things are now, or how the file of --from says that they were."""
+    if arguments.snapshot is not None:
+        return read(arguments.snapshot)
     from dmabuf.usage import scan
 
-    return scan(explain=explain) if snapshot is None else read(snapshot)
+    require_processes(arguments.pid)
+    return scan()
+
+
+def require_processes(pids: Sequence[int] | None) -> None:
+    """Raise Failure if one of the processes that are asked for does not exist."""
+    for pid in pids or ():
+        try:
+            os.kill(pid, 0)
+        except PermissionError:  # somebody else's
+            pass
+        except (ProcessLookupError, OverflowError):
+            raise Failure(f"there is no process {pid}", ESRCH) from None
 
 
 def read(path: str) -> Usage:
