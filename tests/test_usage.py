@@ -185,6 +185,10 @@ class TestDevices:
             assert found.devices == ("vgem",)
             assert "its devices" in found.notes[-1]
 
+    @pytest.mark.needs("bufinfo")
+    def test_a_device_that_is_not_its_exporter_is_named(self, buffer, attached):
+        assert of(buffer).devices == (attached,)
+
     @pytest.mark.needs("bufinfo", "vgem")
     def test_fences_are_told_until_they_signal(self, buffer):
         from helpers import vgem
