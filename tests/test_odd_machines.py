@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ from helpers.program import run_program
 import dmabuf
 from dmabuf import Access, Buffer, UnsupportedError, share, usage
 from dmabuf._ioctl import dma_buf_set_name
+from dmabuf.cli import main
 from dmabuf.devices.drm import Vgem
 from dmabuf.devices.v4l2 import Capture
 from dmabuf.heap import HeapInfo
@@ -116,6 +118,16 @@ class TestWithoutProc:
 
         said = without_nodes("/proc", done)
         assert re.fullmatch(r"<dmabuf.Buffer fd=\d+ size=4096 inode=\d+>", said)
+
+    @pytest.mark.needs("heap")
+    def test_the_command_allocates_and_knows_no_exporter(self, capfd):
+        words = ["4K", "--verify"]
+        assert without_nodes("/proc", lambda: main(words)) == 0
+        assert without_nodes("/proc", lambda: main([*words, "--json"])) == 0
+        table, _, document = capfd.readouterr().out.partition("{")
+        assert re.search(r"\n0 +\? +4 KiB +\d+ +\d+ +\?\n", table)
+        (told,) = json.loads("{" + document)["buffers"]
+        assert (told["exporter"], told["name"]) == (None, None)
 
     def test_a_descriptor_of_something_else_is_refused(self):
         def refused() -> str:

@@ -13,18 +13,30 @@ COLUMNS = ("buffer", "exporter", "size", "inode", "fd", "name")
 
 def row(index: int, buffer: Buffer) -> tuple[str, ...]:
     """Return a buffer's line of a table."""
-    name = buffer.name or "-"
+    exporter, name = _told(buffer)
     number = str(buffer.fileno())
-    return str(index), buffer.exporter, exact(buffer.size), str(buffer.inode), number, name
+    return (
+        *(str(index), exporter or "?", exact(buffer.size), str(buffer.inode), number),
+        name or ("-" if exporter else "?"),
+    )
 
 
 def document(index: int, buffer: Buffer) -> dict[str, Any]:
     """Return a buffer's object of the JSON."""
+    exporter, name = _told(buffer)
     return {
         "index": index,
-        "exporter": buffer.exporter,
+        "exporter": exporter,
         "size": buffer.size,
         "inode": buffer.inode,
         "fd": buffer.fileno(),
-        "name": buffer.name,
+        "name": name,
     }
+
+
+def _told(buffer: Buffer) -> tuple[str | None, str | None]:
+    """Return the exporter and the name; None without /proc, which alone tells them."""
+    try:
+        return buffer.exporter, buffer.name
+    except FileNotFoundError:
+        return None, None
