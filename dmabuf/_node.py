@@ -11,9 +11,11 @@ import stat
 from functools import lru_cache
 from typing import NamedTuple
 
-from dmabuf import _kernel
+from dmabuf import _kernel, _procfs
 from dmabuf._keep import keep
 from dmabuf.errors import UnsupportedError, os_error
+
+_DEVNAME = re.compile(rb"^DEVNAME=(.+)$", re.MULTILINE)
 
 
 class Kind(NamedTuple):
@@ -69,13 +71,21 @@ def open_node(path: str, flags: int, kind: Kind, made: list[int]) -> None:
 
 def kernel_name(path: str) -> str:
     """Return the kernel's own name of a node, which a link or a renamed node hides."""
-    name = os.path.basename(os.path.realpath(path))
+    node = os.path.realpath(path)
     try:
-        with open(f"{_sysfs(os.stat(path))}/uevent", encoding="utf-8") as lines:
-            fields = dict(line.rstrip("\n").split("=", 1) for line in lines)
+        node = node_of(_sysfs(os.stat(path))) or node
     except OSError:
-        return name
-    return os.path.basename(fields.get("DEVNAME", name))
+        pass
+    return os.path.basename(node)
+
+
+def node_of(folder: str) -> str | None:
+    """Return the path that a device's folder in sysfs has for its node; None if it has none."""
+    try:
+        found = _DEVNAME.search(_procfs.read(f"{folder}/uevent"))
+    except OSError:
+        return None
+    return found and f"/dev/{os.fsdecode(found[1])}"
 
 
 def permissions(path: str) -> str:

@@ -57,7 +57,7 @@ def with_open(
 
 
 def read(path: str, folder: int | None = None) -> bytes:
-    """Return a short file of /proc, which the kernel gives at once; `folder` as of os.open."""
+    """Return a short file of /proc or /sys, which comes at once; `folder` as of os.open."""
     return with_open(path, os.O_RDONLY, folder, os.read, _MOST)
 
 

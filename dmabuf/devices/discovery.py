@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from dmabuf import _node, udmabuf
+from dmabuf import _node, _procfs, udmabuf
 from dmabuf._fd import own_descriptor
 from dmabuf.devices.found import (
     DrmDevice,
@@ -73,10 +73,8 @@ def _nodes() -> list[tuple[Kind, str]]:
         folder = f"/sys/class/{subsystem}"
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
             kind = kind_of(subsystem, name)
-            if kind is not None:
-                about = _read(f"{folder}/{name}/uevent")
-                if node := re.search(r"^DEVNAME=(.+)$", about, re.MULTILINE):
-                    found.add((kind, f"/dev/{node[1]}"))
+            if kind is not None and (node := _node.node_of(f"{folder}/{name}")):
+                found.add((kind, node))
     order = list(_DESCRIBERS)
     return sorted(found, key=lambda node: (order.index(node[0]), _split_numbers(node[1])))
 
@@ -158,8 +156,7 @@ def _driver(subsystem: str, path: str) -> str | None:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return _procfs.decoded(_procfs.read(path))
     except OSError:
         return ""
 
