@@ -22,12 +22,13 @@ from helpers.leaks import descriptors, kernel_buffers
 
 import dmabuf
 from dmabuf.cli import main
-from dmabuf.devices.drm import GemBuffer, Vgem
+from dmabuf.devices.drm import Device, GemBuffer, Vgem
 from dmabuf.devices.kms import Display
 from dmabuf.devices.v4l2 import Capture, Output
 from dmabuf.image import Image
 from dmabuf.interop.egl import Context
 from dmabuf.testing import PendingFence
+from dmabuf.usage.leaks import LeakCheck
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -97,11 +98,19 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(scope="module", autouse=True)
+def open_before() -> LeakCheck:
+    """Look at what is open before the tests of a file, for `nothing_leaks` to compare with."""
+    with LeakCheck(ends=lambda frame: True) as check:
+        return check
+
+
 @pytest.fixture(autouse=True)
-def nothing_leaks() -> Iterator[None]:
+def nothing_leaks(open_before: LeakCheck) -> Iterator[None]:
     """Fail a test that leaves any descriptor, or a buffer of the whole kernel, behind.
 
-    The plugin tells which, by name and place: pytest --dmabuf-leak-check (slow where emulated).
+    To count takes no time. If the counts differ, the leak check tells which buffers, fences and
+    devices these are; where they were opened is told by DMABUF_TRACE=1 pytest --dmabuf-leak-check.
     """
     before = descriptors(), kernel_buffers()
     yield
@@ -109,6 +118,8 @@ def nothing_leaks() -> Iterator[None]:
     if after != before:
         gc.collect()
         after = descriptors(), kernel_buffers()
+    if after != before:
+        open_before.require_none()
     assert after == before, f"descriptors and kernel buffers: {before} before, {after} after"
 
 
@@ -175,6 +186,15 @@ def gem(buffer: dmabuf.Buffer, device: Vgem) -> Iterator[GemBuffer]:
     """Give the buffer as vgem has it."""
     with device.import_buffer(buffer) as gem:
         yield gem
+
+
+@pytest.fixture
+@needs("display")
+def attached(buffer: dmabuf.Buffer) -> Iterator[str]:
+    """Give the name of a device that the buffer is attached to: none is to its own exporter."""
+    path = screen.path()
+    with Device(path) as device, device.import_buffer(buffer):
+        yield Path("/sys/class/drm", Path(path).name, "device").resolve().name
 
 
 @pytest.fixture
