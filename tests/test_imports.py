@@ -146,6 +146,21 @@ def test_no_modules_import_each_other():
     assert not circles, "\n".join(circles)
 
 
+LOADERS = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+"""What makes objects of bytes, and so runs what the bytes say: never what comes from a peer."""
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_no_module_can_load_a_pickle(module):
+    found = set()
+    for node in ast.walk(ast.parse(PATHS[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+    assert not found & LOADERS
+
+
 def run(program: str) -> str:
     """Run a program in an interpreter of its own, and return what it prints."""
     outcome = run_program(program)

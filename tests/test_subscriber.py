@@ -138,6 +138,18 @@ def test_a_publisher_is_served_in_trio_by_its_descriptor(path: str, allocate: Al
     assert seen == [0]
 
 
+def test_neither_side_starts_a_thread(path: str, allocate: Allocate) -> None:
+    before = set(threading.enumerate())
+    with Publisher(path) as publisher, Subscriber(path) as subscriber:
+        publisher.service()
+        publisher.publish(allocate(4096))
+        subscriber.fileno()  # asks
+        publisher.service()
+        with subscriber.frame(60), pytest.raises(dmabuf.RefusedError):
+            subscriber.frame(0)
+        assert set(threading.enumerate()) <= before
+
+
 def test_both_sides_live_in_one_event_loop(path: str, allocate: Allocate) -> None:
     async def produce(publisher: Publisher) -> None:
         loop = asyncio.get_running_loop()
