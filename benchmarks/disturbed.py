@@ -55,11 +55,11 @@ def dawdle(path: str) -> None:
 
 
 def hoard(path: str) -> None:
-    """Keep every frame that comes."""
+    """Keep every frame that comes, also when that is refused."""
     kept = []
-    with Subscriber(path, depth=64, policy="queue") as subscriber:
-        for frame in subscriber:
-            kept.append(frame)
+    with Subscriber(path, depth=64, policy="queue") as subscriber, contextlib.suppress(OSError):
+        while True:
+            kept.append(subscriber.frame())
 
 
 def fork(path: str) -> None:

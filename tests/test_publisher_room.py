@@ -70,24 +70,44 @@ def test_who_is_alone_may_have_all(path: str, ring: Ring) -> None:
         assert publisher.publish(ring.frame()) == 0
 
 
-def test_who_has_some_gets_more_once_that_leaves_one(path: str, ring: Ring) -> None:
+def test_who_can_get_no_second_beside_others_is_told(path: str, ring: Ring) -> None:
     with (
-        Publisher(path, in_flight=3, keep_last=False) as publisher,
+        Publisher(path, keep_last=False) as publisher,
         Subscriber(path, depth=2) as two,
-        Subscriber(path) as one,
+        Subscriber(path) as other,
     ):
         publisher.publish(ring.frame())
-        takes(one, publisher).close()
-        with takes(two, publisher) as first:
-            assert first.sequence == 0
+        takes(other, publisher).close()
+        with takes(two, publisher):
+            two.fileno()
+            publisher.service()
             publisher.publish(ring.frame())
-            with takes(one, publisher):
+            with pytest.raises(dmabuf.RefusedError, match="in_flight=3"):
+                two.frame(SECONDS)
+        publisher.service()
+        with two.frame(SECONDS) as second:
+            assert second.sequence == 1
+
+
+def test_who_have_several_leave_one_and_take_turns(path: str, ring: Ring) -> None:
+    with (
+        Publisher(path, in_flight=3, keep_last=False) as publisher,
+        Subscriber(path, depth=2) as first,
+        Subscriber(path, depth=2) as second,
+    ):
+        publisher.publish(ring.frame())
+        with takes(first, publisher) as oldest:
+            publisher.publish(ring.frame())
+            with takes(second, publisher), takes(first, publisher):
+                second.fileno()
+                publisher.service()
                 publisher.publish(ring.frame())  # would be the third of three
                 with pytest.raises(TimeoutError):
-                    takes(two, publisher)
-            publisher.service()  # and now it is the second
-            with two.frame(0) as second:
-                assert second.sequence == 2
+                    second.frame(0)
+                oldest.close()
+                publisher.service()
+                with second.frame(SECONDS) as frame:
+                    assert frame.sequence == 2
 
 
 def test_what_was_not_sent_makes_nobody_wait(path: str, ring: Ring) -> None:

@@ -142,8 +142,9 @@ def greedy(path: str) -> Process:
         kept = []
         with Subscriber(path, depth=MOST_DEPTH, policy="queue") as subscriber:
             tell(b"ready")
-            for frame in subscriber:
-                kept.append(frame)
+            while True:
+                with contextlib.suppress(dmabuf.RefusedError):
+                    kept.append(subscriber.frame())
 
     return joined(Process(consume))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dmabuf._scm import MessageError
 from dmabuf.share import _messages, _wire
 from dmabuf.share._messages import (
+    Busy,
     Bye,
     FrameMessage,
     Hello,
@@ -65,6 +66,7 @@ def frame(
         (_wire.pack_release(1, 2, 3), Release(1, 2, 3)),
         (_wire.pack_retire(1, 2), Retire(1, 2)),
         (_wire.pack_bye(Reason.HELD_TOO_LONG), Bye(Reason.HELD_TOO_LONG)),
+        (_wire.pack_busy(2), Busy(2)),
     ],
 )
 def test_a_message_means_what_was_packed(packed: bytes, expected: _messages.Message) -> None:

@@ -19,7 +19,17 @@ from dmabuf.image import FORMATS, Image
 from dmabuf.image.colors import unpack_colors
 from dmabuf.share import _messages, _packets, _wire
 from dmabuf.share._listening import Where, address, what_is_no_socket
-from dmabuf.share._messages import Bye, FrameMessage, Layout, Policy, Reason, Retire, Start, Welcome
+from dmabuf.share._messages import (
+    Busy,
+    Bye,
+    FrameMessage,
+    Layout,
+    Policy,
+    Reason,
+    Retire,
+    Start,
+    Welcome,
+)
 from dmabuf.share.frame import Contents, SharedFrame
 
 _MOST_MEMORIES = 1024
@@ -74,6 +84,7 @@ class Connection:
 
     __slots__ = (
         "_asked",
+        "_busy",
         "_depth",
         "_expected",
         "_held",
@@ -89,6 +100,7 @@ class Connection:
         self._depth = depth
         self._asked = 0
         self._lock = threading.RLock()  # of what is held; a finalizer may come in the middle
+        self._busy: int | None = None  # how many it said may be held beside others
         self._expected: int | None = None  # the sequence that would follow; None before WELCOME
         self._held: dict[int, tuple[Memory, ...]] = {}
         self._memories: dict[int, Memory] = {}  # by slot
@@ -131,6 +143,13 @@ class Connection:
     def require_room(self) -> None:
         """Raise RefusedError if no frame can come before one is given back."""
         count = len(self._held)
+        most, self._busy = self._busy, None
+        if most is not None and count >= most:
+            raise RefusedError(
+                errno.EBUSY,
+                f"the publisher at {self._name} lets one subscriber of several hold {most} frames;"
+                f" give one back (`with frame`), or have it made with in_flight={2 * count + 1}",
+            )
         if count >= self._depth:
             raise RefusedError(
                 errno.EBUSY,
@@ -174,6 +193,8 @@ class Connection:
             self._scenes.clear()
             with self._lock:
                 memory.retire()
+        elif isinstance(message, Busy):
+            self._busy = message.most
         elif isinstance(message, Bye):
             raise self._farewell(message.reason)
         else:

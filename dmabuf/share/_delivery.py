@@ -29,6 +29,7 @@ class Delivery:
     __slots__ = (
         "_broken",
         "_events",
+        "_half",
         "_held_back",
         "_hold_timeout",
         "_in_flight",
@@ -50,6 +51,7 @@ class Delivery:
     ) -> None:
         self._events = events
         self._in_flight = in_flight
+        self._half = (in_flight + 1) // 2
         self._keep_last = keep_last
         self._hold_timeout = hold_timeout
         self._patience = patience
@@ -80,16 +82,18 @@ class Delivery:
         return None if self._takes(peer, None) else peer.overflow()
 
     def _takes(self, peer: Peer, item: Item | None) -> bool:
-        """Whether a peer can be sent an item, or a new one, at once.
+        """Whether a peer can be sent an item, or a new one, at once."""
+        return peer.credits > 0 and (not peer.held or self._may_have(peer, item))
 
-        One that has some already must leave one for the others, or it could keep all of them.
+    def _may_have(self, peer: Peer, item: Item | None) -> bool:
+        """Whether a peer that has some may have one more: of half of the items, unless it is alone.
+
+        All who have several share that half, so that they can't keep the others from theirs.
         """
-        return peer.credits > 0 and (not peer.held or self._leaves_one(item))
-
-    def _leaves_one(self, item: Item | None) -> bool:
         joined = self.joined()
-        sent = {held for peer in joined for held, _ in peer.held.values()}
-        return len(joined) == 1 or len(sent | {item}) < self._in_flight
+        several = [one for one in joined if len(one.held) > 1]
+        kept = {held for one in (peer, *several) for held, _ in one.held.values()}
+        return len(joined) == 1 or len(kept | {item}) <= self._half
 
     def _out_after(self) -> int:
         """Return how many items would be out if one more was delivered."""
@@ -128,7 +132,7 @@ class Delivery:
                 continue
             lost = peer.overflow()
             peer.queued.append(item)
-            self._held_back |= peer.credits > 0
+            self._hold_back(peer)
             if lost is not None:
                 self._take_back(peer, lost)
         if self._keep_last:
@@ -215,7 +219,18 @@ class Delivery:
                 peer.send(item, self._sending())
             else:
                 self._take_back(peer, item)
-        self._held_back |= bool(peer.credits and peer.queued)
+        if peer.queued:
+            self._hold_back(peer)
+
+    def _hold_back(self, peer: Peer) -> None:
+        """Have it looked again whether a peer that has asked may have what waits for it.
+
+        One that never may, before it gives something back, is told so.
+        """
+        if peer.credits:
+            self._held_back = True
+            if len(peer.held) >= self._half:
+                peer.tell_busy(self._half)
 
     def look_at_times(self) -> None:
         """End what has taken too long."""
@@ -245,15 +260,19 @@ class Delivery:
             self.items.leave_hanging(item)
 
     def tidy(self) -> None:
-        """Take out who is broken, and tell the others of memories that won't come again.
+        """Take out who is broken, tell the others of memories that won't come again.
 
-        What was held back is sent, if it leaves one for the others now.
+        What was held back is sent, if it may be now.
         """
+        self._clear()
         if self._held_back:
             self._held_back = False
             for peer in self.joined():
                 if peer.credits:
                     self._send_queued(peer)
+            self._clear()
+
+    def _clear(self) -> None:
         retired, broken = self.items.memories.retired, self._broken
         while retired or broken:
             if retired:

@@ -114,4 +114,10 @@ class Bye(NamedTuple):
     reason: Reason
 
 
-Message: TypeAlias = Hello | Welcome | Want | FrameMessage | Release | Retire | Bye
+class Busy(NamedTuple):
+    """A subscriber holds as many as it may beside others: what it asked for can't come now."""
+
+    most: int
+
+
+Message: TypeAlias = Hello | Welcome | Want | FrameMessage | Release | Retire | Bye | Busy

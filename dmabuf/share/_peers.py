@@ -73,6 +73,7 @@ class Peer:
 
     __slots__ = (
         "_broken",
+        "_is_told",
         "_sock",
         "credits",
         "deadline",
@@ -101,6 +102,7 @@ class Peer:
         self.depth = 0
         self.policy = Policy.LATEST
         self.credits = 0
+        self._is_told = False  # that what it has asked for can't come
         self.held: dict[int, tuple[Item, float]] = {}
         """What was sent and not released, by sequence, with when it was sent: the oldest first."""
         self.queued: deque[Item] = deque()
@@ -205,6 +207,7 @@ class Peer:
         if frames + self.credits + len(self.held) > self.depth:
             raise MessageError(f"WANT asks for {frames} frames more than it may hold")
         self.credits += frames
+        self._is_told = False
 
     def release(self, release: _messages.Release) -> Item:
         """Take RELEASE, and return the item that it has no more."""
@@ -235,6 +238,12 @@ class Peer:
             _packets.send(self._sock, item.packer.pack(new), buffers)
         except (OSError, ValueError):
             self._set_state(PeerState.BROKEN)
+
+    def tell_busy(self, most: int) -> None:
+        """Tell it, once, that it gets no more than so many at a time, and has them."""
+        if not self._is_told:
+            self._is_told = True
+            self._send(_wire.pack_busy(most))
 
     def retire(self, memory: Memory) -> None:
         """Tell it that a memory won't come again."""

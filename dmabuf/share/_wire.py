@@ -16,6 +16,7 @@ Each is one packet of a SOCK_SEQPACKET connection. All numbers are little-endian
     RELEASE   slot u32, generation u32 of the first memory, sequence u64
     RETIRE    slot u32, generation u32
     BYE       reason u32
+    BUSY      frames u32: so many may be held beside others, and are. OPTIONAL
 
 `length` counts the bytes after the header. Bit N of `new` says that memory N is told for the first
 time: its descriptor comes with the message, and the n_fds descriptors are in the order of the bits.
@@ -35,6 +36,7 @@ from dmabuf._scm import MessageError
 from dmabuf.share._messages import (
     MOST_MESSAGE,
     MOST_PLANES,
+    Busy,
     Bye,
     FrameMessage,
     Hello,
@@ -90,6 +92,7 @@ class Kind(IntEnum):
     RELEASE = 5
     RETIRE = 6
     BYE = 7
+    BUSY = 8
 
 
 _POLICIES, _STARTS = tuple(Policy), tuple(Start)
@@ -125,12 +128,17 @@ def pack_bye(reason: Reason) -> bytes:
     return _packed(Kind.BYE, _u32.pack(reason))
 
 
-def _packed(kind: Kind, payload: bytes) -> bytes:
-    return _head(kind, len(payload)) + payload
+def pack_busy(most: int) -> bytes:
+    """Pack a BUSY."""
+    return _packed(Kind.BUSY, _u32.pack(most), OPTIONAL)
 
 
-def _head(kind: Kind, length: int) -> bytes:
-    return _header.pack(MAGIC, MAJOR, MINOR, kind, length, 0, 0)
+def _packed(kind: Kind, payload: bytes, flags: int = 0) -> bytes:
+    return _head(kind, len(payload), flags) + payload
+
+
+def _head(kind: Kind, length: int, flags: int = 0) -> bytes:
+    return _header.pack(MAGIC, MAJOR, MINOR, kind, length, 0, flags)
 
 
 # Each frame takes one of both, and their headers never change.
@@ -279,6 +287,10 @@ def _unpack_bye(payload: bytes, longer: bool) -> Bye:
     return Bye(Reason(reason) if reason in _REASONS else Reason.CLOSED)
 
 
+def _unpack_busy(payload: bytes, longer: bool) -> Busy:
+    return Busy(*_fields(_u32, payload, longer, "BUSY"))
+
+
 def _unpack_frame(payload: bytes, longer: bool) -> FrameMessage:
     if len(payload) < _frame.size:
         raise MessageError(f"FRAME has at least {_frame.size} bytes, not {len(payload)}")
@@ -327,4 +339,5 @@ _PARSERS: dict[int, Callable[[bytes, bool], Message]] = {
     Kind.RELEASE: _unpack_release,
     Kind.RETIRE: _unpack_retire,
     Kind.BYE: _unpack_bye,
+    Kind.BUSY: _unpack_busy,
 }

@@ -50,11 +50,11 @@ class Publisher(Closing):
 
     At most `in_flight` items are out with subscribers, sent or queued, and with `keep_last` one
     more, the newest, for those who start with the last. A further one takes the place of one that
-    was sent to nobody yet, or else is delivered to nobody. Who holds one already gets a second only
-    if that leaves one for the others. So `in_flight` must exceed the number of subscribers that may
-    stall at once. What a subscriber may still use after it was disconnected is kept back for
-    `hold_timeout` seconds, of at most `in_flight / 2` items (and at least one): a camera wants so
-    many buffers more than it needs.
+    was sent to nobody yet, or else is delivered to nobody. So `in_flight` must exceed the number of
+    subscribers that may stall at once. Those that hold several at once share half of it, rounded
+    up, unless there is but one subscriber. What a subscriber may still use after it was
+    disconnected is kept back for `hold_timeout` seconds, of at most `in_flight / 2` items (and at
+    least one): a camera wants so many buffers more than it needs.
 
     `block` is how many seconds `publish` waits for subscribers of policy "every"; without it they
     lose items as those of "queue" do. A subscriber that keeps a frame for more than `hold_timeout`

@@ -40,7 +40,7 @@ class Subscriber(Closing):
     after it comes. FileNotFoundError or ConnectionRefusedError if there is no publisher, unless
     `reconnect`: then it is waited for, and after its end the next one at that path.
 
-    `depth` is how many frames may be held at once; beside other subscribers, fewer than the
+    `depth` is how many frames may be held at once; beside other subscribers, up to half of the
     publisher's `in_flight`. `policy` says what comes if they are taken more slowly than published:
     "latest", the newest; "queue", the newest `depth` in order, or fewer if the publisher has no
     room; "every", what "queue" gives, but the publisher waits with each for as long as it was told
@@ -101,8 +101,9 @@ class Subscriber(Closing):
 
         Waits `timeout` seconds at the most: TimeoutError; what was asked for then comes later.
         EOFError once the publisher has closed; ConnectionError if it died, sent what is no message,
-        or disconnected this subscriber. RefusedError (EBUSY) while `depth` frames are held, since
-        none could come; ValueError if the subscriber is closed, also by another thread meanwhile.
+        or disconnected this subscriber. RefusedError (EBUSY) while `depth` frames are held, or as
+        many as the publisher gives beside others, since none could come; ValueError if the
+        subscriber is closed, also by another thread meanwhile.
         """
         end = deadline(timeout)
         with self._lock:
