@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -126,3 +127,44 @@ def test_what_was_not_sent_makes_nobody_wait(path: str, ring: Ring) -> None:
                 assert frame.sequence == number
         serve_until(publisher, lambda: publisher.subscribers()[0].held == 0)
         assert [info.dropped for info in publisher.subscribers()] == [0, 8]
+
+
+def test_every_is_waited_for_from_its_first_item_on(path: str, ring: Ring) -> None:
+    seen: list[int] = []
+
+    def consume() -> None:
+        for _ in range(2):
+            with subscriber.frame(SECONDS) as frame:
+                seen.append(frame.sequence)
+
+    with Publisher(path, block=SECONDS) as publisher:
+        publisher.publish(ring.frame())
+        with Subscriber(path, policy="every", start="last") as subscriber:
+            publisher.service()
+            thread = threading.Timer(0.1, consume)
+            thread.start()
+            publisher.publish(ring.frame())
+            while thread.is_alive():
+                publisher.service(0.05)
+    assert seen == [0, 1]
+
+
+def test_who_never_asks_is_waited_for_once(path: str, ring: Ring) -> None:
+    """As one of "every" that is stopped; else each item would take as long as `block`."""
+    with (
+        Publisher(path, block=SECONDS, hold_timeout=0.3, keep_last=False) as publisher,
+        Subscriber(path, policy="every") as every,
+        Client(path) as idle,
+    ):
+        idle.hello(1, Policy.EVERY)
+        for number in range(10):
+            every.fileno()
+            publisher.service()
+            publisher.publish(ring.frame())
+            with every.frame(SECONDS) as frame:
+                assert frame.sequence == number
+        publisher.service()
+        assert [info.dropped for info in publisher.subscribers()] == [0, 9]
+        idle.want()
+        publisher.service()
+        assert idle.frame().sequence == 9

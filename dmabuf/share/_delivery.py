@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
-from collections import Counter
-from collections.abc import Sequence
-from operator import attrgetter
 
 from dmabuf._scm import MessageError
 from dmabuf.share import _messages
 from dmabuf.share._events import READABLE, Events
 from dmabuf.share._items import Item, Items
-from dmabuf.share._messages import Policy, Start
+from dmabuf.share._messages import Start
 from dmabuf.share._offers import Offer
 from dmabuf.share._peers import Peer, PeerState
+from dmabuf.share._room import Room
 
 _AT_ONCE = 32  # messages that are taken of one peer before the others have their turn
 
@@ -29,15 +27,14 @@ class Delivery:
     __slots__ = (
         "_broken",
         "_events",
-        "_half",
         "_held_back",
         "_hold_timeout",
-        "_in_flight",
         "_keep_last",
         "_patience",
         "_sequence",
         "items",
         "peers",
+        "room",
     )
 
     def __init__(
@@ -50,8 +47,6 @@ class Delivery:
         patience: float,
     ) -> None:
         self._events = events
-        self._in_flight = in_flight
-        self._half = (in_flight + 1) // 2
         self._keep_last = keep_last
         self._hold_timeout = hold_timeout
         self._patience = patience
@@ -60,53 +55,8 @@ class Delivery:
         """Whether a peer that has asked waits, since it has some already."""
         self.items = Items(events, max(in_flight // 2, 1), patience)
         self.peers: list[Peer] = []
+        self.room = Room(self.peers, self.items, events, in_flight, hold_timeout)
         self._broken: list[Peer] = []
-
-    def joined(self) -> list[Peer]:
-        """Return the peers that get items."""
-        joined = PeerState.JOINED
-        return [peer for peer in self.peers if peer.state is joined]
-
-    def every_would_lose(self) -> bool:
-        """Whether one item more would cost a peer of policy "every" one."""
-        joined = self.joined()
-        others = [peer for peer in joined if peer.policy is not Policy.EVERY]
-        if len(others) == len(joined):
-            return False
-        if any(self._loses(peer) for peer in joined if peer.policy is Policy.EVERY):
-            return True
-        return self._out_after() > self._in_flight and self._oldest_unsent(others) is None
-
-    def _loses(self, peer: Peer) -> Item | None:
-        """Return what a peer would lose by one more item."""
-        return None if self._takes(peer, None) else peer.overflow()
-
-    def _takes(self, peer: Peer, item: Item | None) -> bool:
-        """Whether a peer can be sent an item, or a new one, at once."""
-        return peer.credits > 0 and (not peer.held or self._may_have(peer, item))
-
-    def _may_have(self, peer: Peer, item: Item | None) -> bool:
-        """Whether a peer that has some may have one more: of half of the items, unless it is alone.
-
-        All who have several share that half, so that they can't keep the others from theirs.
-        """
-        joined = self.joined()
-        several = [one for one in joined if len(one.held) > 1]
-        kept = {held for one in (peer, *several) for held, _ in one.held.values()}
-        return len(joined) == 1 or len(kept | {item}) <= self._half
-
-    def _out_after(self) -> int:
-        """Return how many items would be out if one more was delivered."""
-        losers = Counter(lost for peer in self.joined() if (lost := self._loses(peer)) is not None)
-        freed = sum(item.holders == count for item, count in losers.items())
-        return self.items.out - freed + 1
-
-    @staticmethod
-    def _oldest_unsent(peers: Sequence[Peer]) -> Item | None:
-        """Return the oldest item that was sent to nobody, and waits for none but these peers."""
-        queued = Counter(item for peer in peers for item in peer.queued)
-        unsent = [item for item, count in queued.items() if item.holders == count]
-        return min(unsent, key=attrgetter("sequence"), default=None)
 
     def deliver(self, offer: Offer) -> int:
         """Take an item over, send it or queue it, and return to how many."""
@@ -119,7 +69,7 @@ class Delivery:
             self.tidy()
 
     def _hand_out(self, item: Item) -> int:
-        peers = self.joined()
+        peers = self.room.joined()
         if not self._make_room(peers):
             for peer in peers:
                 peer.dropped += 1
@@ -127,11 +77,11 @@ class Delivery:
         now = self._sending()
         for peer in peers:
             self.items.hold(item)
-            if self._takes(peer, item):
+            if self.room.takes(peer, item):
                 peer.send(item, now)
                 continue
             lost = peer.overflow()
-            peer.queued.append(item)
+            peer.enqueue(item, now)
             self._hold_back(peer)
             if lost is not None:
                 self._take_back(peer, lost)
@@ -140,13 +90,9 @@ class Delivery:
         return len(peers)
 
     def _make_room(self, peers: list[Peer]) -> bool:
-        """Make room for one item more, in the place of what was sent to nobody; False if all was.
-
-        Or who does not ask would cost the others what is queued for it.
-        """
-        while peers and self.items.out >= self._in_flight < self._out_after():
-            others = [peer for peer in peers if peer.policy is not Policy.EVERY]
-            lost = self._oldest_unsent(others) or self._oldest_unsent(peers)
+        """Make room for an item, in the place of what was sent to nobody; False if all was sent."""
+        while peers and self.room.is_full():
+            lost = self.room.oldest_unsent()
             if lost is None:
                 return False
             for peer in peers:
@@ -207,16 +153,19 @@ class Delivery:
             last = self.items.last
             if message.start is Start.LAST and last is not None:
                 self.items.hold(last)
-                peer.queued.append(last)
+                peer.enqueue(last, time.monotonic())
         else:
             raise MessageError(f"a subscriber sends no {type(message).__name__}")
 
     def _send_queued(self, peer: Peer) -> None:
-        while peer.queued and peer.state is PeerState.JOINED and self._takes(peer, peer.queued[0]):
+        while (
+            peer.queued and peer.state is PeerState.JOINED and self.room.takes(peer, peer.queued[0])
+        ):
             item = peer.queued[0]
             if item.can_be_sent:
                 del peer.queued[0]
-                peer.send(item, self._sending())
+                peer.waits_since = self._sending()
+                peer.send(item, peer.waits_since)
             else:
                 self._take_back(peer, item)
         if peer.queued:
@@ -229,8 +178,8 @@ class Delivery:
         """
         if peer.credits:
             self._held_back = True
-            if len(peer.held) >= self._half:
-                peer.tell_busy(self._half)
+            if len(peer.held) >= self.room.half:
+                peer.tell_busy(self.room.half)
 
     def look_at_times(self) -> None:
         """End what has taken too long."""
@@ -267,7 +216,7 @@ class Delivery:
         self._clear()
         if self._held_back:
             self._held_back = False
-            for peer in self.joined():
+            for peer in self.room.joined():
                 if peer.credits:
                     self._send_queued(peer)
             self._clear()

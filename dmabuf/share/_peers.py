@@ -87,6 +87,7 @@ class Peer:
         "queued",
         "sender",
         "state",
+        "waits_since",
     )
 
     def __init__(self, sock: socket.socket, broken: list[Peer]) -> None:
@@ -107,6 +108,8 @@ class Peer:
         """What was sent and not released, by sequence, with when it was sent: the oldest first."""
         self.queued: deque[Item] = deque()
         """What will be sent."""
+        self.waits_since = 0.0
+        """Since when that waits for it to ask: when the first came, or the one before was sent."""
         self.known: dict[int, Memory] = {}
         """The memories that it was told of, by generation."""
         self.delivered = 0
@@ -131,6 +134,12 @@ class Peer:
     def held_since(self) -> float:
         """When the oldest of what it holds was sent."""
         return next(iter(self.held.values()))[1]
+
+    def enqueue(self, item: Item, now: float) -> None:
+        """Have an item wait until it is asked for."""
+        if not self.queued:
+            self.waits_since = now
+        self.queued.append(item)
 
     def overflow(self) -> Item | None:
         """Return what it would lose by one more item in its queue."""

@@ -57,8 +57,9 @@ class Publisher(Closing):
     least one): a camera wants so many buffers more than it needs.
 
     `block` is how many seconds `publish` waits for subscribers of policy "every"; without it they
-    lose items as those of "queue" do. A subscriber that keeps a frame for more than `hold_timeout`
-    seconds is disconnected (None: never).
+    lose items as those of "queue" do, and so does one that lets items wait for `hold_timeout`
+    seconds without asking, until it asks again. A subscriber that keeps a frame for more than
+    `hold_timeout` seconds is disconnected (None: never).
 
     There is no thread behind it: `publish` and `service` do all the work, and `fileno()` is
     readable when there is some. Thread-safe. A forked child has a closed one.
@@ -176,7 +177,7 @@ class Publisher(Closing):
         """Return who is connected, as of the last `publish` or `service`."""
         with self._lock:
             self._require_open()
-            return [peer.info() for peer in self._delivery.joined()]
+            return [peer.info() for peer in self._delivery.room.joined()]
 
     @property
     def quarantined(self) -> int:
@@ -228,7 +229,7 @@ class Publisher(Closing):
             with self._lock:
                 self._require_open()
                 self._serve()
-                if not self._delivery.every_would_lose():
+                if not self._delivery.room.every_would_lose():
                     return
             left = seconds_left(end)
             if left == 0.0:
