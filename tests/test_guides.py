@@ -14,7 +14,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 GUIDES = {
     "../README": 4,
     "index": 2,
-    "cameras": 5,
+    "cameras": 6,
     "opencv": 4,
     "display": 2,
     "fences": 4,

@@ -212,3 +212,55 @@ struct v4l2_ext_controls {
     uint32_t reserved[1];
     struct v4l2_ext_control *controls;
 };
+
+struct v4l2_rect { int32_t left; int32_t top; uint32_t width; uint32_t height; };
+struct v4l2_selection {
+    uint32_t type;
+    uint32_t target;
+    uint32_t flags;
+    struct v4l2_rect r;
+    uint32_t reserved[9];
+};
+struct v4l2_frmivalenum {
+    uint32_t index;
+    uint32_t pixel_format;
+    uint32_t width;
+    uint32_t height;
+    uint32_t type;
+    struct v4l2_fract rest[3]; /* one, or those of a struct v4l2_frmival_stepwise */
+    uint32_t reserved[2];
+};
+
+struct v4l2_event_subscription {
+    uint32_t type;
+    uint32_t id;
+    uint32_t flags;
+    uint32_t reserved[5];
+};
+struct v4l2_event_ctrl {
+    uint32_t changes;
+    uint32_t type;
+    union { int32_t value; int64_t value64; };
+    uint32_t flags;
+    int32_t minimum;
+    int32_t maximum;
+    int32_t step;
+    int32_t default_value;
+};
+struct v4l2_event_src_change { uint32_t changes; };
+struct timespec { long tv_sec; long tv_nsec; };
+struct v4l2_event {
+    uint32_t type;
+    union {
+        struct v4l2_event_ctrl ctrl;
+        struct v4l2_event_src_change src_change;
+        uint8_t data[64];
+    } u;
+    uint32_t pending;
+    uint32_t sequence;
+    struct timespec timestamp;
+    uint32_t id;
+    uint32_t reserved[8];
+};
+struct v4l2_encoder_cmd { uint32_t cmd; uint32_t flags; uint32_t rest[8]; };
+struct v4l2_decoder_cmd { uint32_t cmd; uint32_t flags; uint32_t rest[16]; };

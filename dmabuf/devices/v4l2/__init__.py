@@ -29,30 +29,39 @@ if TYPE_CHECKING:
     from dmabuf.devices.v4l2.control_ids import ControlId
     from dmabuf.devices.v4l2.controls import Control, ControlFlag, ControlType, Timings
     from dmabuf.devices.v4l2.device import Capture, Device, Output
-    from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameSize
+    from dmabuf.devices.v4l2.events import ControlChange, Event, Events, EventType
+    from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameRate, FrameSize
     from dmabuf.devices.v4l2.frame import Frame, FrameFlag
     from dmabuf.devices.v4l2.info import Memory, V4l2Info
+    from dmabuf.devices.v4l2.selection import Rectangle, SelectionTarget
     from dmabuf.devices.v4l2.stream import OutputStream, Stream
 
 __all__ = [
     "Capture",
     "Colorspace",
     "Control",
+    "ControlChange",
     "ControlFlag",
     "ControlId",
     "ControlType",
     "ControlValue",
     "Device",
+    "Event",
+    "EventType",
+    "Events",
     "Field",
     "Format",
     "FormatInfo",
     "Frame",
     "FrameFlag",
+    "FrameRate",
     "FrameSize",
     "Memory",
     "Output",
     "OutputStream",
     "Quantization",
+    "Rectangle",
+    "SelectionTarget",
     "Stream",
     "Timings",
     "TransferFunction",
@@ -68,21 +77,28 @@ __getattr__ = attributes(
         "Capture": "device",
         "Colorspace": "colorimetry",
         "Control": "controls",
+        "ControlChange": "events",
         "ControlFlag": "controls",
         "ControlId": "control_ids",
         "ControlType": "controls",
         "ControlValue": "_values",
         "Device": "device",
+        "Event": "events",
+        "EventType": "events",
+        "Events": "events",
         "Field": "colorimetry",
         "Format": "format",
         "FormatInfo": "format",
         "Frame": "frame",
         "FrameFlag": "frame",
+        "FrameRate": "format",
         "FrameSize": "format",
         "Memory": "info",
         "Output": "device",
         "OutputStream": "stream",
         "Quantization": "colorimetry",
+        "Rectangle": "selection",
+        "SelectionTarget": "selection",
         "Stream": "stream",
         "Timings": "controls",
         "TransferFunction": "colorimetry",

@@ -23,6 +23,7 @@ VIDIOC_S_EXT_CTRLS = struct(READ | WRITE, 72, "v4l2_ext_controls")
 VIDIOC_TRY_EXT_CTRLS = struct(READ | WRITE, 73, "v4l2_ext_controls")
 VIDIOC_S_DV_TIMINGS = struct(READ | WRITE, 87, "v4l2_dv_timings")
 VIDIOC_ENUM_DV_TIMINGS = struct(READ | WRITE, 98, "v4l2_enum_dv_timings")
+VIDIOC_QUERY_DV_TIMINGS = struct(READ, 99, "v4l2_dv_timings")
 VIDIOC_QUERY_EXT_CTRL = struct(READ | WRITE, 103, "v4l2_query_ext_ctrl")
 
 V4L2_CTRL_FLAG_NEXT_CTRL = 0x80000000
@@ -84,24 +85,44 @@ def _packed_index(index: int) -> bytearray:
     return bytearray(_int.pack(index if 0 <= index < 1 << 31 else -1))
 
 
-def enum_dv_timings(fd: int) -> list[tuple[int, int, int, int, int, bytes]]:
-    """Return the timings that the current input or output knows.
+class DvTimings(NamedTuple):
+    """A struct v4l2_dv_timings, and what stands in it."""
 
-    Of each (width, height, interlaced, pixelclock, pixels in a frame with its blanking), and the
-    struct v4l2_dv_timings.
-    """
-    found: list[tuple[int, int, int, int, int, bytes]] = []
+    width: int
+    height: int
+    interlaced: int
+    clock: int
+    """Pixels per second."""
+    total: int
+    """Pixels in a frame with its blanking."""
+    data: bytes
+
+
+def enum_dv_timings(fd: int) -> list[DvTimings]:
+    """Return the timings that the current input or output knows."""
+    found: list[DvTimings] = []
     while True:
         data: Any = ffi.new("struct v4l2_enum_dv_timings *", {"index": len(found)})
         if not enumerated(fd, VIDIOC_ENUM_DV_TIMINGS, data, "VIDIOC_ENUM_DV_TIMINGS"):
             return found
-        width, height, interlaced, _, clock, *blanking = _bt_timings.unpack_from(
-            ffi.buffer(data.timings.reserved)
-        )
-        # The porches and the sync of lines, of the frame, and of a second field.
-        total = (width + sum(blanking[:3])) * (height + sum(blanking[3:]))
-        timings = bytes(ffi.buffer(ffi.addressof(data, "timings")))
-        found.append((width, height, interlaced, clock, total, timings))
+        found.append(_dv_timings(data.timings))
+
+
+def query_dv_timings(fd: int) -> DvTimings:
+    """Return the timings of the signal that the current input sees."""
+    data: Any = ffi.new("struct v4l2_dv_timings *")
+    call(fd, VIDIOC_QUERY_DV_TIMINGS, ffi.buffer(data), "VIDIOC_QUERY_DV_TIMINGS")
+    return _dv_timings(data[0])
+
+
+def _dv_timings(timings: Any) -> DvTimings:
+    width, height, interlaced, _, clock, *blanking = _bt_timings.unpack_from(
+        ffi.buffer(timings.reserved)
+    )
+    # The porches and the sync of lines, of the frame, and of a second field.
+    total = (width + sum(blanking[:3])) * (height + sum(blanking[3:]))
+    data = bytes(ffi.buffer(ffi.addressof(timings)))
+    return DvTimings(width, height, interlaced, clock, total, data)
 
 
 def s_dv_timings(fd: int, timings: bytes) -> None:

@@ -26,7 +26,10 @@ VIDIOC_DQBUF = struct(READ | WRITE, 17, "v4l2_buffer")
 VIDIOC_STREAMON = request(WRITE, "V", 18, 4)
 VIDIOC_STREAMOFF = request(WRITE, "V", 19, 4)
 VIDIOC_ENUM_FRAMESIZES = struct(READ | WRITE, 74, "v4l2_frmsizeenum")
+VIDIOC_ENUM_FRAMEINTERVALS = struct(READ | WRITE, 75, "v4l2_frmivalenum")
 VIDIOC_CREATE_BUFS = struct(READ | WRITE, 92, "v4l2_create_buffers")
+VIDIOC_G_SELECTION = struct(READ | WRITE, 94, "v4l2_selection")
+VIDIOC_S_SELECTION = struct(READ | WRITE, 95, "v4l2_selection")
 
 V4L2_CAP_VIDEO_CAPTURE = 0x00000001
 V4L2_CAP_VIDEO_OUTPUT = 0x00000002
@@ -60,6 +63,7 @@ V4L2_BUF_FLAG_LAST = 0x00100000
 V4L2_FMT_FLAG_COMPRESSED = 1
 V4L2_FMT_FLAG_EMULATED = 2
 V4L2_FRMSIZE_TYPE_DISCRETE = 1
+V4L2_FRMIVAL_TYPE_DISCRETE = 1
 V4L2_PIX_FMT_PRIV_MAGIC = 0xFEEDCAFE
 VIDEO_MAX_PLANES = 8
 VIDEO_MAX_FRAME = 32
@@ -167,6 +171,37 @@ def enum_framesizes(fd: int, pixelformat: int) -> list[tuple[int, int, int, int,
             columns = (sizes.min_width, sizes.max_width, sizes.step_width)
             rows = (sizes.min_height, sizes.max_height, sizes.step_height)
             return [*found, (*columns, *rows)]
+
+
+def enum_frameintervals(
+    fd: int, pixelformat: int, width: int, height: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return the least and the greatest time per frame, fractions in seconds, for each range."""
+    found: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    while True:
+        about = {"index": len(found), "pixel_format": pixelformat, "width": width, "height": height}
+        data: Any = ffi.new("struct v4l2_frmivalenum *", about)
+        if not enumerated(fd, VIDIOC_ENUM_FRAMEINTERVALS, data, "VIDIOC_ENUM_FRAMEINTERVALS"):
+            return found
+        first, last = ((time.numerator, time.denominator) for time in data.rest[0:2])
+        if data.type != V4L2_FRMIVAL_TYPE_DISCRETE:
+            return [*found, (first, last)]
+        found.append((first, first))
+
+
+def selection(
+    fd: int, kind: int, target: int, rectangle: tuple[int, int, int, int] | None = None
+) -> tuple[int, int, int, int]:
+    """Return a queue's (left, top, width, height) of a target, after setting it if one is given."""
+    single = {V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE: V4L2_BUF_TYPE_VIDEO_CAPTURE}
+    single |= {V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE: V4L2_BUF_TYPE_VIDEO_OUTPUT}
+    about = {"type": single.get(kind, kind), "target": target, "r": rectangle or ()}
+    data: Any = ffi.new("struct v4l2_selection *", about)
+    if rectangle is None:
+        call(fd, VIDIOC_G_SELECTION, ffi.buffer(data), "VIDIOC_G_SELECTION")
+    else:
+        call(fd, VIDIOC_S_SELECTION, ffi.buffer(data), "VIDIOC_S_SELECTION")
+    return data.r.left, data.r.top, data.r.width, data.r.height
 
 
 class PixFormat(NamedTuple):

@@ -257,7 +257,14 @@ def read_menu(fd: int, control: Control) -> dict[int, str | int]:
 
 def read_timings(fd: int) -> list[Timings]:
     """Return the timings that the current input or output offers."""
-    return [
-        Timings(width, height, bool(interlaced), clock / total if total else 0.0, data)
-        for width, height, interlaced, clock, total, data in _controls_ioctl.enum_dv_timings(fd)
-    ]
+    return [_timings(about) for about in _controls_ioctl.enum_dv_timings(fd)]
+
+
+def query_timings(fd: int) -> Timings:
+    """Return the timings that the current input sees."""
+    return _timings(_controls_ioctl.query_dv_timings(fd))
+
+
+def _timings(about: _controls_ioctl.DvTimings) -> Timings:
+    rate = about.clock / about.total if about.total else 0.0
+    return Timings(about.width, about.height, bool(about.interlaced), rate, about.data)

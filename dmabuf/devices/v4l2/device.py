@@ -15,15 +15,25 @@ from dmabuf.devices.v4l2.controls import (
     Control,
     ControlType,
     Timings,
+    query_timings,
     read_control,
     read_controls,
     read_menu,
     read_timings,
 )
+from dmabuf.devices.v4l2.events import EventReader, Events, EventType, Key
 from dmabuf.devices.v4l2.info import CAPTURE, OUTPUT
 from dmabuf.devices.v4l2.queue import Queue
 from dmabuf.devices.v4l2.stream import OutputStream, Stream
 from dmabuf.errors import os_error
+
+_SIGNAL = {
+    errno.ENOLINK: "it has no signal; see whether its cable is in, and its source on",
+    errno.ENOLCK: "its signal is not stable; try again",
+    errno.ERANGE: "its signal has timings that the device can't do",
+    errno.ENODATA: "its input is not digital; choose another by set_input()",
+}
+"""Why an input can't tell its timings."""
 
 
 class Device(DeviceFile):
@@ -37,12 +47,13 @@ class Device(DeviceFile):
                 print(control.name, control.minimum, control.maximum)
     """
 
-    __slots__ = ("_ids",)
+    __slots__ = ("_event_reader", "_ids")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a node. OSError, with the path, if that fails."""
         super().__init__(path)
         self._ids: dict[str, int] = {}
+        self._event_reader = EventReader()
 
     @property
     def capture(self) -> Capture:
@@ -83,6 +94,48 @@ class Device(DeviceFile):
         """Set the chosen input or output to one of `dv_timings()`, which resets the format."""
         with Use(self, "set its timings") as fd:
             _controls_ioctl.s_dv_timings(fd, timings.data)
+
+    def query_dv_timings(self) -> Timings:
+        """Return the timings of the signal that the chosen input sees, to be set if they differ.
+
+        OSError: ENOLINK without a signal, ENOLCK if it is not stable, ERANGE if it is beyond what
+        the device can do, ENODATA if the input is not digital. Follows VIDIOC_QUERY_DV_TIMINGS.
+        """
+        with Use(self, "query its input's timings", _SIGNAL) as fd:
+            return query_timings(fd)
+
+    def events(self, *wanted: EventType | str | int) -> Events:
+        """Return an iterator of events, from now on: changes of controls and sources, for example.
+
+        `wanted` are kinds of events, and names or ids of controls; without any, all that the device
+        has. Changes that this program makes are told, too. Thread-safe; several may be open at
+        once. KeyError if the device has no such control; OSError (EINVAL, or ENOTTY if the driver
+        has no events) if it has no such events. Follows VIDIOC_SUBSCRIBE_EVENT.
+        """
+        keys: list[Key] = []
+        for one in wanted or self._event_types():
+            if one is EventType.SOURCE_CHANGE:  # each input has its own
+                keys += [(one, number) for number in range(max(len(self.inputs()), 1))]
+            elif isinstance(one, EventType):
+                keys.append((one, 0))
+            else:
+                keys.append((EventType.CONTROL, self._control(one).id))
+        return Events(self, self._event_reader, keys)
+
+    def _event_types(self) -> list[EventType | str | int]:
+        """Return all events that the device has."""
+        kinds = EventType.EOS, EventType.SOURCE_CHANGE
+        found: list[EventType | str | int] = [kind for kind in kinds if self._has_events(kind)]
+        return found + [about.id for about in self.controls() if not about.broken]
+
+    def _has_events(self, kind: EventType) -> bool:
+        try:
+            self.events(kind).close()
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTTY):
+                raise
+            return False
+        return True
 
     def controls(self) -> list[Control]:
         """Return the device's controls, in the order of their ids.

@@ -85,6 +85,22 @@ class FrameSize(NamedTuple):
 
 
 @record
+class FrameRate(NamedTuple):
+    """A frame rate that a format and size can have, or a range of rates.
+
+    For example:
+
+        for rate in camera.frame_rates("YUYV", 640, 360):
+            print(rate.max_rate)
+    """
+
+    min_rate: float
+    """The least number of frames per second."""
+    max_rate: float
+    """The greatest number of frames per second; the same as the least for a single rate."""
+
+
+@record
 class Format(NamedTuple):
     """The format of a queue's frames, as the driver reports it.
 
@@ -178,6 +194,20 @@ def list_formats(fd: int, kind: int) -> list[FormatInfo]:
 def list_sizes(fd: int, kind: int, spec: str | int | PixelFormat) -> list[FrameSize]:
     """Return the sizes of a format; none if the driver doesn't list them."""
     return [FrameSize(*size) for size in _ioctl.enum_framesizes(fd, _code(fd, kind, spec))]
+
+
+def list_rates(
+    fd: int, kind: int, spec: str | int | PixelFormat, width: int, height: int
+) -> list[FrameRate]:
+    """Return the frame rates of a format and size; none if the driver doesn't list them."""
+    code = _code(fd, kind, spec)
+    times = _ioctl.enum_frameintervals(fd, code, *_checked_size(width, height))
+    return [FrameRate(_rate(longest), _rate(shortest)) for shortest, longest in times]
+
+
+def _rate(time: tuple[int, int]) -> float:
+    numerator, denominator = time
+    return denominator / numerator if numerator else 0.0
 
 
 def read_format(fd: int, kind: int) -> Format:

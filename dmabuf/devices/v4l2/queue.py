@@ -12,8 +12,14 @@ from dmabuf.devices.v4l2 import format as _format
 from dmabuf.devices.v4l2._file import DeviceFile, Use
 from dmabuf.devices.v4l2._ring import Ring
 from dmabuf.devices.v4l2._source import Source, require_distinct, source_buffers
-from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameSize
+from dmabuf.devices.v4l2.format import Format, FormatInfo, FrameRate, FrameSize
 from dmabuf.devices.v4l2.info import Memory
+from dmabuf.devices.v4l2.selection import (
+    Rectangle,
+    SelectionTarget,
+    read_selection,
+    set_selection,
+)
 from dmabuf.errors import RefusedError
 from dmabuf.image import PixelFormat
 
@@ -45,6 +51,34 @@ class Queue(Closing):
         """Return the frame sizes for a format; empty if the driver doesn't list them."""
         with Use(self._file, "list its frame sizes") as fd:
             return _format.list_sizes(fd, self._kind, format)
+
+    def frame_rates(
+        self, format: str | int | PixelFormat, width: int, height: int
+    ) -> list[FrameRate]:
+        """Return the frame rates for a format and size; empty if the driver doesn't list them.
+
+        Follows VIDIOC_ENUM_FRAMEINTERVALS.
+        """
+        with Use(self._file, "list its frame rates") as fd:
+            return _format.list_rates(fd, self._kind, format, width, height)
+
+    def selection(self, target: SelectionTarget) -> Rectangle:
+        """Return a rectangle: what is cut out of the picture, or where it is put.
+
+        OSError: EINVAL if the queue has no such rectangle, ENOTTY if it has none. Follows
+        VIDIOC_G_SELECTION.
+        """
+        return read_selection(self._file, self._kind, target)
+
+    def set_selection(
+        self, target: SelectionTarget, rectangle: tuple[int, int, int, int]
+    ) -> Rectangle:
+        """Ask for a rectangle, and return what the driver made of it. It may change the format.
+
+        OSError: EINVAL if the queue has no such rectangle, EBUSY during a stream. ValueError for
+        numbers that 32 bits don't hold. Follows VIDIOC_S_SELECTION.
+        """
+        return set_selection(self._file, self._kind, target, rectangle)
 
     def set_format(self, format: str | int | PixelFormat, width: int, height: int) -> Format:
         """Ask for a format, and return what the driver made of it: the size may differ.

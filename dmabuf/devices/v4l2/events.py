@@ -1,0 +1,320 @@
+"""The events of an open V4L2 device: controls and sources that change, streams that end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from enum import IntFlag
+from functools import partial
+from typing import NamedTuple
+
+from dmabuf import _forks, _wait
+from dmabuf._fd import Descriptor, Hold, duplicate, own, own_result, unwatch, watch
+from dmabuf._record import record
+from dmabuf._timeout import deadline, seconds_left
+from dmabuf.devices.v4l2 import _events_ioctl
+from dmabuf.devices.v4l2._enumeration import Enumeration
+from dmabuf.devices.v4l2._file import DeviceFile, Use
+from dmabuf.devices.v4l2.controls import ControlType
+from dmabuf.errors import os_error
+
+Key = tuple[int, int]
+"""The kind of an event, and the control or input that it is of."""
+
+
+class EventType(Enumeration):
+    """What has happened: V4L2_EVENT.
+
+    For example:
+
+        with device.events(v4l2.EventType.SOURCE_CHANGE) as events:
+            print(events.next())
+    """
+
+    VSYNC = 1
+    """A picture begins."""
+    EOS = 2
+    """A codec has finished what it had."""
+    CONTROL = 3
+    """A control has changed."""
+    FRAME_SYNC = 4
+    """A frame is being received."""
+    SOURCE_CHANGE = 5
+    """An input's signal, or what a decoder decodes, has another size."""
+    MOTION = 6
+    """Something moves in the picture."""
+
+
+class ControlChange(IntFlag):
+    """What has changed of a control: V4L2_EVENT_CTRL_CH.
+
+    For example:
+
+        if v4l2.ControlChange.RANGE in v4l2.ControlChange(event.changes):
+            print(device.controls())
+    """
+
+    VALUE = 1
+    """Its value."""
+    FLAGS = 2
+    """Its flags, as of one that is in no use now."""
+    RANGE = 4
+    """Its least or greatest value, step or default."""
+    DIMENSIONS = 8
+    """The shape of its array."""
+
+
+@record
+class Event(NamedTuple):
+    """Something that has happened to a device, as `Events` returns it.
+
+    For example:
+
+        with device.events("brightness") as events:
+            print(events.next().value)
+    """
+
+    type: EventType
+    """What has happened."""
+    id: int
+    """The id of the control; the number of the input; 0 otherwise."""
+    changes: int
+    """`ControlChange` of a control; 1 for the size of a source; 0 otherwise."""
+    value: int
+    """The new value of a control that is a number; 0 otherwise."""
+    timestamp: float
+    """When it happened, in `time.monotonic()` seconds."""
+
+
+class EventReader:
+    """Reads the events of one open device, for all who listen: the kernel gives each once."""
+
+    __slots__ = ("_listeners", "_unsorted", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._listeners: dict[_Listener, frozenset[Key]] = {}
+        self._unsorted: list[_events_ioctl.EventStruct] = []
+
+    def join(self, device: DeviceFile, listener: _Listener, keys: frozenset[Key]) -> None:
+        """Let somebody have these events, from now on."""
+        with self.lock, Use(device, "subscribe to its events") as fd:
+            self._listeners[listener] = keys
+            for key in keys:
+                _events_ioctl.subscribe_event(fd, *key)
+
+    def leave(self, device: DeviceFile, listener: _Listener) -> None:
+        """Let somebody have no more events. Idempotent."""
+        with self.lock:
+            keys = self._listeners.pop(listener, frozenset())
+            for key in keys - frozenset().union(*self._listeners.values()):
+                try:
+                    with Use(device, "unsubscribe from its events") as fd:
+                        _events_ioctl.unsubscribe_event(fd, *key)
+                except (OSError, ValueError) as error:
+                    if isinstance(error, OSError) and error.errno is None:  # a signal handler's
+                        raise
+                    return  # it is gone, or closed: nobody has events of it
+
+    def read(self, device: DeviceFile) -> None:
+        """Give all that has happened to those who want it."""
+        with self.lock, Use(device, "read its events") as fd:
+            self._sort()
+            while True:
+                taken = _events_ioctl.EventStruct()
+                self._unsorted.append(taken)  # before a signal handler can run
+                if not taken.take(fd):
+                    return
+                self._sort()
+
+    def _sort(self) -> None:
+        """Give what was read. What a signal handler has interrupted is given by the next call."""
+        while self._unsorted:
+            taken = self._unsorted[0]
+            if taken.type:
+                key, event = (taken.type, taken.id), _event(taken)
+                for listener, keys in list(self._listeners.items()):  # a finalizer may leave
+                    if key in keys and event not in listener.events:
+                        listener.give(event)
+            del self._unsorted[0]
+
+
+class _Listener:
+    """What an `Events` has not returned yet, and what wakes those who wait for it."""
+
+    __slots__ = ("events", "wake")
+
+    def __init__(self) -> None:
+        self.events: deque[Event] = deque()
+        self.wake = own_result(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def give(self, event: Event) -> None:
+        """Have one more."""
+        try:
+            self.events.append(event)
+        finally:
+            self.owner_closed()
+
+    def owner_closed(self) -> None:
+        """Wake those who wait: there is an event, or there will be none."""
+        if not self.wake.closed:
+            with Hold(self.wake) as number:
+                os.eventfd_write(number, 1)
+
+    def clear(self) -> None:
+        """Wake nobody, until there is more."""
+        with Hold(self.wake) as number:
+            try:
+                os.eventfd_read(number)
+            except BlockingIOError:
+                pass
+
+
+class Events(Descriptor):
+    """An iterator of a device's events, also for `async for`: `with device.events(…) as events`.
+
+    The kernel keeps the latest of each kind: a control that changes twice before you look is one
+    event. `fileno()` is readable when an event has come, or the device has gone. Thread-safe. Use
+    it as a context manager, or call `close()`: then waits end with ValueError, as they do when the
+    device is closed, and in a forked child, which would take the events from its parent.
+
+        with v4l2.Device("/dev/video0") as device, device.events("brightness") as events:
+            for event in events:
+                print(event.type.name, event.value)
+    """
+
+    __slots__ = ("_device", "_forked", "_listener", "_reader")
+
+    def __init__(self, device: DeviceFile, reader: EventReader, keys: Iterable[Key]) -> None:
+        """See `Device.events`."""
+        self._device = device
+        self._reader = reader
+        self._forked = False
+        _forks.leave_in_child(self)
+        self._listener = listener = _Listener()
+        try:
+            with Hold(device) as number, Hold(listener.wake) as wake:
+                own(self, partial(_make, number, wake))
+            watch(device, listener, listener)
+            reader.join(device, listener, frozenset(keys))
+        except BaseException:
+            if hasattr(self, "_number"):
+                self.close()
+            listener.wake.close()
+            raise
+
+    def next(self, timeout: float | None = None) -> Event:
+        """Wait for an event and return it. TimeoutError if `timeout` seconds pass first.
+
+        OSError (ENODEV) if the device is gone. Follows VIDIOC_DQEVENT.
+        """
+        end = deadline(timeout)
+        while (event := self.take()) is None:
+            if not _wait.wait(self, _wait.READABLE, seconds_left(end)):
+                message = f"no event of {self._device.path} within {timeout} s"
+                raise os_error(errno.ETIMEDOUT, message)
+        return event
+
+    def take(self) -> Event | None:
+        """Return an event that has come; None if there is none yet."""
+        there = self._look()
+        try:
+            return there.popleft()
+        except IndexError:
+            return None
+
+    def peek(self) -> Event | None:
+        """Return the event that `take()` would, and leave it there."""
+        there = self._look()
+        return there[0] if there else None
+
+    def _look(self) -> deque[Event]:
+        """Read what has come, and return all that is there."""
+        there = self._listener.events
+        self._read()
+        if not there:
+            self._listener.clear()
+            self._read()  # what came amid that, and woke nobody
+        return there
+
+    def _read(self) -> None:
+        if self._closed:
+            self._require_open()
+        if self._forked:
+            raise ValueError(
+                f"this is a forked child, and the events of {self._device.path} are its parent's;"
+                " open the device here, too"
+            )
+        self._reader.read(self._device)
+
+    def wake(self) -> None:
+        """Have those who wait look again."""
+        self._listener.owner_closed()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        return self.next()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        await _wait.turn()
+        while (event := self.take()) is None:
+            await _wait.ready(self, _wait.READABLE)
+        return event
+
+    def leave_to_parent(self) -> None:
+        """Leave the events to the parent; called in a forked child."""
+        self._forked = True
+        self._reader.lock = threading.RLock()
+
+    def _let_go(self) -> None:
+        unwatch(self._device, self._listener)
+        if not self._forked:
+            self._listener.owner_closed()
+            self._reader.leave(self._device, self._listener)
+        if self._number < 0:  # who waits in a thread has seen it
+            self._listener.wake.close()
+
+    def __del__(self) -> None:
+        try:
+            super().__del__()
+        finally:
+            try:
+                self._let_go()
+            except AttributeError:
+                pass  # the constructor failed
+
+    def __repr__(self) -> str:
+        state = "[closed]" if self._closed else f"fd={self._number}"
+        return f"<dmabuf.devices.v4l2.Events of {self._device.path} {state}>"
+
+
+def _make(device: int, wake: int, made: list[int]) -> None:
+    """Add to a list a descriptor that is readable once a device has events, or `wake` is.
+
+    An event loop can't wait for a device's events itself, which are priority data to poll(2).
+    """
+    poll = select.epoll()  # its own descriptor is closed as it is collected
+    poll.register(device, select.EPOLLPRI)
+    poll.register(wake, select.EPOLLIN)
+    duplicate(poll.fileno(), made)
+
+
+def _event(taken: _events_ioctl.EventStruct) -> Event:
+    kind = EventType(taken.type)
+    changes = value = 0
+    if kind is EventType.SOURCE_CHANGE:
+        changes = taken.changes
+    elif kind is EventType.CONTROL:
+        changes = taken.changes
+        wide = taken.control_type == ControlType.INTEGER64
+        value = taken.value if wide else taken.small_value
+    return Event(kind, taken.id, changes, value, taken.timestamp)
