@@ -10,6 +10,7 @@ object                      its parent's                                  what t
 ==========================  ============================================  ======================
 Buffer, Fence, Descriptor   nothing                                       its descriptor
 V4L2 stream                 the queue: its buffers, and that it runs      exported buffers
+V4L2 codec at work          both queues, and that it was told to stop     exported buffers
 V4L2 events                 the events, of which each is read once        its descriptors
 DRM device                  handles, framebuffers, the picture            its descriptor
 Watch (of devices)          the events, of which each is read once        its descriptors

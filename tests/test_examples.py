@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import screen, uvc_camera
+from helpers import cameras, codecs, screen, uvc_camera
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,6 +72,19 @@ def test_camera_to_display_shows_what_the_camera_sees(monkeypatch, capsys):
     assert black == [False] * 3
     assert [yellow, cyan, green] == [[True, True, False], [False, True, True], [False, True, False]]
     assert [magenta, red, blue] == [[True, False, True], [True, False, False], [False, False, True]]
+
+
+@pytest.mark.needs("heap", "vivid", "display", "vicodec")
+def test_a_cameras_frames_are_encoded_decoded_and_shown(monkeypatch, capsys):
+    script = ROOT / "examples" / "camera_coded.py"
+    words = ["--frames", "6", "--coded", codecs.CODED, "--camera", cameras.find("vivid")]
+    monkeypatch.setattr(sys, "argv", [script.name, "--display", screen.path(), *words])
+    runpy.run_path(str(script), run_name="__main__")
+    camera, devices, frames, coded = capsys.readouterr().out.splitlines()
+    assert camera.startswith("camera   /dev/video")
+    assert devices.endswith(codecs.CODED)
+    assert frames.startswith("frames   6 of ")
+    assert 0 < float(coded.rpartition(" ")[2].removesuffix("%")) < 100
 
 
 @pytest.mark.needs("uvc camera")

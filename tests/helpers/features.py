@@ -114,6 +114,10 @@ FEATURES = {
         lambda: not _has_video("vim2m"), "no vim2m, which would be the first V4L2 device"
     ),
     "vim2m": Feature(lambda: _has_video("vim2m"), "vim2m (modprobe vim2m), or access to it"),
+    "vicodec": Feature(
+        lambda: _has_video("vicodec"), "vicodec (modprobe vicodec), or access to it"
+    ),
+    "visl": Feature(lambda: _has_video("visl"), "visl (modprobe visl), or access to it"),
     "uvc camera": Feature(
         lambda: uvc_camera.DRIVER.is_dir() and os.access(uvc_camera.PORT / "attach", os.W_OK),
         "a virtual host controller for a camera (modprobe vhci_hcd; modprobe uvcvideo), and root",
@@ -174,7 +178,7 @@ FEATURES = {
 # What the kernels of the project's virtual machine are known to lack.
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
-_STOCK |= {"no vgem", "egl", "moderngl", "vulkan"}
+_STOCK |= {"no vgem", "egl", "moderngl", "vulkan", "vicodec", "visl"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},

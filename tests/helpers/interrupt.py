@@ -82,14 +82,18 @@ class Moment:
         signal.raise_signal(signal.SIGUSR1)
 
 
-def every_point(*passed_over: Callable[..., object], finalizers: bool = False) -> Iterator[Moment]:
+def every_point(
+    *passed_over: Callable[..., object], finalizers: bool = False, step: int = 1
+) -> Iterator[Moment]:
     """Give a moment for each point of the same code, until it ends before the signal comes.
+
+    Or for each `step`-th, where the code takes too long for all.
 
     Points in these functions, and where they begin to call others, are passed over. So are those in
     finalizers, unless asked for: there Python reports what a handler raises, and goes on.
     """
     codes = {function.__code__ for function in passed_over}
-    for point in itertools.count():
+    for point in itertools.count(0, step):
         moment = Moment(point, codes, finalizers)
         yield moment
         if not moment.reached:

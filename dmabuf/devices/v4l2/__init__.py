@@ -19,6 +19,8 @@ from dmabuf._lazy import attributes
 if TYPE_CHECKING:
     from dmabuf.devices.v4l2._file import inspect
     from dmabuf.devices.v4l2._values import ControlValue
+    from dmabuf.devices.v4l2.codec import Decoder, Encoder
+    from dmabuf.devices.v4l2.coding import Coding
     from dmabuf.devices.v4l2.colorimetry import (
         Colorspace,
         Field,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Capture",
+    "Coding",
     "Colorspace",
     "Control",
     "ControlChange",
@@ -45,7 +48,9 @@ __all__ = [
     "ControlId",
     "ControlType",
     "ControlValue",
+    "Decoder",
     "Device",
+    "Encoder",
     "Event",
     "EventType",
     "Events",
@@ -75,6 +80,7 @@ __getattr__ = attributes(
     __name__,
     {
         "Capture": "device",
+        "Coding": "coding",
         "Colorspace": "colorimetry",
         "Control": "controls",
         "ControlChange": "events",
@@ -82,7 +88,9 @@ __getattr__ = attributes(
         "ControlId": "control_ids",
         "ControlType": "controls",
         "ControlValue": "_values",
+        "Decoder": "codec",
         "Device": "device",
+        "Encoder": "codec",
         "Event": "events",
         "EventType": "events",
         "Events": "events",

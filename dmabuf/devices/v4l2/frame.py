@@ -41,6 +41,9 @@ class FrameFlag(IntFlag):
 
 _FLAGS = sum(FrameFlag)
 
+Data = bytes | bytearray | memoryview
+"""What has the buffer protocol; arrays of numpy, too."""
+
 
 class Frame:
     """A frame that the device has filled or, from an output, one for the caller to fill.
@@ -148,6 +151,29 @@ class Frame:
                 f"this frame has {len(buffers)} buffers, one per plane; use read() of each of them"
             )
         return DataScope(buffers[0], 0 if told is None else told.offsets[0], self.bytes_used[0])
+
+    def fill(self, data: Data) -> None:
+        """Write bytes into a frame to be filled, and set `bytes_used` to their number.
+
+        For the coded data that a decoder takes. `data` is bytes, or any contiguous object with the
+        buffer protocol. ValueError if they don't fit, or are none; or for a frame of several
+        buffers. As `Buffer.write()` otherwise.
+        """
+        self._require_output("data")
+        view, buffers = memoryview(data).cast("B"), self.buffers
+        limits = self._ring.format.sizeimage
+        if len(buffers) != 1:
+            raise ValueError(
+                f"this frame has {len(buffers)} buffers, one per plane; use write() of each of them"
+            )
+        if not 0 < view.nbytes <= limits[0]:
+            raise ValueError(
+                f"a frame of {self._ring.path} takes 1 to {limits[0]} bytes, not {view.nbytes};"
+                " set a format of a larger size for more"
+            )
+        with buffers[0].write() as memory:
+            memory[: view.nbytes] = view
+        self.bytes_used = (view.nbytes,)
 
     def _require_output(self, what: str) -> None:
         if not self._ring.fills:

@@ -7,11 +7,9 @@ import warnings
 from types import TracebackType
 from typing import TypeVar
 
-from dmabuf import _wait
-from dmabuf._timeout import deadline, seconds_left
 from dmabuf.buffer import Buffer
+from dmabuf.devices.v4l2._frames import Frames
 from dmabuf.devices.v4l2._ring import Loan, Ring, SlotState
-from dmabuf.devices.v4l2._session import StreamOverError
 from dmabuf.devices.v4l2._source import Source
 from dmabuf.devices.v4l2.format import Format
 from dmabuf.devices.v4l2.frame import Frame
@@ -20,7 +18,7 @@ from dmabuf.errors import os_error
 _Self = TypeVar("_Self", bound="Stream")
 
 
-class Stream:
+class Stream(Frames):
     """The frames of a capture queue while it runs: `with camera.stream(…) as frames`.
 
     Iterate it (`for`, `async for`), or take one frame with `frame()`. Give each back by leaving its
@@ -99,26 +97,22 @@ class Stream:
         """
         self._ring.stop()
 
-    def frame(self, timeout: float | None = None) -> Frame:
-        """Return the next frame, which is the caller's until given back: `with frame`.
-
-        TimeoutError if `timeout` seconds pass first; None waits for ever. ValueError once the
-        stream is over. OSError: ENODEV if the device is gone, EIO if it has failed; BrokenPipeError
-        (EPIPE) after the last frame of a codec.
-        """
-        end = deadline(timeout)
-        while (frame := self._take()) is None:
-            if not self._ring.session.wait(seconds_left(end)):
-                raise self._timed_out(timeout)
-        return frame
-
-    def _take(self) -> Frame | None:
+    def take(self) -> Frame | None:
+        """Return a frame that is there now; None if there is none yet. Errors as `frame()`."""
         loan = Loan()
         try:
             return Frame(self._ring, loan) if self._ring.take(loan) else None
         except BaseException:
             self._ring.leave(loan)
             raise
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there may be a frame, or the stream is over. False on a time-out."""
+        return self._ring.session.wait(timeout)
+
+    async def ready(self) -> None:
+        """Wait in asyncio until there may be a frame, or the stream is over."""
+        await self._ring.session.ready()
 
     def _timed_out(self, timeout: float | None) -> OSError:
         path, held, all_of_them = self._ring.path, self._ring.count(SlotState.HELD), self.buffers
@@ -129,27 +123,6 @@ class Stream:
                 " leave a frame's `with`, or queue() one"
             )
         return os_error(errno.ETIMEDOUT, message)
-
-    def __iter__(self: _Self) -> _Self:
-        return self
-
-    def __next__(self) -> Frame:
-        try:
-            return self.frame()
-        except (StreamOverError, BrokenPipeError):
-            raise StopIteration from None
-
-    def __aiter__(self: _Self) -> _Self:
-        return self
-
-    async def __anext__(self) -> Frame:
-        await _wait.turn()
-        try:
-            while (frame := self._take()) is None:
-                await self._ring.session.ready()
-            return frame
-        except (StreamOverError, BrokenPipeError):
-            raise StopAsyncIteration from None
 
     def __del__(self) -> None:
         try:

@@ -1,0 +1,68 @@
+"""What frames are taken from, one after the other: in loops, with a time-out, in asyncio."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from dmabuf import _wait
+from dmabuf._timeout import deadline, seconds_left
+from dmabuf.devices.v4l2._session import StreamOverError
+from dmabuf.devices.v4l2.frame import Frame
+
+_Self = TypeVar("_Self", bound="Frames")
+
+
+class Frames:
+    """An iterator of frames, also for `async for`."""
+
+    __slots__ = ()
+
+    def take(self) -> Frame | None:
+        """Return a frame that is there now; None if there is none yet."""
+        raise NotImplementedError
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there may be a frame. False if `timeout` seconds pass first."""
+        raise NotImplementedError
+
+    async def ready(self) -> None:
+        """Wait in asyncio until there may be a frame."""
+        raise NotImplementedError
+
+    def _timed_out(self, timeout: float | None) -> OSError:
+        """Say that no frame has come."""
+        raise NotImplementedError
+
+    def frame(self, timeout: float | None = None) -> Frame:
+        """Return the next frame, which is the caller's until given back: `with frame`.
+
+        TimeoutError if `timeout` seconds pass first; None waits for ever. ValueError once the
+        stream is over. OSError: ENODEV if the device is gone, EIO if it has failed; BrokenPipeError
+        (EPIPE) after the last frame of a codec.
+        """
+        end = deadline(timeout)
+        while (frame := self.take()) is None:
+            if not self.wait(seconds_left(end)):
+                raise self._timed_out(timeout)
+        return frame
+
+    def __iter__(self: _Self) -> _Self:
+        return self
+
+    def __next__(self) -> Frame:
+        try:
+            return self.frame()
+        except (StreamOverError, BrokenPipeError):
+            raise StopIteration from None
+
+    def __aiter__(self: _Self) -> _Self:
+        return self
+
+    async def __anext__(self) -> Frame:
+        await _wait.turn()
+        try:
+            while (frame := self.take()) is None:
+                await self.ready()
+            return frame
+        except (StreamOverError, BrokenPipeError):
+            raise StopAsyncIteration from None

@@ -1,0 +1,205 @@
+"""Stateful codecs: memory-to-memory devices that encode pictures, or decode them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import ClassVar
+
+from dmabuf.devices.v4l2 import _events_ioctl
+from dmabuf.devices.v4l2._source import Source
+from dmabuf.devices.v4l2.coding import Coding, Results
+from dmabuf.devices.v4l2.device import Device
+from dmabuf.devices.v4l2.events import EventType
+from dmabuf.devices.v4l2.format import Format
+from dmabuf.devices.v4l2.queue import Queue
+from dmabuf.devices.v4l2.selection import Rectangle, SelectionTarget
+from dmabuf.devices.v4l2.stream import Stream
+from dmabuf.errors import os_error
+from dmabuf.image import PixelFormat
+
+_STATELESS = {"S264", "S265", "MG2S", "VP8F", "VP9F", "AV1F", "SFWH"}
+"""The formats of decoders that need a program to parse the data, and requests."""
+_NO_SELECTION = (errno.EINVAL, errno.ENOTTY, errno.ENODATA)
+
+
+class Codec(Device):
+    """A memory-to-memory device that encodes, or decodes. See `Encoder` and `Decoder`."""
+
+    __slots__ = ()
+    _what: ClassVar[str]
+    _announces: ClassVar[bool]
+    """Whether events tell what its results are."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a node. OSError, with the path, if that fails; ENODEV if it is none of this kind."""
+        super().__init__(path)
+        try:
+            if not (self.m2m and self._codes()):
+                about = f"{self.path} ({self.info.card})"
+                raise os_error(errno.ENODEV, f"{about} is no stateful {self._what}")
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def find(cls, coded: str | None = None) -> str:
+        """Return the path of the first device of this kind here, which has a coded format: "H264".
+
+        Each V4L2 node is opened and asked. OSError (ENODEV) if there is none.
+        """
+        nodes = glob.glob("/dev/video[0-9]*")
+        for node in sorted(nodes, key=lambda path: (len(path), path)):
+            with contextlib.suppress(OSError), cls(node) as codec:
+                if coded is None or coded in codec._codes():
+                    return node
+        words = f"{cls._what} here" if coded is None else f"{cls._what} here for {coded}"
+        raise os_error(errno.ENODEV, f"there is no stateful {words}")
+
+    @property
+    def coded(self) -> Queue:
+        """The queue of the coded frames."""
+        raise NotImplementedError
+
+    def _codes(self) -> list[str]:
+        """Return the coded formats."""
+        there = [about.fourcc for about in self.coded.formats() if about.compressed]
+        return [code for code in there if code not in _STATELESS]
+
+    def _stop(self, fd: int) -> None:
+        """Tell the device to finish what it has."""
+        raise NotImplementedError
+
+    def stream(
+        self,
+        sources: Sequence[Source] | None = None,
+        *,
+        results: Results | None = None,
+        count: int = 4,
+    ) -> Coding:
+        """Return the codec's work; the device is not touched before it is entered.
+
+        `sources` are buffers of yours to be fed, as in `Output.stream()`. `results` is called with
+        the `Format` of what the codec makes, once that is known, each time it changes, and returns
+        buffers of yours for it, as `Capture.stream()` takes. Without them the device allocates
+        `count` each, or more.
+        """
+        sink = self.output.stream(sources, count=count)
+        announcements = partial(self.events, EventType.SOURCE_CHANGE) if self._announces else None
+        return Coding(self, sink, partial(self._results, results, count), self._stop, announcements)
+
+    def _results(self, buffers: Results | None, count: int) -> Stream:
+        """Return a stream of what it makes, with the format that this has now."""
+        capture = self.capture
+        made = None if buffers is None else buffers(capture.format())
+        return capture.stream(made, count=count)
+
+
+class Encoder(Codec):
+    """A device that encodes: raw pictures go in, H264, VP8, JPEG or the like come out.
+
+    Thread-safe. Use it as a context manager, or call `close()`. Its settings, such as the bit rate,
+    are controls.
+
+        with v4l2.Encoder("/dev/video0") as encoder:
+            encoder.set_format("NV12", 640, 360, coded="H264")
+            with encoder.stream() as coding:
+                for frame in coding.process(pictures):
+                    with frame, frame.data as data:
+                        file.write(data)
+    """
+
+    __slots__ = ()
+    _what = "encoder"
+    _announces = False
+
+    @property
+    def coded(self) -> Queue:
+        """The queue of the coded frames."""
+        return self.capture
+
+    def set_format(
+        self, format: str | int | PixelFormat, width: int, height: int, *, coded: str | int
+    ) -> Format:
+        """Set what is encoded, and to what; return what the driver made of the pictures' format.
+
+        Where the driver needs them larger, with a rim, it encodes the part that was asked for: see
+        `visible()`. The errors are those of `Queue.set_format()`.
+        """
+        self.capture.set_format(coded, width, height)
+        made = self.output.set_format(format, width, height)
+        if (made.width, made.height) != (width, height):
+            with _where_there_is_a_selection():
+                part = (0, 0, width, height)
+                self.output.set_selection(SelectionTarget.CROP, part)
+        return made
+
+    def visible(self) -> Rectangle:
+        """Return the part of the pictures that is encoded. Follows VIDIOC_G_SELECTION."""
+        return _visible(self.output, SelectionTarget.CROP)
+
+    def _stop(self, fd: int) -> None:
+        _events_ioctl.encoder_stop(fd)
+
+
+class Decoder(Codec):
+    """A device that decodes: H264, VP8, JPEG or the like go in, pictures come out.
+
+    Thread-safe. Use it as a context manager, or call `close()`. Decoders that leave it to programs
+    to parse the data (stateless ones) are none of these.
+
+        with v4l2.Decoder("/dev/video1") as decoder:
+            decoder.set_format("H264", 1280, 720)
+            with decoder.stream() as coding:
+                for frame in coding.process(packets):
+                    with frame:
+                        frame.image.save("frame.png")
+    """
+
+    __slots__ = ()
+    _what = "decoder"
+    _announces = True
+
+    @property
+    def coded(self) -> Queue:
+        """The queue of the coded frames."""
+        return self.output
+
+    def set_format(self, coded: str | int, width: int, height: int) -> Format:
+        """Set what is decoded. The size decides how much of it a buffer holds: the largest to come.
+
+        The pictures' own size, and their format, are told by the data: see `Coding.format`. The
+        errors are those of `Queue.set_format()`.
+        """
+        return self.output.set_format(coded, width, height)
+
+    def visible(self) -> Rectangle:
+        """Return the part of the pictures that is to be shown, without the rim of the coding.
+
+        It is known once there is a picture. Follows VIDIOC_G_SELECTION.
+        """
+        return _visible(self.capture, SelectionTarget.COMPOSE)
+
+    def _stop(self, fd: int) -> None:
+        _events_ioctl.decoder_stop(fd)
+
+
+def _visible(queue: Queue, target: SelectionTarget) -> Rectangle:
+    with _where_there_is_a_selection():
+        return queue.selection(target)
+    format = queue.format()
+    return Rectangle(0, 0, format.width, format.height)
+
+
+@contextlib.contextmanager
+def _where_there_is_a_selection() -> Iterator[None]:
+    """Go on behind the block where the driver has no such selection."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SELECTION:
+            raise

@@ -1,0 +1,353 @@
+"""A codec at work: frames go in, and others come out, until it has finished what it was given."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+
+from dmabuf import _forks, _wait
+from dmabuf.buffer import Buffer
+from dmabuf.devices.v4l2._file import DeviceFile, Use
+from dmabuf.devices.v4l2._frames import Frames
+from dmabuf.devices.v4l2._ring import SlotState
+from dmabuf.devices.v4l2._session import SessionState
+from dmabuf.devices.v4l2._source import Source
+from dmabuf.devices.v4l2._waits import Waits
+from dmabuf.devices.v4l2.events import Event, Events
+from dmabuf.devices.v4l2.format import Format
+from dmabuf.devices.v4l2.frame import Data, Frame, FrameFlag
+from dmabuf.devices.v4l2.stream import OutputStream, Stream
+from dmabuf.errors import os_error
+
+Results = Callable[[Format], Sequence[Source]]
+"""What returns buffers for the frames that a codec makes, once their format is known."""
+
+
+class Coding(Frames):
+    """A codec at work: `with encoder.stream() as coding`, or a decoder's.
+
+    `feed()` it, and take what it makes as from a `Stream`: by `frame()`, `for`, `async for`, or by
+    `take()` where there is no time to wait. Several threads or tasks may do so at once: a codec
+    takes no more once its results wait to be taken. One loop does both with `process()`.
+
+    After `stop()` the codec finishes what it has, and the iteration ends behind the last frame.
+    Leaving the block ends all of it at once. Single use.
+
+    A decoder has no `format` before it has seen enough data. When the pictures change their size,
+    the later ones come on new buffers, with another `format`: frames of the old ones that are still
+    held stay valid if their buffers are yours, and the device's own are closed.
+
+        with v4l2.Decoder("/dev/video1") as decoder, decoder.stream() as coding:
+            for frame in coding.process(packets):
+                with frame:
+                    frame.image.save("frame.png")
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_announced",
+        "_announcements",
+        "_at_end",
+        "_device",
+        "_events",
+        "_lock",
+        "_make",
+        "_over",
+        "_results",
+        "_sources",
+        "_stop",
+        "_stopped",
+        "_told",
+        "_waits",
+    )
+
+    def __init__(
+        self,
+        device: DeviceFile,
+        sources: OutputStream,
+        results: Callable[[], Stream],
+        stop: Callable[[int], None],
+        announcements: Callable[[], Events] | None,
+    ) -> None:
+        """See `Encoder.stream` and `Decoder.stream`.
+
+        `results` makes a stream of what comes out, `stop` is the ioctl that tells the end, and
+        `announcements` gives the events that tell what comes; None if that is known beforehand.
+        """
+        self._device = device
+        self._sources = sources
+        self._make = results
+        self._stop = stop
+        self._announcements = announcements
+        self._lock = threading.RLock()
+        self._events: Events | None = None
+        self._results: Stream | None = None
+        self._announced: Event | None = None  # by which the results began
+        self._at_end = True  # nothing more comes of the results; or they have not begun
+        self._stopped = False
+        self._told = False  # and the device knows it
+        self._over = False
+        wanted = _wait.READABLE | _wait.WRITABLE | (select.POLLPRI if announcements else 0)
+        self._waits = Waits(device, wanted)
+        _forks.leave_in_child(self)
+
+    @property
+    def sources(self) -> OutputStream:
+        """The frames to be fed: take an empty one, fill it, and leave its scope."""
+        return self._sources
+
+    @property
+    def format(self) -> Format:
+        """The format of what the codec makes. ValueError of a decoder that has seen no picture."""
+        return self._begun().format
+
+    @property
+    def buffers(self) -> list[tuple[Buffer, ...]]:
+        """The buffers of what the codec makes. ValueError of a decoder that has seen no picture."""
+        return self._begun().buffers
+
+    def _require(self, state: SessionState) -> None:
+        """Raise ValueError unless NEW, or RUNNING."""
+        self._sources._ring.session.require(state)
+
+    def _begun(self) -> Stream:
+        if self._results is None:
+            raise ValueError("the decoder has seen no picture yet; feed it, and take a frame first")
+        return self._results
+
+    def __enter__(self) -> Coding:
+        self._require(SessionState.NEW)
+        try:
+            self._waits.begin()
+            if self._announcements is not None:
+                self._events = self._announcements()
+            self._sources.__enter__()
+            if self._events is None:
+                self._begin(None)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    async def __aenter__(self) -> Coding:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        with self._lock:  # nobody begins results now
+            self._over = True
+        try:
+            if self._results is not None:
+                self._results.stop()
+        finally:
+            try:
+                self._sources.stop()
+            finally:
+                try:
+                    self._waits.end()
+                finally:
+                    self._waits.close()
+                    if self._events is not None:
+                        self._events.close()
+
+    def leave_to_parent(self) -> None:
+        """Leave the codec to the parent; called in a forked child."""
+        self._lock = threading.RLock()
+        self._waits.leave()
+
+    def feed(
+        self, data: Data | Source, timestamp: float = 0.0, timeout: float | None = None
+    ) -> None:
+        """Give the codec a frame, once there is a place for it.
+
+        `data` is bytes, which are copied: coded data, or a whole raw frame as the format has it. Or
+        it is a frame on buffers of yours, if `stream()` was given some: an Image, a Buffer, or one
+        Buffer per plane. They are the codec's until `sources` lends them again. What is made of it
+        has its `timestamp`, in seconds.
+
+        TimeoutError if `timeout` seconds pass first: mostly, as results wait to be taken. The
+        errors are those of `Frame.fill()` and `Frame.replace()`.
+        """
+        with self._sources.frame(timeout) as frame:
+            _fill(frame, data, timestamp)
+
+    async def feed_async(self, data: Data | Source, timestamp: float = 0.0) -> None:
+        """Do as `feed()`, and wait in asyncio."""
+        await _wait.turn()
+        while (frame := self._sources.take()) is None:
+            await self._sources.ready()
+        async with frame:
+            _fill(frame, data, timestamp)
+
+    def stop(self) -> None:
+        """Tell the codec that nothing more comes: it finishes what it has. Idempotent.
+
+        Take the rest then: the iteration ends behind the last frame. ValueError unless it runs.
+        Follows VIDIOC_ENCODER_CMD and VIDIOC_DECODER_CMD.
+        """
+        self._require(SessionState.RUNNING)
+        with self._lock:
+            self._stopped = True
+            if self._results is not None and not self._told:
+                self._tell()
+        if self._events is not None:
+            self._events.wake()
+
+    def _tell(self) -> None:
+        """Have the device know that it was stopped. Before its results begin it would forget it."""
+        with Use(self._device, "stop its work") as fd:
+            try:
+                self._stop(fd)
+            except OSError as error:
+                if error.errno != errno.EBUSY:  # it is told: a signal handler came amid that
+                    raise
+        self._told = True
+
+    def process(
+        self, data: Iterable[Data | Source], timeout: float | None = None
+    ) -> Iterator[Frame]:
+        """Feed all of these, and give the frames that come of it, to the last one.
+
+        One loop does all: it takes what the codec has made before it waits for a place. As all is
+        fed `stop()` is called. TimeoutError if nothing happens for `timeout` seconds.
+        """
+        for one in data:
+            while (place := self._sources.take()) is None:
+                frame = self.take()
+                if self._events is not None:
+                    self._events.peek()  # or what others don't read would end each wait
+                if frame is not None:
+                    yield frame
+                elif not self._waits.wait(timeout):
+                    raise self._timed_out(timeout)
+            with place:
+                _fill(place, one, 0.0)
+            while (frame := self.take()) is not None:
+                yield frame
+        self.stop()
+        while True:
+            try:
+                frame = self.frame(timeout)
+            except BrokenPipeError:
+                return
+            yield frame
+
+    def take(self) -> Frame | None:
+        """Return a frame that the codec has made; None if there is none yet.
+
+        BrokenPipeError (EPIPE) after the last one; otherwise the errors of `frame()`.
+        """
+        with self._lock:
+            while True:
+                self._require(SessionState.RUNNING)
+                if self._at_end and not self._go_on():
+                    return None
+                if self._stopped and not self._told:
+                    self._tell()
+                results = self._begun()
+                try:
+                    frame = results.take()
+                except BrokenPipeError:
+                    self._at_end = True
+                    continue
+                if frame is None or FrameFlag.LAST not in frame.flags:
+                    return frame
+                self._at_end = True
+                if any(frame.bytes_used):
+                    return frame
+                results._ring.leave(frame._loan)  # which is no picture
+
+    def _go_on(self) -> bool:
+        """Begin the results that were announced; False if none are, BrokenPipeError at the end."""
+        events, event = self._events, None
+        if events is not None:
+            event = events.peek()
+            if event is not None and event is self._announced:
+                events.take()
+                event = events.peek()
+        if event is not None:
+            self._begin(event)
+            return True
+        nothing_given = not self._sources._ring.count(SlotState.QUEUED)
+        if events is None or (self._stopped and (self._told or nothing_given)):
+            if events is not None:
+                events.wake()  # others who wait
+            done = f"{self._device.path} has made all of what it was given"
+            raise BrokenPipeError(errno.EPIPE, f"{os.strerror(errno.EPIPE)}: {done}")
+        return False
+
+    def _begin(self, event: Event | None) -> None:
+        """Begin the results, with the format that they have now, and end those before."""
+        if self._results is not None:
+            self._results.stop()
+        self._results = results = self._make()
+        self._announced, self._at_end = event, False
+        self._told = False  # a driver may forget it when its results end
+        try:
+            results.__enter__()
+        except BaseException:
+            if not results.running:
+                self._announced, self._at_end = None, True
+            raise
+        if self._over:
+            results.stop()  # a signal handler has ended it
+            return
+        if self._events is not None:
+            self._events.wake()  # others who waited for the results
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there may be a frame, or the work is over. False on a time-out."""
+        if not self._at_end:
+            return self._begun().wait(timeout)
+        try:
+            return self._events is None or _wait.wait(self._events, _wait.READABLE, timeout)
+        except ValueError:
+            return True  # it was closed
+
+    async def ready(self) -> None:
+        """Wait in asyncio until there may be a frame, or the work is over."""
+        if not self._at_end:
+            await self._begun().ready()
+        elif self._events is not None:
+            try:
+                await _wait.ready(self._events, _wait.READABLE)
+            except ValueError:
+                if not self._over:
+                    raise
+
+    def _timed_out(self, timeout: float | None) -> OSError:
+        message = f"no frame from {self._device.path} within {timeout} s"
+        return os_error(errno.ETIMEDOUT, f"{message}; feed it more, or stop() it")
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else "stopped" if self._stopped else "running"
+        return f"<dmabuf.devices.v4l2.Coding of {self._device!r} [{state}]>"
+
+
+def _fill(frame: Frame, data: Data | Source, timestamp: float) -> None:
+    frame.timestamp = timestamp
+    try:
+        view = memoryview(data)  # type: ignore[arg-type]
+    except TypeError:
+        frame.replace(data)  # type: ignore[arg-type]
+    else:
+        frame.fill(view)
