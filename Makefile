@@ -25,7 +25,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel outsider bench clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel outsider bench soak clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -133,6 +133,13 @@ bench: $(EQUIPPED)
 	mkdir -p $(OUT)
 	@if [ -r /dev/dma_heap/system ]; then DMABUF_VM_OUT=$(OUT) scripts/benchmark $(BIN); \
 	else scripts/vm $(VM_DEVICES) --out $(OUT) -- scripts/benchmark $(BIN); fi
+
+# All of it at once, and nothing lost: SOAK_SECONDS=3600 by default, ARGS=--faults on our own kernel.
+SOAK_SECONDS ?= 3600
+soak: $(INSTALLED)
+	@if [ -r /dev/dma_heap/system ]; then $(BIN)/python scripts/long_run.py --seconds $(SOAK_SECONDS) $(ARGS); \
+	else scripts/vm --timeout $$(($(SOAK_SECONDS) * 2 + 600)) $(VM_DEVICES) -- \
+		$(BIN)/python scripts/long_run.py --seconds $(SOAK_SECONDS) $(ARGS); fi
 
 $(INSTALLED): pyproject.toml Makefile scripts/need
 	scripts/need ensurepip:python3-venv
