@@ -84,6 +84,9 @@ test-kernels: compiled
 $(KERNELS:%=test-%): test-%: compiled
 	scripts/vm --kernel $* --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/$* -- $(PYTEST) $(ARGS)
 
+# The one that gives out a PCI device's memory as a dma-buf.
+test-7.3: VM_DEVICES += --vfio
+
 # Our own kernel has what stock kernels lack: a software timeline, a CMA heap, injected failures.
 test-lab: compiled
 	image=$$(scripts/lab-kernel) && \

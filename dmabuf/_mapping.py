@@ -111,6 +111,11 @@ def _unmappable(owner: Mapped, error: OSError) -> OSError:
     """Return the error of a buffer that can't be mapped, with what is in the way."""
     number = error.errno or errno.EIO
     reason = _memory.mapping_limit(owner._size, number)
+    if number == errno.EINVAL:  # an exporter without mmap: the size is right
+        reason = (
+            "its exporter gives the processor no access to this memory, which is a PCI device's own"
+            " (VFIO) or protected; hand it to devices, or have one of them copy it"
+        )
     reason = reason or "its exporter or a limit of this process refuses it; see ulimit -a and dmesg"
     return os_error(number, f"{owner!r} can't be mapped: {reason}")
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import dmabuf
 from dmabuf.devices.kms import Display
-from helpers import drm, uvc_camera, vgem
+from helpers import drm, uvc_camera, vfio, vgem
 from helpers.buffers import has_heap
 from helpers.drm import BUFINFO
 from helpers.leaks import IN_OUR_MACHINE
@@ -118,6 +118,10 @@ FEATURES = {
         lambda: _has_video("vicodec"), "vicodec (modprobe vicodec), or access to it"
     ),
     "visl": Feature(lambda: _has_video("visl"), "visl (modprobe visl), or access to it"),
+    "vfio": Feature(
+        lambda: RELEASE >= (6, 19) and vfio.device() is not None,
+        "Linux 6.19, and a PCI device to take memory of (scripts/vm --vfio)",
+    ),
     "uvc camera": Feature(
         lambda: uvc_camera.DRIVER.is_dir() and os.access(uvc_camera.PORT / "attach", os.W_OK),
         "a virtual host controller for a camera (modprobe vhci_hcd; modprobe uvcvideo), and root",
@@ -191,6 +195,8 @@ ABSENT = {
 }
 if RELEASE < (6, 16):
     ABSENT.setdefault(KERNEL, set()).add("passrights")
+if RELEASE < (6, 19):
+    ABSENT.setdefault(KERNEL, set()).add("vfio")
 if RELEASE >= (5, 16):
     ABSENT.setdefault(KERNEL, set()).add("poll trap")
 if not LAB or find_spec("torch") is None:  # not every Python has a build of it

@@ -107,6 +107,7 @@ def run(options: argparse.Namespace) -> int:
     }
     names = [name for name in (*BOOT_MODULES, *DEVICE_MODULES) if chosen.has(name)]
     names += [display.driver for display in displays]
+    names += machine.VFIO_MODULES if options.vfio else ()
     modules, parameters = chosen.drivers([*((name, "") for name in names), *options.module])
     script = session.script(options.command, environment)
     setup = machine.Machine(
@@ -115,8 +116,14 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
         cpus=options.cpus,
         displays=tuple(display.device for display in displays),
+        vfio=options.vfio,
         out=options.out,
-        boot_options=(*parameters, *options.append, *([] if options.verbose else ["quiet"])),
+        boot_options=(
+            *parameters,
+            *(machine.VFIO_OPTIONS if options.vfio else ()),
+            *options.append,
+            *([] if options.verbose else ["quiet"]),
+        ),
         kvm=machine.has_kvm(),
     )
     deadline = time.monotonic() + options.timeout
@@ -185,6 +192,11 @@ def parse_arguments() -> argparse.Namespace:
         "--gpu",
         action="store_true",
         help="give the guest a virtio-gpu, whose driver has sync objects",
+    )
+    parser.add_argument(
+        "--vfio",
+        action="store_true",
+        help="give the guest a PCI device with memory, behind an IOMMU, for vfio-pci",
     )
     parser.add_argument(
         "--module",

@@ -21,6 +21,15 @@ BOOT_OPTIONS = (
 # translates a program anew at each address where it is loaded: without random ones a program
 # starts in half the time.
 EMULATION_OPTIONS = ("clocksource=hpet", "norandmaps")
+# A PCI device that is nothing but memory, and the IOMMU that vfio-pci wants before it; that of the
+# other devices stays out of their way.
+VFIO_DEVICES = (
+    *("-device", "intel-iommu"),
+    *("-object", "memory-backend-ram,id=memory,size=1M,share=on"),
+    *("-device", "ivshmem-plain,memdev=memory"),
+)
+VFIO_OPTIONS = ("intel_iommu=on", "iommu=pt")
+VFIO_MODULES = ("vfio_pci", "vfio_iommu_type1")
 # Port 0 of the bus is kept for a console. The guest's scripts count on these numbers.
 PORTS = {"control": 1, "stdout": 2, "stderr": 3, "screendump": 4}
 
@@ -34,6 +43,7 @@ class Machine:
     memory: int
     cpus: int | None
     displays: tuple[str, ...]
+    vfio: bool
     out: Path | None
     boot_options: tuple[str, ...]
     kvm: bool
@@ -84,6 +94,8 @@ def arguments(machine: Machine, initramfs: int, channels: dict[str, int]) -> lis
     words += ["-kernel", str(machine.image), "-initrd", f"/proc/self/fd/{initramfs}"]
     options = (*BOOT_OPTIONS, *(() if machine.kvm else EMULATION_OPTIONS), *machine.boot_options)
     words += ["-append", " ".join(options)]
+    if machine.vfio:
+        words += VFIO_DEVICES
     # A pipe, for a socket is full after some hundred of the single bytes that the serial port
     # writes, and it loses what does not fit.
     words += ["-chardev", f"file,id=serial,path=/proc/self/fd/{channels['serial']}"]
