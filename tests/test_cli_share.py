@@ -261,6 +261,13 @@ class TestErrors:
         assert said in fails(capfd, 2, "send", path, *words.split())
         assert not os.path.exists(path)
 
+    @pytest.mark.parametrize("word", ["send", "receive"])
+    @pytest.mark.parametrize(
+        ("where", "said"), [("", "a path or '@name'"), ("@", "'@name'"), ("x" * 200, "107 bytes")]
+    )
+    def test_what_is_no_place_of_a_socket_is_refused(self, word, where, said, capfd):
+        assert said in fails(capfd, 2, word, where)
+
     def test_a_camera_that_is_not_there_is_named(self, path, capfd):
         assert "/dev/nope" in fails(capfd, 1, "send", path, "--camera", "/dev/nope")
 
@@ -275,6 +282,10 @@ class TestErrors:
         with Publisher(path):
             line = fails(capfd, 1, "receive", path, "--timeout", "0")
         assert line == f"no frame from {path} within 0 s\n"
+
+    @pytest.mark.parametrize("depth", ["0", "65", "x"])
+    def test_receive_refuses_a_depth_that_can_not_be(self, path, depth, capfd):
+        assert "argument --depth" in fails(capfd, 2, "receive", path, "--depth", depth)
 
     def test_receive_refuses_a_picture_without_an_ending(self, path, capfd):
         assert "no ending of a picture" in fails(capfd, 2, "receive", path, "--save", "frame")

@@ -36,7 +36,7 @@ def address(where: Where) -> str | bytes:
     if not isinstance(path, str):
         raise TypeError(f"where must be a path or '@name', not {type(where).__name__}")
     if not path or path == "@" or "\0" in path:
-        raise ValueError(f"where must be a path or '@name', not {path!r}")
+        raise ValueError(f"a socket's place is a path or '@name', not {path!r}")
     encoded = os.fsencode(path)
     if len(encoded) > _LONGEST_PATH:
         what = f"a socket's path has at most {_LONGEST_PATH} bytes, not {len(encoded)}: {path!r}"

@@ -17,7 +17,7 @@ from dmabuf.cli.console.hold import is_stop_asked, stop_signals_blocked, wait_fo
 from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.progress import status
 from dmabuf.cli.console.rate import Meter
-from dmabuf.cli.console.values import parse_count, parse_seconds, typed
+from dmabuf.cli.console.values import parse_count, parse_depth, parse_seconds, parse_socket, typed
 
 if TYPE_CHECKING:
     from dmabuf.share import SharedFrame, Subscriber
@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare its arguments."""
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("path", metavar="PATH", help="where the publisher is")
+    add("path", metavar="PATH", type=typed(parse_socket), help="where the publisher is")
     add("--count", metavar="N", type=typed(parse_count), help="end after N frames")
     add("--save", metavar="FILE", help="save the first frame: frame.png, or frame.raw")
     add(
@@ -52,7 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add(
         "--depth",
         metavar="N",
-        type=typed(parse_count),
+        type=typed(parse_depth),
         default=1,
         help="how many frames --policy queue keeps (1)",
     )

@@ -27,6 +27,7 @@ from dmabuf.cli.console.values import (
     parse_mode,
     parse_name,
     parse_seconds,
+    parse_socket,
     typed,
 )
 
@@ -53,7 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare its arguments."""
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("path", metavar="PATH", help="where receivers connect")
+    add("path", metavar="PATH", type=typed(parse_socket), help="where receivers connect")
     add("size", metavar="SIZE", nargs="?", type=typed(parse_size), help="bytes of the buffer")
     add("--fill-from", metavar="FILE", help="fill the buffer with a file; - is standard input")
     add(

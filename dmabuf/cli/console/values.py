@@ -87,3 +87,21 @@ def parse_dimensions(text: str) -> tuple[int, int]:
     if not cross or len(numbers) != 2 or max(map(len, numbers)) > 5 or not all(map(int, numbers)):
         raise ValueError(f"{text!r} is no size of a picture; write pixels, such as 1280x720")
     return int(width), int(height)
+
+
+def parse_socket(text: str) -> str:
+    """Return a socket's path, or "@name"; ValueError if it can't be one."""
+    from dmabuf.share._listening import address
+
+    address(text)
+    return text
+
+
+def parse_depth(text: str) -> int:
+    """Return how many frames a subscriber keeps; ValueError if it can't be so many."""
+    from dmabuf.share._messages import MOST_DEPTH
+
+    depth = parse_count(text)
+    if depth > MOST_DEPTH:
+        raise ValueError(f"{text!r} are too many frames; {MOST_DEPTH} is the most")
+    return depth
