@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import dmabuf
 from dmabuf.devices.kms import Display
-from helpers import drm, uvc_camera, vfio, vgem
+from helpers import avutil, drm, uvc_camera, vfio, vgem
 from helpers.buffers import has_heap
 from helpers.drm import BUFINFO
 from helpers.leaks import IN_OUR_MACHINE
@@ -118,6 +118,14 @@ FEATURES = {
         lambda: _has_video("vicodec"), "vicodec (modprobe vicodec), or access to it"
     ),
     "visl": Feature(lambda: _has_video("visl"), "visl (modprobe visl), or access to it"),
+    "libcamera": Feature(
+        lambda: find_spec("libcamera") is not None,
+        "libcamera's Python bindings (python3-libcamera)",
+    ),
+    "no libcamera": Feature(
+        lambda: find_spec("libcamera") is None, "a Python without libcamera's bindings"
+    ),
+    "ffmpeg": Feature(avutil.is_there, "libavutil of FFmpeg 7 (libavutil59)"),
     "vfio": Feature(
         lambda: RELEASE >= (6, 19) and vfio.device() is not None,
         "Linux 6.19, and a PCI device to take memory of (scripts/vm --vfio)",
@@ -183,6 +191,7 @@ FEATURES = {
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
 _STOCK |= {"no vgem", "egl", "moderngl", "vulkan", "vicodec", "visl"}
+_STOCK |= {"libcamera", "ffmpeg"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
@@ -191,6 +200,7 @@ ABSENT = {
     "lab": {
         *(*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"),
         *("uvc camera", "no vgem", "no vim2m", "egl", "moderngl", "vulkan"),
+        *("libcamera", "ffmpeg"),
     },
 }
 if RELEASE < (6, 16):
@@ -229,8 +239,10 @@ def is_run_elsewhere(file: Path) -> bool:
 
 
 # scripts/vm --userland
-_USERLANDS = {"media": {"unixfd"}, "gpu": {"egl", "moderngl", "vulkan"}}
+_USERLANDS = {"media": {"unixfd", "libcamera", "ffmpeg"}, "gpu": {"egl", "moderngl", "vulkan"}}
 ABSENT.setdefault(KERNEL, set()).difference_update(_USERLANDS.get(USERLAND, ()))
+if USERLAND == "media":
+    ABSENT.setdefault(KERNEL, set()).add("no libcamera")
 
 
 def needs(*features: str) -> Callable[[_Function], _Function]:
