@@ -1,6 +1,6 @@
 # make run     the main job: check this machine's exporters, then allocate, fill and verify a buffer
 # make test    all tests; ARGS=tests/test_x.py runs those alone, at once, on one kernel
-# make demo    a camera on a display without a copy; out/demo.png shows it
+# make demo    a camera through a GPU's shader to a display without a copy; out/demo.png shows it
 # They install what they need, and bring a kernel where this machine's has no dma-buf exporter.
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ EQUIPPED := $(VENV)/.equipped
 WRITTEN := $(VENV)/.written
 PYTEST := $(BIN)/python -m pytest
 OUT := out
-DEMO := examples/camera_to_display.py
+DEMO := examples/camera_through_shader.py --display --frames 50
 
 KERNELS := 5.10 6.1 6.12 7.3
 VM_SECONDS := 2700
@@ -32,9 +32,9 @@ run: $(INSTALLED)
 	else scripts/vm -- scripts/main-job $(BIN); fi
 
 demo: $(INSTALLED)
-	@if [ -r /dev/dma_heap/system ]; then $(BIN)/python $(DEMO); \
-	else scripts/vm --display --module vivid --out $(OUT) -- $(BIN)/python $(DEMO) --screendump demo.png && \
-	echo "picture  $(OUT)/demo.png"; fi
+	@if [ -r /dev/dma_heap/system ]; then $(BIN)/pip install --quiet moderngl && $(BIN)/python $(DEMO); \
+	else scripts/vm --userland gpu --display --module vivid --out $(OUT) -- \
+		python3 $(DEMO) --screendump demo.png && echo "picture  $(OUT)/demo.png"; fi
 
 # All: two virtual machines share them, side by side with what needs none, each one's output in one
 # piece. Some: one kernel will do.
@@ -135,7 +135,8 @@ bench: $(EQUIPPED)
 	$(BIN)/python benchmarks/start.py
 	mkdir -p $(OUT)
 	@if [ -r /dev/dma_heap/system ]; then DMABUF_VM_OUT=$(OUT) scripts/benchmark $(BIN); \
-	else scripts/vm $(VM_DEVICES) --out $(OUT) -- scripts/benchmark $(BIN); fi
+	else scripts/vm $(VM_DEVICES) --out $(OUT) -- scripts/benchmark $(BIN); \
+		scripts/vm --userland gpu $(VM_DEVICES) --out $(OUT) -- python3 benchmarks/opengl.py; fi
 
 # All of it at once, and nothing lost: SOAK_SECONDS=3600 by default, ARGS=--faults on our own kernel.
 SOAK_SECONDS ?= 3600

@@ -1,27 +1,37 @@
-"""A camera's frames through a shader of moderngl, without a copy: from its buffers into ours.
+"""A camera's frames through a shader of moderngl, without a copy: from buffer to buffer, and shown.
 
-The GPU reads each frame where the camera has put it, in YUV, and draws into a dma-heap buffer,
-which a display, an encoder or another program can take. A fence in both buffers has whoever is next
-wait until the GPU is done. Needs a camera, a GPU whose driver imports dma-bufs (Mesa's for the
-processor does), moderngl 5.12 or later, and Linux 6.0.
+The camera fills dma-heap buffers, in YUV. The GPU reads each where it is, and draws into another
+one, which a display, an encoder or another program can take. Nobody waits in between: fences in the
+buffers have whoever is next wait until the one before is done. With --display the result is on the
+screen, else the last one is saved.
 
-    python examples/camera_through_shader.py [--frames 10] [--camera /dev/video0] shader.png
+Needs a camera, a GPU whose driver imports dma-bufs (Mesa's for the processor does), moderngl 5.12
+or later, Linux 6.0, and for --display no other program on it; `make demo` brings all of it.
+
+    python examples/camera_through_shader.py [--frames 10] [--camera /dev/video0]
+        [--display] [--screendump NAME.png] [shader.png]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import moderngl
 
 import dmabuf
 from dmabuf import Access
 from dmabuf.devices import v4l2
+from dmabuf.devices.kms import Display
 from dmabuf.interop import egl
 
+WIDTH, HEIGHT = 640, 480  # what every camera and every monitor has
+CAMERA_BUFFERS, RESULTS = 4, 2
 # One triangle over all of the picture.
 VERTICES = """#version 310 es
 void main() {
@@ -52,49 +62,106 @@ def find_camera() -> str:
     raise SystemExit("no camera here: /dev/video* has none")
 
 
-def run(camera: v4l2.Capture, context: egl.Context, count: int, path: str) -> None:
-    """Draw `count` frames, save the last picture, and tell how that went."""
-    moderngl.init_context(loader=context)
-    opengl = moderngl.get_context()
-    format = camera.set_format("YUYV", 640, 360)
-    size = format.width, format.height
-    program = opengl.program(vertex_shader=VERTICES, fragment_shader=FRAGMENTS)
-    program["size"] = size
-    triangle = opengl.vertex_array(program, [])
-    with camera.stream(count=4) as frames, ExitStack() as stack:
-        result = stack.enter_context(dmabuf.Image.allocate("XRGB8888", *size, stride_align=256))
-        target = stack.enter_context(egl.import_image(result))
-        canvas = opengl.external_texture(target.texture(), size, 4, 0, "f1")
-        opengl.framebuffer([canvas]).use()
-        imported: dict[dmabuf.Buffer, egl.EglImage] = {}  # the camera has the same few again
-        begun = time.monotonic()
-        for _, frame in zip(range(count), frames, strict=False):
-            with frame:
-                buffer = frame.buffers[0]
-                if buffer not in imported:
-                    imported[buffer] = stack.enter_context(egl.import_image(frame.image))
-                imported[buffer].bind(0)
-                triangle.render(vertices=3)
-                with egl.fence() as drawn:
-                    buffer.import_fence(drawn, Access.READ)
-                    result.buffers[0].import_fence(drawn, Access.WRITE)
-        rate = count / (time.monotonic() - begun)
-        result.save(path)  # waits for the fence
-        print(f"camera   {camera.device.path}, {camera.device.info.card}, {format.format}")
-        print(f"GPU      {opengl.info['GL_RENDERER']}, OpenGL ES {opengl.version_code / 100}")
-        print(f"result   {result}")
-        print(f"rate     {rate:.1f} frames per second, without a copy")
+class Shader:
+    """What draws: images are imported once, and kept, since a camera has the same few again."""
+
+    def __init__(self, context: egl.Context, stack: ExitStack) -> None:
+        """Build the program; the stack closes what is imported."""
+        moderngl.init_context(loader=context)
+        self.opengl = moderngl.get_context()
+        program = self.opengl.program(vertex_shader=VERTICES, fragment_shader=FRAGMENTS)
+        program["size"] = WIDTH, HEIGHT
+        self._triangle = self.opengl.vertex_array(program, [])
+        self._stack = stack
+        self._sources: dict[dmabuf.Buffer, egl.EglImage] = {}
+        self._targets: dict[dmabuf.Buffer, Any] = {}
+
+    def draw(self, source: dmabuf.Image, target: dmabuf.Image) -> dmabuf.Fence:
+        """Have the GPU draw one image into another; the fence signals when it is done."""
+        buffer, result = source.buffers[0], target.buffers[0]
+        if buffer not in self._sources:
+            self._sources[buffer] = self._import(source)
+        if result not in self._targets:
+            texture = self._import(target).texture()
+            canvas = self.opengl.external_texture(texture, (WIDTH, HEIGHT), 4, 0, "f1")
+            self._targets[result] = self.opengl.framebuffer([canvas])
+        self._targets[result].use()
+        self._sources[buffer].bind(0)
+        self._triangle.render(vertices=3)
+        drawn = egl.fence()
+        buffer.import_fence(drawn, Access.READ)
+        result.import_fence(drawn, Access.WRITE)
+        return drawn
+
+    def _import(self, image: dmabuf.Image) -> egl.EglImage:
+        return self._stack.enter_context(egl.import_image(image))
+
+
+def screendump(name: str) -> None:
+    """Have the virtual machine save what its display shows; see scripts/vm."""
+    with open(os.environ["DMABUF_VM_SCREENDUMP"], "r+b", buffering=0) as port:
+        port.write(f"{name}\n".encode())
+        answer = port.readline().decode().strip()
+    print(f"{name}: {answer}")
+
+
+def run(camera: v4l2.Capture, display: Display | None, options: argparse.Namespace) -> None:
+    """Draw frames, show or save the result, and tell how that went."""
+    format = camera.set_format("YUYV", WIDTH, HEIGHT)
+    size = max(format.sizeimage[0], format.bytesperline[0] * format.height)
+    with ExitStack() as stack:
+        results = [
+            stack.enter_context(dmabuf.Image.allocate("XRGB8888", WIDTH, HEIGHT, stride_align=256))
+            for _ in range(RESULTS)
+        ]
+        buffers = [
+            stack.enter_context(dmabuf.allocate(size, name=f"frame {number}"))
+            for number in range(CAMERA_BUFFERS)
+        ]
+        shader = Shader(stack.enter_context(egl.Context()), stack)
+        frames = stack.enter_context(camera.stream(buffers))
+        begun, busy = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
+        flip = None
+        for number, frame in zip(range(options.frames), frames, strict=False):
+            result = results[number % RESULTS]
+            if flip is not None:
+                egl.wait(flip.fence)  # the display has let go of what was shown before
+            with frame, shader.draw(frame.image, result) as drawn:
+                if display is not None:
+                    flip = display.show(result, drawn)
+        if flip is not None:
+            flip.wait()
+        took = time.monotonic() - begun
+        spent = resource.getrusage(resource.RUSAGE_SELF).ru_utime - busy.ru_utime
+        if options.screendump:
+            screendump(options.screendump)
+        if options.path:
+            result.save(options.path)  # waits for the fence
+        print(f"camera   {camera.device.path}, {camera.device.info.card}")
+        print(f"frames   {options.frames} of {format.format} {format.width}x{format.height}")
+        print(f"GPU      {shader.opengl.info['GL_RENDERER']}")
+        if display is not None:
+            print(f"display  {display.path}, {display.driver}, {display.mode}")
+        print(f"rate     {options.frames / took:.1f} frames per second")
+        print(f"process  {spent / options.frames * 1000:.1f} ms of processor time a frame")
+        print("copies   none by the processor, but what its own GPU driver draws")
+        for buffer in (*buffers, *(result.buffers[0] for result in results)):
+            print(f"buffer   {buffer}")
 
 
 def main() -> None:
     """Take the options, and run."""
     parser = argparse.ArgumentParser(description="Draw a camera's frames by a shader.")
-    parser.add_argument("path", metavar="PICTURE")
+    parser.add_argument("path", metavar="PICTURE", nargs="?", help="where the last is saved")
     parser.add_argument("--frames", type=int, default=10, metavar="N")
     parser.add_argument("--camera", metavar="NODE", help="by default the first")
+    parser.add_argument("--display", action="store_true", help="show the result")
+    parser.add_argument("--screendump", metavar="NAME.png", help="in the virtual machine only")
     options = parser.parse_args()
-    with v4l2.Capture(options.camera or find_camera()) as camera, egl.Context() as context:
-        run(camera, context, options.frames, options.path)
+    with ExitStack() as stack:
+        camera = stack.enter_context(v4l2.Capture(options.camera or find_camera()))
+        display = stack.enter_context(Display()) if options.display else None
+        run(camera, display, options)
 
 
 if __name__ == "__main__":

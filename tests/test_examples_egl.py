@@ -1,5 +1,6 @@
 """The examples that draw by a GPU run as they stand, and their pictures have what they drew."""
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ def pixels(path: Path) -> numpy.ndarray:
     from PIL import Image
 
     with Image.open(path) as picture:
-        return numpy.asarray(picture)
+        return numpy.asarray(picture.convert("RGB"))
 
 
 BARS = [
@@ -39,9 +40,25 @@ def test_a_camera_goes_through_a_shader(monkeypatch, capsys, tmp_path):
     words = ("--frames", 3, "--camera", cameras.find("vivid"), picture)
     run(monkeypatch, "camera_through_shader.py", *words)
     out = capsys.readouterr().out
-    assert "vivid, YUYV" in out
+    assert "3 of YUYV 640x480" in out
     assert "llvmpipe" in out
-    seen = pixels(picture)
+    check_halves(pixels(picture))
+
+
+@pytest.mark.usefixtures("gl_library")
+@pytest.mark.needs("egl", "moderngl", "heap", "vivid", "display", "screendump")
+def test_a_camera_goes_through_a_shader_to_a_display(monkeypatch, capsys, tmp_path):
+    name = "through-shader.png"
+    words = ("--display", "--frames", 5, "--camera", cameras.find("vivid"), "--screendump", name)
+    run(monkeypatch, "camera_through_shader.py", *words)
+    out = capsys.readouterr().out
+    assert f"{name}: ok" in out
+    assert "frames per second" in out
+    check_halves(pixels(Path(os.environ["DMABUF_VM_OUT"], name)))
+
+
+def check_halves(seen: numpy.ndarray) -> None:
+    """Assert that a picture is vivid's, and below that the negative."""
     height, width, _ = seen.shape
     middles = [width * bar // 16 for bar in range(1, 16, 2)]
     assert (seen[height // 2 - 2, middles] > 128).tolist() == BARS
