@@ -25,7 +25,7 @@ from helpers.leaks import descriptors, kernel_buffers
 import dmabuf
 from dmabuf import Access, _ioctl, _libc, _log, _processes, devices, share, sw_sync
 from dmabuf._fd import Descriptor
-from dmabuf.interop import gstreamer
+from dmabuf.interop import ffmpeg, gstreamer
 from dmabuf.share._events import Events
 from dmabuf.share._listening import Listener
 
@@ -101,6 +101,19 @@ def a_caller():
         yield listener
 
 
+@contextlib.contextmanager
+def an_image():
+    """Give an image with two planes, in a buffer each."""
+    with a_buffer() as luma, a_buffer() as chroma:
+        yield dmabuf.Image([luma, chroma], "NV12", 64, 32)
+
+
+@contextlib.contextmanager
+def a_drm_frame():
+    with an_image() as image, ffmpeg.descriptor(image) as described:
+        yield described
+
+
 def look_at_this_process(_) -> None:
     def look(folder):
         _processes.links(folder)
@@ -162,6 +175,8 @@ MAKERS = {
     "Subscriber": Maker(lambda _: share.Subscriber(PATH), lambda: share.Publisher(PATH)),
     "gstreamer.Sink": Maker(lambda _: gstreamer.Sink(PATH)),
     "gstreamer.Source": Maker(lambda _: gstreamer.Source(PATH), lambda: gstreamer.Sink(PATH)),
+    "ffmpeg.descriptor": Maker(ffmpeg.descriptor, an_image, BUFFER),
+    "ffmpeg.image": Maker(lambda it: ffmpeg.image(it.address, 64, 32), a_drm_frame, BUFFER),
     "Events": Maker(lambda _: Events(), goes_through=("timerfd_create",)),
     "Listener": Maker(lambda _: Listener(PATH, 0o600)),
     "Listener of a socket": Maker(lambda it: Listener(it, 0o600), a_socket),
