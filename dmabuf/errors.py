@@ -23,7 +23,7 @@ class AllocationError(OSError):
     """The memory that was asked for could not be allocated.
 
         try:
-            buffer = dmabuf.allocate(1 << 30)
+            buffer = dmabuf.allocate(1 << 40)
         except dmabuf.AllocationError as error:
             print(error, error.attempts)
 

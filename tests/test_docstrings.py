@@ -4,41 +4,15 @@ import ast
 import inspect
 import itertools
 import textwrap
-from collections.abc import Iterator
 from enum import Enum
-from types import FunctionType, ModuleType
+from types import FunctionType
 
 import pytest
+from helpers.docstrings import examples, public_modules, public_objects
 
 import dmabuf
 
 pytestmark = pytest.mark.needs("outside")  # it asks no kernel
-
-
-def public_modules(module: ModuleType = dmabuf) -> Iterator[ModuleType]:
-    """Give the package and the modules that it and they name in `__all__`."""
-    yield module
-    for name in getattr(module, "__all__", ()):
-        inner = getattr(module, name)
-        if isinstance(inner, ModuleType):
-            yield from public_modules(inner)
-
-
-def public_objects() -> dict[str, object]:
-    """Return the public classes and functions: those in `__all__`, or else a module's own."""
-    found: dict[str, object] = {}
-    for module in public_modules():
-        for name in getattr(module, "__all__", vars(module)):
-            thing = getattr(module, name)
-            own = hasattr(module, "__all__") or _home(thing) == module.__name__
-            if own and not name.startswith("_") and isinstance(thing, (type, FunctionType)):
-                found[f"{thing.__module__}.{thing.__qualname__}"] = thing
-    return found
-
-
-def _home(thing: object) -> str:
-    """Return the name of the module that something was defined in."""
-    return str(getattr(thing, "__module__", ""))
 
 
 OBJECTS = public_objects()
@@ -77,19 +51,6 @@ def words_below(kind: type) -> set[str]:
         and isinstance(below.value, ast.Constant)
         and isinstance(below.value.value, str)
     }
-
-
-def has_example(words: str) -> bool:
-    """Whether a docstring has an indented block of Python after an empty line."""
-    for block in inspect.cleandoc(words).split("\n\n")[1:]:
-        lines = block.splitlines()
-        if all(line.startswith("    ") for line in lines):
-            try:
-                ast.parse(textwrap.dedent(block))
-            except SyntaxError:
-                continue
-            return True
-    return False
 
 
 def test_the_package_is_seen():
@@ -134,4 +95,4 @@ def test_every_member_of_an_enumeration_has_its_words(name):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_class_has_an_example(name):
-    assert has_example(CLASSES[name].__doc__ or ""), "an indented block, after an empty line"
+    assert examples(CLASSES[name].__doc__ or ""), "an indented block, after an empty line"

@@ -82,8 +82,9 @@ class VgemFence(NamedTuple):
 
     It is signalled by hand:
 
-        fence = vgem.attach_fence(gem, Access.WRITE)
-        fence.signal()
+        with vgem.import_buffer(buffer) as gem:
+            fence = vgem.attach_fence(gem, Access.WRITE)
+            fence.signal()
     """
 
     device: Vgem
@@ -106,8 +107,11 @@ class VgemFence(NamedTuple):
     def _refused(self, error: OSError) -> OSError:
         fence = f"fence {self.handle} of {self.device.path}"
         if error.errno == errno.ETIMEDOUT:
-            text = f"{fence} has expired: vgem itself signals each 10 s after it was attached, and"
-            return os_error(errno.ETIMEDOUT, f"{text} whoever waited went on; signal it earlier")
+            return os_error(
+                errno.ETIMEDOUT,
+                f"{fence} has expired: vgem itself signals each 10 s after it was attached, and"
+                " whoever waited went on; signal it earlier",
+            )
         if error.errno == errno.ENOENT:
             return os_error(errno.ENOENT, f"{fence} was signalled before; attach another one")
         return error

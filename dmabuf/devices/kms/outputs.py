@@ -40,7 +40,8 @@ class Mode(NamedTuple):
 
     The fastest mode of a size:
 
-        modes = [mode for mode in display.connector.modes if mode.size == (1920, 1080)]
+        size = image.width, image.height
+        modes = [mode for mode in display.connector.modes if mode.size == size]
         display.show(image, mode=max(modes, key=lambda mode: mode.refresh))
     """
 
