@@ -1,4 +1,25 @@
-"""The Linux dma-buf: memory that devices and processes share as a file descriptor."""
+"""The Linux dma-buf: memory that devices and processes share as a file descriptor.
+
+    import dmabuf
+
+    with dmabuf.allocate(1 << 20, name="frame") as buffer:
+        with buffer.write() as memory:
+            memory[:5] = b"hello"
+        pixels = buffer.array((512, 512), "u4")  # numpy, no copy
+
+`allocate` and `Heap` make a `Buffer`, and so do `udmabuf` and the devices. A `Buffer` gives its
+memory in scopes of access, and takes and gives each `Fence` of the devices that work on it. An
+`Image` says what its bytes are as pixels. A `Pool` lends the same buffers again and again.
+
+`devices` has cameras (`devices.v4l2`), displays (`devices.kms`) and GPUs (`devices.drm`). `share`
+passes buffers between processes. `interop` connects them to OpenGL, GStreamer and others. `usage`
+tells who holds which buffer. `dmabuf.testing`, which a program imports by its name, has fences for
+tests and a pytest plugin.
+
+A closed object raises ValueError when it is used. Time-outs are seconds, None is for ever: what is
+called `wait` returns False when the time is over, everything else raises TimeoutError. All of it is
+safe to use from several threads. Needs Linux 5.6; what a kernel lacks raises `UnsupportedError`.
+"""
 
 import os
 from typing import TYPE_CHECKING

@@ -39,8 +39,9 @@ def array_on(
         numbers = (start, *steps)
     for number in numbers:
         if number % kind.alignment:
-            what = f"dtype {kind} wants offset and strides that {kind.alignment} divides"
-            raise ValueError(f"{what}, not {number}")
+            raise ValueError(
+                f"dtype {kind} wants offset and strides that {kind.alignment} divides, not {number}"
+            )
     if first < 0 or end > len(memory):
         what = f"an array of shape {lengths}"
         if steps is not None:

@@ -150,8 +150,10 @@ def receive_steps(sock: socket.socket, limit: int, kinds: Kinds, arrival: Arriva
                 pieces.append(data[_header.size + header.descriptors :])
         assert first is not None
         if len(arrival.owners) != first.all_descriptors:
-            has = f"{len(arrival.owners)} descriptors, not the {first.all_descriptors}"
-            raise _scm.MessageError(f"a message came with {has} that it says")
+            raise _scm.MessageError(
+                f"a message came with {len(arrival.owners)} descriptors, and says that it has"
+                f" {first.all_descriptors}"
+            )
         body = b"".join(pieces)
         arrival.table, arrival.message = body[: first.table_bytes], body[first.table_bytes :]
     except BaseException:
@@ -179,8 +181,11 @@ def _whole(header: _Header, limit: int) -> int:
         raise _scm.MessageError(f"the peer's message has too many objects: {header}")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if header.all_descriptors > soft:
-        what = f"a message has {header.all_descriptors} descriptors, and this process may have"
-        raise os_error(errno.EMFILE, f"{what} {soft} in all (RLIMIT_NOFILE)")
+        raise os_error(
+            errno.EMFILE,
+            f"a message has {header.all_descriptors} descriptors, and this process may have {soft}"
+            " in all (RLIMIT_NOFILE)",
+        )
     return header.all_descriptors + header.table_bytes + header.message_bytes
 
 

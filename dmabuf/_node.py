@@ -147,8 +147,11 @@ def _missing(path: str, kind: Kind) -> OSError:
     usual = os.path.dirname(path) in ("/dev", f"/dev/{kind.subsystem}")
     in_dri = os.path.dirname(path) == "/dev/dri"  # the drm class has a folder of another name
     if (usual or in_dri) and os.path.exists(f"{listed}/{name}"):
-        what = f"the kernel has this {kind.what}, but the node is not here; pass it into the"
-        return os_error(errno.ENOENT, f"{path}: {what} container (--device {path})")
+        return os_error(
+            errno.ENOENT,
+            f"{path}: the kernel has this {kind.what}, but the node is not here; pass it into the"
+            f" container (--device {path})",
+        )
     if kind.subsystem != "misc" and os.path.isdir(listed):
         nodes = [node for node in os.listdir(listed) if os.path.exists(f"{listed}/{node}/dev")]
         if not nodes:

@@ -20,7 +20,7 @@ EVENTS = {
 
 
 class Access(IntFlag):
-    """What an access does to the memory: the kernel's DMA_BUF_SYNC_READ, _WRITE and _RW.
+    """Whether an access reads memory, writes it or both: DMA_BUF_SYNC_READ, _WRITE and _RW.
 
         wanted = Access.READ if is_viewer else Access.READ_WRITE
         with buffer.access(wanted) as memory:

@@ -70,7 +70,7 @@ class FencePoint(NamedTuple):
 
 @record
 class FenceInfo(NamedTuple):
-    """What the kernel knows of a sync_file.
+    """What the kernel tells of a sync_file: its name, its status and its fences.
 
         name, status, points = fence.info()
 

@@ -103,7 +103,7 @@ class Heap(Descriptor):
         """Open a heap by its name, such as "system", or by the path of its node.
 
         UnsupportedError if the kernel has no heaps; FileNotFoundError, PermissionError with what
-        mends it; OSError (ENOTTY) if the path is something else. Needs Linux 5.6.
+        fixes it; OSError (ENOTTY) if the path is something else. Needs Linux 5.6.
         """
         path = _path(heap)
         self._info = _info(path)

@@ -30,7 +30,7 @@ _wake = methodcaller("wake")
 
 
 class Pool(Closing):
-    """So many buffers of one size that are allocated once, and lent out again and again.
+    """Buffers of one size that are allocated once, and lent again and again.
 
         with dmabuf.Pool(4, 1920 * 1080 * 4) as pool:
             with pool.acquire() as buffer:

@@ -41,7 +41,7 @@ _FORBIDDEN_SEALS = {"F_SEAL_WRITE": 0x08, "F_SEAL_FUTURE_WRITE": 0x10}  # linux/
 
 @record
 class Limits(NamedTuple):
-    """What one udmabuf may have at the most.
+    """The largest udmabuf that the kernel makes.
 
         size, count = dmabuf.udmabuf.limits()
 
@@ -192,8 +192,8 @@ def _create(items: list[tuple[int, int, int]], name: str | None) -> Buffer:
                 total = sum(size for _, _, size in items)
                 text = (
                     f"{total} bytes in {len(items)} pieces refused, perhaps by the limits (64 MiB"
+                    f" in all before Linux 7.3); {_PARAMETERS} is hidden from this process"
                 )
-                text = f"{text} in all before Linux 7.3); {_PARAMETERS} is hidden from this process"
                 raise AllocationError(errno.EINVAL, text) from None
             raise
 
@@ -293,8 +293,13 @@ def _no_hugepages(memfd: int, offset: int, size: int) -> str:
     with open(f"{folder}/free_hugepages", encoding="ascii") as value:
         free = int(value.read()) + status.st_blocks * 512 // page  # the memfd keeps what it got
     wanted = -(-(offset % page + size) // page)
-    text = f"{wanted} huge pages of {page} bytes wanted, {free} free"
     if wanted <= free and _memory.meminfo().get("CmaTotal"):
         # mm/hugetlb.c gives a page that must stay movable to nobody who pins it.
-        return f"{text}, but in memory kept for CMA; reserve them at boot, with hugepages="
-    return f"{text}; reserve more in {folder}/nr_hugepages"
+        return (
+            f"{wanted} huge pages of {page} bytes wanted, {free} free, but in memory kept for CMA;"
+            " reserve them at boot, with hugepages="
+        )
+    return (
+        f"{wanted} huge pages of {page} bytes wanted, {free} free; reserve more in"
+        f" {folder}/nr_hugepages"
+    )

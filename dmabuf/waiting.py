@@ -49,5 +49,8 @@ def _wanted(item: object) -> tuple[Descriptor, int]:
     if isinstance(item, tuple):
         kind = f"({', '.join(type(part).__name__ for part in item)})"
     elif isinstance(item, Buffer):
-        kind = "Buffer: say for which access, as in [(buffer, Access.READ)]"
+        raise TypeError(
+            "wait_any takes fences and pairs (buffer, access), not Buffer: say for which access, as"
+            " in [(buffer, Access.READ)]"
+        )
     raise TypeError(f"wait_any takes fences and pairs (buffer, access), not {kind}")

@@ -102,21 +102,21 @@ def _check(
     plane: Plane, index: int, format: PixelFormat, size: tuple[int, int], modifier: int
 ) -> None:
     """Raise ValueError unless a plane is inside of its buffer."""
-    what = f"plane {index} of {format} {size[0]}x{size[1]}"
+    wanted = f"plane {index} of {format} {size[0]}x{size[1]}"
     has = f"its buffer has 0 to {plane.buffer.size}"
     layout = format.planes[index]
     if modifier != LINEAR or format.opaque:
         if plane.stride < 0 or not 0 <= plane.offset < plane.buffer.size:
             raise ValueError(
-                f"{what} can't be at stride {plane.stride}, offset {plane.offset}; {has}"
+                f"{wanted} can't be at stride {plane.stride}, offset {plane.offset}; {has}"
             )
         return
     row = layout.row(size[0])
     if plane.stride < row:
-        raise ValueError(f"{what} needs a stride of at least {row} bytes, not {plane.stride}")
+        raise ValueError(f"{wanted} needs a stride of at least {row} bytes, not {plane.stride}")
     for name, value in (("stride", plane.stride), ("offset", plane.offset)):
         if value % layout.itemsize:
-            raise ValueError(f"{what} needs a {name} that {layout.itemsize} divides, not {value}")
+            raise ValueError(f"{wanted} needs a {name} that {layout.itemsize} divides, not {value}")
     end = plane.offset + (plane.height - 1) * plane.stride + row
     if plane.offset < 0 or end > plane.buffer.size:
-        raise ValueError(f"{what} needs bytes {plane.offset} to {end}; {has}")
+        raise ValueError(f"{wanted} needs bytes {plane.offset} to {end}; {has}")

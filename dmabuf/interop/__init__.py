@@ -1,10 +1,13 @@
 """Other people's objects, without a copy: each module comes when it is first used.
 
-with dmabuf.interop.gstreamer.Source("/tmp/pipeline.sock") as source:     # no GStreamer needed
-    for frame in source:
-        with frame: ...
-with dmabuf.interop.egl.Context(), dmabuf.interop.egl.import_image(image) as imported:
-    texture = imported.texture()  # for whatever draws with OpenGL
+    with dmabuf.interop.gstreamer.Source("/tmp/pipeline.sock") as source:  # no GStreamer needed
+        for frame in source:
+            with frame: ...
+
+    with dmabuf.interop.egl.Context(), dmabuf.interop.egl.import_image(image) as imported:
+        texture = imported.texture()  # for whatever draws with OpenGL
+
+docs/gstreamer.md and docs/opengl.md are guides.
 """
 
 from typing import TYPE_CHECKING

@@ -1,10 +1,11 @@
 """Buffers, fences and images between processes: sockets, multiprocessing, one camera for many.
 
-import dmabuf, socket
+    dmabuf.share.send(sock, [buffer, fence, image], b"frame 1")  # in one process
 
-dmabuf.share.send(sock, [buffer, fence, image], b"frame 1")     # in one process
-with dmabuf.share.receive(sock) as received:                    # in the other: same memory
-buffer, fence, image = received.objects
+    with dmabuf.share.receive(sock) as received:  # in the other: the same memory
+        buffer, fence, image = received.objects
+
+docs/sharing.md and docs/publishing.md are guides.
 """
 
 from typing import TYPE_CHECKING

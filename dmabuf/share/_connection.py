@@ -204,9 +204,10 @@ class Connection:
         if reason is Reason.CLOSED:
             return EOFError(f"the publisher at {self._name} has closed")
         if reason is Reason.HELD_TOO_LONG:
-            text = "disconnected this subscriber: it held a frame for longer than hold_timeout"
             return ConnectionAbortedError(
-                errno.ECONNABORTED, f"the publisher at {self._name} {text}"
+                errno.ECONNABORTED,
+                f"the publisher at {self._name} disconnected this subscriber: it held a frame for"
+                " longer than hold_timeout",
             )
         return ConnectionAbortedError(
             errno.ECONNABORTED, f"the publisher at {self._name} refused what this subscriber sent"
@@ -278,8 +279,10 @@ class Connection:
             else:
                 memory = known
             if part.used > memory.buffer.size:
-                what = f"slot {part.slot} has {part.used} bytes used"
-                raise MessageError(f"{what}, and its buffer {memory.buffer.size}")
+                raise MessageError(
+                    f"the publisher says that {part.used} bytes of slot {part.slot} are used, whose"
+                    f" buffer has {memory.buffer.size}"
+                )
             memories.append(memory)
         return tuple(memories)
 

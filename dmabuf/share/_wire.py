@@ -226,8 +226,10 @@ def unpack(data: bytes, descriptors: int) -> Message | None:
     message = parse(payload, minor > MINOR)
     wanted = message.new.bit_count() if isinstance(message, FrameMessage) else 0
     if descriptors != wanted:
-        what = f"{type(message).__name__} came with {descriptors} descriptors"
-        raise MessageError(f"{what}, and its new memories are {wanted}")
+        raise MessageError(
+            f"{type(message).__name__} came with {descriptors} descriptors, and has {wanted} new"
+            " memories"
+        )
     return message
 
 

@@ -30,12 +30,12 @@ def from_process(pid: int, fd: int) -> Buffer | Fence:
     pid = whole(pid, "pid")
     if not 0 < pid < 1 << 31:
         raise ValueError(f"a process is numbered from 1 to {(1 << 31) - 1}, not {pid}")
-    what = f"descriptor {fd} of process {pid}"
+    source = f"descriptor {fd} of process {pid}"
     try:
         with own_result(os.pidfd_open, pid) as process:
             taken = own_descriptor(partial(_libc.pidfd_getfd, process.fileno(), fd))
     except OSError as error:
-        raise _explained(error, what) from None
+        raise _explained(error, source) from None
     with taken:
         try:
             return Buffer.from_fd(taken)
@@ -45,19 +45,19 @@ def from_process(pid: int, fd: int) -> Buffer | Fence:
             return Fence.from_fd(taken)
         except NotASyncFileError:
             found = open_file(taken.fileno())
-            raise ValueError(f"{what} is neither a dma-buf nor a sync_file: {found}") from None
+            raise ValueError(f"{source} is neither a dma-buf nor a sync_file: {found}") from None
 
 
-def _explained(error: OSError, what: str) -> OSError:
+def _explained(error: OSError, source: str) -> OSError:
     if error.errno == errno.ENOSYS:
-        return UnsupportedError(errno.ENOSYS, f"taking {what} needs Linux 5.6 (pidfd_getfd)")
+        return UnsupportedError(errno.ENOSYS, f"taking {source} needs Linux 5.6 (pidfd_getfd)")
     if error.errno == errno.EPERM:
         return os_error(
             errno.EPERM,
-            f"{what}: this process may not trace that one; {how_to_take()}. Or have that process"
+            f"{source}: this process may not trace that one; {how_to_take()}. Or have that process"
             " send it over a socket: dmabuf.share.send",
         )
-    return os_error(error.errno or 0, what)
+    return os_error(error.errno or 0, source)
 
 
 def same(a: Buffer | Image, b: Buffer | Image) -> bool:

@@ -34,7 +34,7 @@ __all__ = [
 
 
 class Received(Closing):
-    """What came in one message.
+    """The objects, the bytes and the sender of one message.
 
     `with received:` closes every buffer and fence at its end; without it they are yours to close::
 

@@ -20,7 +20,7 @@ from dmabuf.fence import Fence
 
 @record
 class PendingFence(NamedTuple):
-    """A fence, and what signals it.
+    """A pending fence, and the call that signals it.
 
     For example:
 

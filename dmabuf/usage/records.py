@@ -31,7 +31,7 @@ class BufferFence(NamedTuple):
 
 @record
 class BufferUsage(NamedTuple):
-    """A buffer, and everybody who is seen to hold it.
+    """A buffer, and the processes and devices that are seen to hold it.
 
         nobody_visible = [buffer for buffer in usage.scan().buffers if not buffer.holders]
 

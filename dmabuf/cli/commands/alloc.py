@@ -181,11 +181,11 @@ def _allocated(arguments: argparse.Namespace, stack: ExitStack) -> list[Buffer]:
 
 def _require(arguments: argparse.Namespace) -> None:
     """Refuse what is too much in all: the library looks at each buffer alone."""
-    what = exact(arguments.size)
+    sizes = exact(arguments.size)
     if arguments.count > 1:
-        what = f"{arguments.count} x {what}"
+        sizes = f"{arguments.count} x {sizes}"
     total = arguments.count * _memory.rounded(arguments.size)
-    _memory.require(total, what, cma=is_contiguous(arguments.heap))
+    _memory.require(total, sizes, cma=is_contiguous(arguments.heap))
 
 
 def _tell(buffers: list[Buffer], seconds: float, output: Output) -> None:

@@ -127,14 +127,14 @@ def syncobj_eventfd(fd: int, handle: int, point: int, event: int, flags: int) ->
     """Have an eventfd signalled once a point is."""
     fields = {"handle": handle, "point": point, "fd": event, "flags": flags}
     data = ffi.new("struct drm_syncobj_eventfd *", fields)
-    what = "DRM_IOCTL_SYNCOBJ_EVENTFD"
+    name = "DRM_IOCTL_SYNCOBJ_EVENTFD"
     try:
-        call(fd, DRM_IOCTL_SYNCOBJ_EVENTFD, ffi.buffer(data), what)
+        call(fd, DRM_IOCTL_SYNCOBJ_EVENTFD, ffi.buffer(data), name)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         # DRM says this of an ioctl that it does not know; here the arguments are good.
-        text = f"{what} needs Linux 6.6; this is Linux {os.uname().release}"
+        text = f"{name} needs Linux 6.6; this is Linux {os.uname().release}"
         raise UnsupportedError(errno.EINVAL, text) from None
 
 

@@ -21,7 +21,7 @@ _ACCESS = {os.O_RDONLY: "READ", os.O_WRONLY: "WRITE", os.O_RDWR: "READ_WRITE"}
 
 
 class GemBuffer(Handle[NodeT]):
-    """A buffer as one device has it. Thread-safe. Closing it detaches the device.
+    """A buffer as one device has it, by its handle. Thread-safe. Closing it detaches the device.
 
     Closing the device closes all of its buffers. Type checkers know it by its device's type, such
     as `GemBuffer[Device]`.

@@ -26,25 +26,26 @@ def require_showable(path: str, pipeline: Pipeline, image: Image) -> None:
     modifiers = plane.formats.get(name, ())
     if modifiers is not None and image.modifier in modifiers:
         return
-    kind = plane.kind.name.lower()
-    what = f"{path} {pipeline.connector.name}: {kind} plane {plane.number} can't show {name}"
+    kind, where = plane.kind.name.lower(), f"{path} {pipeline.connector.name}"
     if name not in plane.formats:
         raise RefusedError(
             errno.EINVAL,
-            f"{what} ({image.format.model}), only {', '.join(plane.formats)}; have the image's "
-            f"source give one of these, or draw `image.to_rgb()` into an image of one",
+            f"{where}: {kind} plane {plane.number} can't show {name} ({image.format.model}), only "
+            f"{', '.join(plane.formats)}; have the image's source give one of these, or draw "
+            f"`image.to_rgb()` into an image of one",
         )
     if modifiers is not None:
         raise RefusedError(
             errno.EINVAL,
-            f"{what} with modifier {image.modifier:#x}, "
-            f"only with {', '.join(map(_words, modifiers))}",
+            f"{where}: {kind} plane {plane.number} can't show {name} with modifier "
+            f"{image.modifier:#x}, only with {', '.join(map(_words, modifiers))}",
         )
     if image.modifier != LINEAR:
         raise RefusedError(
             errno.EINVAL,
-            f"{what} with modifier {image.modifier:#x}: its driver lists no modifiers; "
-            f"have the image's source make it linear (modifier 0)",
+            f"{where}: {kind} plane {plane.number} can't show {name} with modifier "
+            f"{image.modifier:#x}: its driver lists no modifiers; have the image's source make it "
+            f"linear (modifier 0)",
         )
 
 

@@ -151,9 +151,13 @@ class Session:
             raise
 
     def _require_count(self, count: int) -> None:
-        if count != self._count:
-            limit = f"{count} buffers at the {'least' if count > self._count else 'most'}"
-            raise RefusedError(errno.EINVAL, f"{self.device.path} wants {limit}, not {self._count}")
+        path = self.device.path
+        if count > self._count:
+            text = f"{path} wants at least {count} buffers, not {self._count}"
+            raise RefusedError(errno.EINVAL, text)
+        if count < self._count:
+            text = f"{path} wants at most {count} buffers, not {self._count}"
+            raise RefusedError(errno.EINVAL, text)
 
     def export(self, fd: int, count: int) -> list[tuple[Buffer, ...]]:
         """Return the device's own buffers, of each frame; they are closed with the session."""

@@ -36,8 +36,10 @@ def require_distinct(frames: Iterable[tuple[Buffer, ...]]) -> None:
     seen: set[Buffer] = set()
     for buffer in chain.from_iterable(frames):
         if buffer in seen:
-            what = f"a stream has each buffer at one place only: {buffer!r}, or a duplicate of it,"
-            raise ValueError(f"{what} has one already")
+            raise ValueError(
+                f"a stream has each buffer at one place only: {buffer!r}, or a duplicate of it, has"
+                " one already"
+            )
         seen.add(buffer)
 
 

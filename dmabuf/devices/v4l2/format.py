@@ -158,8 +158,10 @@ class Format(NamedTuple):
         ValueError if the pixel format is not in dmabuf's table.
         """
         if self.format is None:
-            what = f"{self.fourcc} is not in dmabuf's table of pixel formats: use frame.buffers"
-            raise ValueError(f"{what} and frame.bytes_used instead of frame.image")
+            raise ValueError(
+                f"{self.fourcc} is not in dmabuf's table of pixel formats: use frame.data, or"
+                " frame.buffers and frame.bytes_used, instead of frame.image"
+            )
         size = self.width, self.height
         strides: int | tuple[int, ...] = self.bytesperline
         if len(buffers) == 1:

@@ -188,8 +188,8 @@ class Frame:
         """
         self._ring.slot(self._loan)
         if not self._ring.session.imports:
-            what = "the stream has its device's own buffers; give stream() buffers of yours to"
-            raise RefusedError(errno.EINVAL, f"{what} replace them")
+            text = "the stream has its device's own buffers; to replace them give stream() yours"
+            raise RefusedError(errno.EINVAL, text)
         buffers = source_buffers(source, self._ring.format, self._ring.path)
         self._ring.replace(self._loan, buffers)
 

@@ -1,7 +1,7 @@
 """Images as textures of OpenGL and OpenGL ES, and textures as images, without a copy.
 
-with dmabuf.interop.egl.Context(), dmabuf.interop.egl.import_image(frame.image) as imported:
-    texture = imported.texture()  # its number, for PyOpenGL, moderngl, Qt, pygame
+    with dmabuf.interop.egl.Context(), dmabuf.interop.egl.import_image(frame.image) as imported:
+        texture = imported.texture()  # its number, for PyOpenGL, moderngl, Qt, pygame
 
 It needs libEGL, of version 1.4 or later with EGL_EXT_image_dma_buf_import, and the GPU's driver.
 """

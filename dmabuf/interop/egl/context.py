@@ -15,7 +15,7 @@ _PROFILE, _CORE = 0x30FD, 1  # EGL/egl.h
 
 
 class Context(EglHandle):
-    """A context of OpenGL ES, or of OpenGL, that draws into textures and buffers alone.
+    """A context of OpenGL ES or OpenGL without a window: it draws into textures and buffers.
 
         with egl.Context() as context, egl.import_image(image) as imported:
             texture = imported.texture()

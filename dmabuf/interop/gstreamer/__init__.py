@@ -1,10 +1,11 @@
 """Frames from and to GStreamer's pipelines in other processes, by its unixfdsink and unixfdsrc.
 
-with dmabuf.interop.gstreamer.Source("/tmp/out.sock") as source:   # … ! unixfdsink
-    for frame in source:
-        with frame, frame.image.read() as planes: ...
-with dmabuf.interop.gstreamer.Sink("/tmp/in.sock") as sink:        # unixfdsrc ! …
-    sink.push(image)
+    with dmabuf.interop.gstreamer.Source("/tmp/out.sock") as source:  # … ! unixfdsink
+        for frame in source:
+            with frame, frame.image.read() as planes: ...
+
+    with dmabuf.interop.gstreamer.Sink("/tmp/in.sock") as sink:  # unixfdsrc ! …
+        sink.push(image)
 
 They speak the protocol themselves: GStreamer isn't needed here, and 1.24 or later there.
 """
