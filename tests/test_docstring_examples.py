@@ -32,8 +32,8 @@ ELSEWHERE = {
     "interop.gstreamer.Sink": "test_gstreamer_sink",
     "interop.gstreamer.Source": "test_gstreamer_unixfd",
     "interop.gstreamer.PipelineFrame": "test_gstreamer_unixfd",
-    "interop.egl.Context": "test_egl",
-    "interop.egl.EglImage": "test_egl",
+    **dict.fromkeys(("interop.egl.Context", "interop.egl.EglImage"), "test_egl"),
+    **{f"interop.vulkan.Vulkan{what}": "test_vulkan" for what in ("Buffer", "Image", "Semaphore")},
 }
 """What never ends, or needs a GPU's driver or another process, and where that is run."""
 ALL = ("heap", "udmabuf", "vgem", "export", "vivid", "display", "syncobj")

@@ -7,8 +7,8 @@ For PyPI's package `vulkan`, whose handles it takes and gives. It needs libvulka
 later, the GPU's driver, and a device with `DEVICE_EXTENSIONS`.
 """
 
+from dmabuf.interop.vulkan._formats import formats
 from dmabuf.interop.vulkan._vulkan import DEVICE_EXTENSIONS
-from dmabuf.interop.vulkan.formats import formats
 from dmabuf.interop.vulkan.image import VulkanImage, import_image
 from dmabuf.interop.vulkan.memory import VulkanBuffer, export_memory, import_buffer
 from dmabuf.interop.vulkan.semaphore import VulkanSemaphore, export_semaphore, import_semaphore

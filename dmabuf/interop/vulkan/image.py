@@ -8,7 +8,7 @@ from typing import Any
 from dmabuf.errors import RefusedError
 from dmabuf.image import Image, PixelFormat
 from dmabuf.interop.vulkan import _vulkan
-from dmabuf.interop.vulkan.formats import check, vk_format
+from dmabuf.interop.vulkan._formats import check, vk_format
 from dmabuf.interop.vulkan.memory import Bound
 
 # vulkan/vulkan_core.h
