@@ -25,7 +25,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel outsider bench soak clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench soak clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -128,6 +128,24 @@ wheel: $(INSTALLED)
 # A project that has the wheel alone, and brings a kernel for its tests.
 outsider: wheel
 	cd examples/driver-tests && ../../build/fresh/bin/python -m pytest -p no:cacheprovider --dmabuf-vm=6.12
+
+# Source distribution and wheel as an index takes them, and the former installed as whoever has no
+# wheel does: with what its build needs, fetched.
+packages: $(INSTALLED)
+	rm -rf build/dist build/from-source && mkdir -p build
+	$(BIN)/pip install --quiet --editable '.[packages]'
+	$(BIN)/python -m build --outdir build/dist . >build/dist.log
+	$(BIN)/twine check --strict build/dist/*
+	$(PYTHON) -m venv build/from-source
+	build/from-source/bin/pip install --quiet build/dist/dmabuf-*.tar.gz
+	cd build && from-source/bin/python -I -W error -c "import dmabuf; dmabuf.devices.v4l2.Capture"
+	build/from-source/bin/dmabuf-alloc --version
+
+# Debian's packages, into build/deb: on trixie or later, with what `apt-get build-dep .` brings.
+deb:
+	rm -rf build/deb && mkdir -p build/deb/source
+	git ls-files | tar -cf - -T - | tar -xf - -C build/deb/source
+	cd build/deb/source && dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary
 
 # The import is measured on the machine itself, the rest where there is a heap.
 bench: $(EQUIPPED)
