@@ -29,6 +29,8 @@ ELSEWHERE = {
     "share.Subscriber": "docs/publishing.md",
     "share.SharedFrame": "docs/publishing.md",
     "devices.Watch": "test_hotplug",
+    **{f"devices.v4l2.{what}": "test_v4l2_events" for what in ("Event", "EventType", "Events")},
+    **{f"devices.v4l2.{what}": "test_v4l2_codec" for what in ("Coding", "Decoder", "Encoder")},
     "interop.gstreamer.Sink": "test_gstreamer_sink",
     "interop.gstreamer.Source": "test_gstreamer_unixfd",
     "interop.gstreamer.PipelineFrame": "test_gstreamer_unixfd",
@@ -88,6 +90,11 @@ def output(stack: contextlib.ExitStack) -> v4l2.Output:
 def frames(stack: contextlib.ExitStack) -> v4l2.Stream:
     """Return a running stream of a camera."""
     return stack.enter_context(stack.enter_context(cameras.camera()).stream())
+
+
+def changed_range(_: contextlib.ExitStack) -> v4l2.Event:
+    """Return what tells that a control has other limits."""
+    return v4l2.Event(v4l2.EventType.CONTROL, 0, v4l2.ControlChange.RANGE, 0, 0.0)
 
 
 def memfd(stack: contextlib.ExitStack) -> int:
@@ -165,8 +172,7 @@ NV12 = {"image": opened(lambda: dmabuf.Image.allocate("NV12", 640, 480))}
 OF_CLASS: dict[str, Given] = {
     "devices.DrmDevice": {"device": found("drm")},
     "devices.HeapDevice": {"device": found("heap")},
-    "image.ImageScope": NV12,
-    "share.MessageError": {"sock": lambda stack: message(stack, garbage=True)},
+    "devices.v4l2.ControlChange": {"event": changed_range},
     "devices.Node": {"device": found("drm")},
     "image.Plane": {**NV12, "device": opened(Vgem)},
     "devices.v4l2.Timings": {"device": hdmi_input},
