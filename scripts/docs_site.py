@@ -28,11 +28,11 @@ SCHEMA = "dmabuf/usage/snapshot.schema.json"
 
 
 class Quiet(griffe.Extension):
-    """Leaves out what `with` calls: the words of a class tell what is there inside of the block."""
+    """Leaves out what `with` and fork call: the words of a class tell what comes of that."""
 
     def on_function(self, *, func: griffe.Function, **_: object) -> None:
         """Take a method out of what is public."""
-        if func.name in ("__enter__", "__exit__", "__aenter__", "__aexit__"):
+        if func.name in ("__enter__", "__exit__", "__aenter__", "__aexit__", "leave_to_parent"):
             func.public = False
 
 
