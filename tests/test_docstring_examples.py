@@ -92,6 +92,12 @@ def frames(stack: contextlib.ExitStack) -> v4l2.Stream:
     return stack.enter_context(stack.enter_context(cameras.camera()).stream())
 
 
+def hdmi_camera(stack: contextlib.ExitStack) -> v4l2.Capture:
+    """Return a camera that has a selection: vivid's webcam has none."""
+    _, camera = stack.enter_context(cameras.loop())
+    return camera
+
+
 def changed_range(_: contextlib.ExitStack) -> v4l2.Event:
     """Return what tells that a control has other limits."""
     return v4l2.Event(v4l2.EventType.CONTROL, 0, v4l2.ControlChange.RANGE, 0, 0.0)
@@ -173,6 +179,8 @@ OF_CLASS: dict[str, Given] = {
     "devices.DrmDevice": {"device": found("drm")},
     "devices.HeapDevice": {"device": found("heap")},
     "devices.v4l2.ControlChange": {"event": changed_range},
+    "devices.v4l2.Rectangle": {"camera": hdmi_camera},
+    "devices.v4l2.SelectionTarget": {"camera": hdmi_camera},
     "devices.Node": {"device": found("drm")},
     "image.Plane": {**NV12, "device": opened(Vgem)},
     "devices.v4l2.Timings": {"device": hdmi_input},
