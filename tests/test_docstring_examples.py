@@ -31,6 +31,7 @@ ELSEWHERE = {
     "devices.Watch": "test_hotplug",
     **{f"devices.v4l2.{what}": "test_v4l2_events" for what in ("Event", "EventType", "Events")},
     **{f"devices.v4l2.{what}": "test_v4l2_codec" for what in ("Coding", "Decoder", "Encoder")},
+    "interop.ffmpeg.Descriptor": "test_ffmpeg",
     "interop.gstreamer.Sink": "test_gstreamer_sink",
     "interop.gstreamer.Source": "test_gstreamer_unixfd",
     "interop.gstreamer.PipelineFrame": "test_gstreamer_unixfd",
