@@ -179,14 +179,16 @@ NV12 = {"image": opened(lambda: dmabuf.Image.allocate("NV12", 640, 480))}
 OF_CLASS: dict[str, Given] = {
     "devices.DrmDevice": {"device": found("drm")},
     "devices.HeapDevice": {"device": found("heap")},
+    "devices.Node": {"device": found("drm")},
+    "devices.UdmabufDevice": {"device": found("udmabuf")},
+    "devices.V4l2Device": {"device": found("v4l2")},
     "devices.v4l2.ControlChange": {"event": changed_range},
     "devices.v4l2.Rectangle": {"camera": hdmi_camera},
     "devices.v4l2.SelectionTarget": {"camera": hdmi_camera},
-    "devices.Node": {"device": found("drm")},
-    "image.Plane": {**NV12, "device": opened(Vgem)},
     "devices.v4l2.Timings": {"device": hdmi_input},
-    "devices.UdmabufDevice": {"device": found("udmabuf")},
-    "devices.V4l2Device": {"device": found("v4l2")},
+    "image.ImageScope": NV12,
+    "image.Plane": {**NV12, "device": opened(Vgem)},
+    "share.MessageError": {"sock": lambda stack: message(stack, garbage=True)},
 }
 """What is another thing in the example of a class than in the others."""
 
