@@ -77,6 +77,9 @@ test-interop: $(INSTALLED)
 		python3 -m pytest -p no:cacheprovider -k "egl or opengl or vulkan" \
 		tests/test_egl.py tests/test_egl_sync.py tests/test_examples_egl.py tests/test_guides.py \
 		tests/test_vulkan.py $(ARGS)
+	scripts/vm --userland desktop --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/interop -- \
+		python3 -m pytest -p no:cacheprovider -k "wayland" \
+		tests/test_wayland.py tests/test_guides.py $(ARGS)
 
 test-kernels: compiled
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)

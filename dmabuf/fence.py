@@ -241,6 +241,16 @@ class Fence(Descriptor):
         return f"<dmabuf.Fence fd={self._number} {status} name={_ioctl.text(about.name)!r}>"
 
 
+class OutFence(Fence):
+    """The fence of a flip, which nobody has to close: whoever ignores it leaves nothing behind."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self._closed = True
+        super().__del__()
+
+
 def own_fence(make: Callable[[list[int]], object]) -> Fence:
     """Own the sync_file that `make` adds to a list; see `own`."""
     return own(Fence.__new__(Fence), make)

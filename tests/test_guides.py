@@ -1,5 +1,6 @@
 """The programs of the guides run as they stand, and print what the guides say."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers import cameras, uvc_camera
+from helpers import cameras, uvc_camera, weston
 
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDES = {
@@ -23,6 +24,7 @@ GUIDES = {
     "sharing": 4,
     "usage": 4,
     "vulkan": 1,
+    "wayland": 1,
 }
 """The guides whose programs all say what they print, and how many these are."""
 NEEDS = {
@@ -34,6 +36,7 @@ NEEDS = {
     "display": ("display", "heap"),
     "opengl": ("egl", "moderngl", "heap", "export"),
     "vulkan": ("vulkan", "heap", "export"),
+    "wayland": ("weston", "heap"),
 }
 """What the programs of a guide need, if not heap, vgem and export."""
 CAMERA = "/dev/video0"
@@ -61,6 +64,16 @@ def camera(program: str) -> Iterator[str]:
         yield cameras.find("vivid") if CAMERA in program else CAMERA
 
 
+@contextmanager
+def desktop(program: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Give the environment of a program, in a desktop session if it needs a window."""
+    if "wayland" in program:
+        with weston.weston(folder) as compositor:
+            yield compositor.environment
+    else:
+        yield dict(os.environ)
+
+
 @pytest.mark.parametrize(("guide", "count"), GUIDES.items())
 def test_each_program_says_what_it_prints(guide, count):
     text = (DOCS / f"{guide}.md").read_text()
@@ -71,9 +84,9 @@ def test_each_program_says_what_it_prints(guide, count):
 def test_a_program_prints_what_its_guide_says(program, prints, tmp_path):
     path = tmp_path / "program.py"
     command = [sys.executable, "-W", "error", str(path)]
-    with camera(program + prints) as node:
+    with camera(program + prints) as node, desktop(program, tmp_path) as environment:
         path.write_text(program.replace(CAMERA, node))
-        run = subprocess.run(command, capture_output=True, text=True, timeout=110)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environment)
     prints = prints.replace(CAMERA, node)
     assert run.stderr == ""
     assert run.stdout == prints + "\n"

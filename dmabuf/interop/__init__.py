@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from dmabuf._lazy import attributes
 
 if TYPE_CHECKING:
-    from dmabuf.interop import egl, ffmpeg, gstreamer, libcamera, vulkan
+    from dmabuf.interop import egl, ffmpeg, gstreamer, libcamera, vulkan, wayland
 
-__all__ = ["egl", "ffmpeg", "gstreamer", "libcamera", "vulkan"]
+__all__ = ["egl", "ffmpeg", "gstreamer", "libcamera", "vulkan", "wayland"]
 
 __getattr__ = attributes(__name__, {name: name for name in __all__})
 

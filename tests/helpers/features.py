@@ -149,6 +149,10 @@ FEATURES = {
         lambda: bool(glob.glob("/usr/lib/*/libvulkan.so.1")) and find_spec("vulkan") is not None,
         "Vulkan with a driver that imports dma-bufs (libvulkan1), and the package vulkan of PyPI",
     ),
+    "weston": Feature(
+        lambda: shutil.which("weston-screenshooter") is not None,
+        "weston with its tools, a Wayland compositor (weston)",
+    ),
     "moderngl": Feature(lambda: find_spec("moderngl") is not None, "moderngl"),
     "opencv": Feature(lambda: find_spec("cv2") is not None, "OpenCV (opencv-python-headless)"),
     "torch": Feature(
@@ -190,7 +194,7 @@ FEATURES = {
 # What the kernels of the project's virtual machine are known to lack.
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
-_STOCK |= {"no vgem", "egl", "moderngl", "vulkan", "vicodec", "visl"}
+_STOCK |= {"no vgem", "egl", "moderngl", "vulkan", "weston", "vicodec", "visl"}
 _STOCK |= {"libcamera", "ffmpeg"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
@@ -199,7 +203,7 @@ ABSENT = {
     "7.3": {*_NEW, *_STOCK, "no export", "no deadline"},
     "lab": {
         *(*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"),
-        *("uvc camera", "no vgem", "no vim2m", "egl", "moderngl", "vulkan"),
+        *("uvc camera", "no vgem", "no vim2m", "egl", "moderngl", "vulkan", "weston"),
         *("libcamera", "ffmpeg"),
     },
 }
@@ -239,7 +243,11 @@ def is_run_elsewhere(file: Path) -> bool:
 
 
 # scripts/vm --userland
-_USERLANDS = {"media": {"unixfd", "libcamera", "ffmpeg"}, "gpu": {"egl", "moderngl", "vulkan"}}
+_USERLANDS = {
+    "media": {"unixfd", "libcamera", "ffmpeg"},
+    "gpu": {"egl", "moderngl", "vulkan"},
+    "desktop": {"weston"},
+}
 ABSENT.setdefault(KERNEL, set()).difference_update(_USERLANDS.get(USERLAND, ()))
 if USERLAND == "media":
     ABSENT.setdefault(KERNEL, set()).add("no libcamera")

@@ -15,20 +15,10 @@ from dmabuf.devices.kms import _ioctl
 from dmabuf.devices.kms._events import Pending
 from dmabuf.devices.kms._pipeline import Pipeline
 from dmabuf.devices.kms.outputs import Mode
-from dmabuf.fence import Fence
+from dmabuf.fence import Fence, OutFence
 from dmabuf.image import Image
 
 Ids = Mapping[str, int]
-
-
-class OutFence(Fence):
-    """The fence of a flip, which nobody has to close: whoever ignores it leaves nothing behind."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        self._closed = True
-        super().__del__()
 
 
 class Wanted(NamedTuple):

@@ -9,12 +9,11 @@ from typing import TypeVar
 
 from dmabuf._fd import close_kept, duplicate, own
 from dmabuf.devices.kms import _ioctl
-from dmabuf.devices.kms._commit import OutFence
 from dmabuf.devices.kms._events import Pending
 from dmabuf.devices.kms._pipeline import Pipeline
 from dmabuf.devices.kms.outputs import Mode, format_name
 from dmabuf.errors import RefusedError
-from dmabuf.fence import Fence
+from dmabuf.fence import Fence, OutFence
 from dmabuf.image import Image
 
 _Fence = TypeVar("_Fence", bound=Fence)
