@@ -134,7 +134,7 @@ class Image(Closing):
                 raise TypeError(f"allocate must return a dmabuf.Buffer, not {kind}")
             image = cls(buffer, layout, width, height, strides=strides)
             image._color_encoding, image._color_range = colors
-            return take_buffers(image)
+            return take_buffers(image, [buffer])
         except BaseException:
             if isinstance(buffer, Buffer):
                 buffer.close()
@@ -344,9 +344,9 @@ class Image(Closing):
         return f"<dmabuf.Image{state} {self._format} {size}{modifier} inode={inodes}>"
 
 
-def take_buffers(image: _Image) -> _Image:
-    """Have an image own its buffers, and return it: for who makes buffers for it alone."""
-    image._owned = image._buffers
+def take_buffers(image: _Image, buffers: Iterable[Buffer]) -> _Image:
+    """Have an image own the buffers that it was made of, and return it."""
+    image._owned = tuple(buffers)
     return image
 
 

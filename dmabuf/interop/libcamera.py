@@ -59,7 +59,7 @@ def image(frame_buffer: Any, configuration: Any) -> Image:
             color_range=range,
         )
         made.pop_all()
-        return take_buffers(found)
+        return take_buffers(found, found.buffers)
 
 
 def frame_buffers(images: Sequence[Image]) -> list[Any]:

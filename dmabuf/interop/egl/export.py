@@ -78,12 +78,8 @@ def export_texture(texture: int) -> Image:
                     offsets=offsets[:count],
                     modifier=modifier,
                 )
-                take_buffers(made)
-                kept = {id(buffer) for buffer in made.buffers}
+                take_buffers(made, buffers)
                 stack.pop_all()
-                for buffer in buffers:
-                    if id(buffer) not in kept:  # the same memory once more
-                        buffer.close()
                 return made
         finally:
             for fd in fds:

@@ -149,7 +149,7 @@ def image(
     for buffer in buffers:
         if not any(buffer is used for used in found.buffers):
             buffer.close()  # the same memory as another, or of no plane
-    return take_buffers(found)
+    return take_buffers(found, found.buffers)
 
 
 def _count(number: int, what: str) -> int:
