@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from dmabuf import _forks, _wait
+from dmabuf._timeout import deadline
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2._file import DeviceFile, Use
 from dmabuf.devices.v4l2._frames import Frames
@@ -230,6 +231,7 @@ class Coding(Frames):
         One loop does all: it takes what the codec has made before it waits for a place. As all is
         fed `stop()` is called. TimeoutError if nothing happens for `timeout` seconds.
         """
+        deadline(timeout)  # what is no time is refused before anything is fed
         for one in data:
             while (place := self._sources.take()) is None:
                 frame = self.take()

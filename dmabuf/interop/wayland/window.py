@@ -178,6 +178,7 @@ class Window(Client):
             raise TypeError(f"image must be a dmabuf.Image, not {type(image).__name__}")
         if fence is not None and not isinstance(fence, Fence):
             raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
+        deadline(timeout)  # what is no time is refused before anything is sent
         self.require_alive()
         with self._showing:
             self.read()
