@@ -36,6 +36,7 @@ ELSEWHERE = {
     "interop.gstreamer.Source": "test_gstreamer_unixfd",
     "interop.gstreamer.PipelineFrame": "test_gstreamer_unixfd",
     **dict.fromkeys(("interop.egl.Context", "interop.egl.EglImage"), "test_egl"),
+    **{f"interop.wayland.{what}": "test_wayland" for what in ("Flip", "Window", "WindowEvent")},
     **{f"interop.vulkan.Vulkan{what}": "test_vulkan" for what in ("Buffer", "Image", "Semaphore")},
 }
 """What never ends, or needs a GPU's driver or another process, and where that is run."""

@@ -16,6 +16,7 @@ DRIVER = Path("/sys/bus/platform/drivers/vivid")
 FAST = 60.0
 """Frames a second: the tests wait for few of them, and not for long."""
 WIDTH, HEIGHT = 320, 180
+_CONNECTED = "Is Connected To"
 
 
 def nodes() -> list[v4l2.V4l2Info]:
@@ -86,7 +87,7 @@ def _hdmi(names: list[str]) -> str:
 def _connection(device: v4l2.Device, output: str) -> tuple[str, int]:
     """Return the control that connects the input to an output, and its value."""
     for control in device.controls():
-        if control.name.startswith("HDMI") and control.name.endswith("Is Connected To"):
+        if control.name.startswith("HDMI") and control.name.endswith(_CONNECTED):
             # "HDMI 000-0" is "Output HDMI 000-0" in the menu.
             menu = device.menu(control.name)
             return control.name, next(value for value in menu if menu[value].endswith(output))
@@ -107,8 +108,25 @@ def queued(frames: v4l2.Stream) -> int:
 @contextlib.contextmanager
 def unplugged() -> Iterator[None]:
     """Have all of vivid's devices gone in the block; their numbers change if they are open."""
-    (DRIVER / "unbind").write_text("vivid.0")
+    unplug()
     try:
         yield
     finally:
-        (DRIVER / "bind").write_text("vivid.0")
+        plug_in()
+
+
+def unplug() -> None:
+    """Unbind vivid's driver from all of its devices."""
+    for about in nodes():
+        if about.driver == "vivid" and about.capture:
+            with v4l2.Device(about.path) as device:
+                for control in device.controls():
+                    # Linux 6.12 never frees an output for others whose input goes connected to it.
+                    if control.name.endswith(_CONNECTED):
+                        device.set_control(control.name, 0)
+    (DRIVER / "unbind").write_text("vivid.0")
+
+
+def plug_in() -> None:
+    """Bind vivid's driver again."""
+    (DRIVER / "bind").write_text("vivid.0")
