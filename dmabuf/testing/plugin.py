@@ -215,7 +215,7 @@ def dmabuf_fence(request: pytest.FixtureRequest) -> Iterator[PendingFence]:
 
 @pytest.fixture
 def dmabuf_camera(request: pytest.FixtureRequest) -> Iterator[Capture]:
-    """Give a camera of a test driver (vivid, vimc), set to small pictures."""
+    """Give a camera of the test driver vivid, set to small pictures."""
     from dmabuf.testing._machine import open_camera
 
     with _open(request, open_camera, "camera") as camera:
