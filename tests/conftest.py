@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 from collections.abc import Callable, Generator, Iterator
@@ -19,6 +20,7 @@ from helpers.features import (
     needs,
 )
 from helpers.leaks import descriptors, kernel_buffers
+from helpers.publishing import Ring
 
 import dmabuf
 from dmabuf.cli import main
@@ -244,6 +246,15 @@ def context(gl_library: None) -> Iterator[Context]:
     """Give a context of OpenGL ES, which is current."""
     with Context() as context:
         yield context
+
+
+@pytest.fixture
+@needs("exporter")
+def ring(allocate: Callable[..., dmabuf.Buffer]) -> Iterator[Ring]:
+    """Give as many buffers as a publisher needs by its documentation: two in flight, the last one,
+    one in quarantine, and a camera's two."""
+    with contextlib.closing(Ring(allocate, 2 + 1 + 1 + 2)) as ring:
+        yield ring
 
 
 @pytest.fixture

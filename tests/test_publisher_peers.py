@@ -36,13 +36,6 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def ring(allocate: Allocate) -> Iterator[Ring]:
-    """Give as many buffers as the documentation says, for two in flight and a camera's two."""
-    with contextlib.closing(Ring(allocate, 2 + 1 + 1 + 2)) as ring:
-        yield ring
-
-
-@pytest.fixture
 def publisher(path: str, ring: Ring) -> Iterator[Publisher]:
     with Publisher(path, hold_timeout=0.3) as publisher:
         yield publisher

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,6 @@ Allocate = Callable[..., dmabuf.Buffer]
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "s")
-
-
-@pytest.fixture
-def ring(allocate: Allocate) -> Iterator[Ring]:
-    with contextlib.closing(Ring(allocate, 4)) as ring:
-        yield ring
 
 
 def takes(subscriber: Subscriber, publisher: Publisher) -> SharedFrame:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -33,12 +33,6 @@ GOOD = 9
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "s")
-
-
-@pytest.fixture
-def ring(allocate: Allocate) -> Iterator[Ring]:
-    with contextlib.closing(Ring(allocate, 6)) as ring:
-        yield ring
 
 
 def consumer(path: str, policy: str) -> Process:

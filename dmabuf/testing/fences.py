@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
 from typing import NamedTuple
 
 from dmabuf import sw_sync
+from dmabuf._closing import Closing
 from dmabuf._record import record
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer
@@ -34,7 +34,7 @@ class PendingFence(NamedTuple):
     """Signals the fence, once."""
 
 
-class VgemSource:
+class VgemSource(Closing):
     """Fences of vgem, which expire after 10 s: a test that comes too late fails in `signal()`.
 
     Each is that of vgem as the writer of a buffer of its own. Thread-safe. Use it as a context
@@ -77,16 +77,8 @@ class VgemSource:
     def __enter__(self) -> VgemSource:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
-
-class SwSyncSource:
+class SwSyncSource(Closing):
     """Fences of software timelines: needs CONFIG_SW_SYNC, debugfs and root.
 
     They never expire. Use it as a context manager, or call `close()`.
@@ -123,14 +115,6 @@ class SwSyncSource:
 
     def __enter__(self) -> SwSyncSource:
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_source() -> VgemSource | SwSyncSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import TypeVar
 
 from dmabuf import _wait
@@ -13,9 +14,29 @@ _Self = TypeVar("_Self", bound="Frames")
 
 
 class Frames:
-    """An iterator of frames, also for `async for`."""
+    """An iterator of frames, also for `async for`, and the end of its scope."""
 
     __slots__ = ()
+
+    def _end(self) -> None:
+        """End the work, at the end of a `with` or an `async with` block."""
+        raise NotImplementedError
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
 
     def take(self) -> Frame | None:
         """Return a frame that is there now; None if there is none yet."""

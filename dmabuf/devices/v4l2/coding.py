@@ -7,7 +7,6 @@ import os
 import select
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
 
 from dmabuf import _forks, _wait
 from dmabuf._timeout import deadline
@@ -134,24 +133,8 @@ class Coding(Frames):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end()
-
     async def __aenter__(self) -> Coding:
         return self.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end()
 
     def _end(self) -> None:
         with self._lock:  # nobody begins results now

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import warnings
-from types import TracebackType
 from typing import TypeVar
 
 from dmabuf.buffer import Buffer
@@ -72,20 +71,7 @@ class Stream(Frames):
         self._ring.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ring.stop()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         self._ring.stop()
 
     def stop(self) -> None:
