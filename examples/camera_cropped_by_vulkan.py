@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import vulkan as vk
@@ -96,15 +95,6 @@ def taken(image: vulkan.VulkanImage, access: int) -> Any:
     )
 
 
-def find_camera() -> str:
-    """Return the first node that frames come from."""
-    for node in sorted(Path("/dev").glob("video*")):
-        about = v4l2.inspect(node)
-        if about.capture and not about.m2m:
-            return about.path
-    raise SystemExit("no camera here: /dev/video* has none")
-
-
 def run(camera: v4l2.Capture, gpu: Gpu, count: int, path: str) -> None:
     """Crop `count` frames, and save the last."""
     format = camera.set_format("XRGB8888", 640, 360)
@@ -144,7 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     gpu = Gpu()
     try:
-        with v4l2.Capture(options.camera or find_camera()) as camera:
+        with v4l2.Capture(options.camera or v4l2.Capture.find()) as camera:
             run(camera, gpu, options.frames, options.path)
     finally:
         gpu.close()

@@ -12,19 +12,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 from contextlib import ExitStack
-from pathlib import Path
 
 from dmabuf.devices import v4l2
 from dmabuf.interop import wayland
-
-
-def find_camera() -> str:
-    """Return the first node that frames come from."""
-    for node in sorted(Path("/dev").glob("video*")):
-        about = v4l2.inspect(node)
-        if about.capture and not about.m2m:
-            return about.path
-    raise SystemExit("no camera here: /dev/video* has none")
 
 
 def agree(camera: v4l2.Capture, window: wayland.Window) -> v4l2.Format:
@@ -86,7 +76,7 @@ def main() -> None:
     parser.add_argument("--camera", metavar="NODE", help="by default the first")
     options = parser.parse_args()
     with (
-        v4l2.Capture(options.camera or find_camera()) as camera,
+        v4l2.Capture(options.camera or v4l2.Capture.find()) as camera,
         wayland.Window(640, 480, title="camera") as window,
     ):
         asyncio.run(run(camera, window, options.frames))

@@ -24,15 +24,6 @@ from gi.repository import Gst, GstApp  # noqa: E402, F401
 PIPELINE = "appsrc name=in format=time ! videoconvert ! jpegenc ! appsink name=out sync=false"
 
 
-def find_camera() -> str:
-    """Return the first node that frames come from."""
-    for node in sorted(Path("/dev").glob("video*")):
-        about = v4l2.inspect(node)
-        if about.capture and not about.m2m:
-            return about.path
-    raise SystemExit("no camera here: /dev/video* has none")
-
-
 def encode(camera: v4l2.Capture, count: int) -> bytes:
     """Return the last of so many frames as JPEG."""
     pipeline = Gst.parse_launch(PIPELINE)
@@ -62,7 +53,7 @@ def main() -> None:
     parser.add_argument("--camera", metavar="NODE", help="by default the first")
     options = parser.parse_args()
     Gst.init(None)
-    with v4l2.Capture(options.camera or find_camera()) as camera:
+    with v4l2.Capture(options.camera or v4l2.Capture.find()) as camera:
         format = camera.set_format("YUYV", 640, 360)
         options.path.write_bytes(encode(camera, options.frames))
         print(f"camera   {camera.device.path}, {camera.device.info.card}, {format.format}")

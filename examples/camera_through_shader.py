@@ -19,7 +19,6 @@ import os
 import resource
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import moderngl
@@ -51,15 +50,6 @@ void main() {
     color = place.y < 0.5 ? seen : vec4(1.0 - seen.rgb, 1.0);
 }
 """
-
-
-def find_camera() -> str:
-    """Return the first node that frames come from."""
-    for node in sorted(Path("/dev").glob("video*")):
-        about = v4l2.inspect(node)
-        if about.capture and not about.m2m:
-            return about.path
-    raise SystemExit("no camera here: /dev/video* has none")
 
 
 class Shader:
@@ -159,7 +149,7 @@ def main() -> None:
     parser.add_argument("--screendump", metavar="NAME.png", help="in the virtual machine only")
     options = parser.parse_args()
     with ExitStack() as stack:
-        camera = stack.enter_context(v4l2.Capture(options.camera or find_camera()))
+        camera = stack.enter_context(v4l2.Capture(options.camera or v4l2.Capture.find()))
         display = stack.enter_context(Display()) if options.display else None
         run(camera, display, options)
 

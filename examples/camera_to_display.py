@@ -30,15 +30,6 @@ LARGEST = 1280 * 720  # pixels; a software-emulated machine has to draw them too
 BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 
 
-def find_camera() -> str:
-    """Return the first node that frames come from."""
-    for node in sorted(Path("/dev").glob("video*")):
-        about = v4l2.inspect(node)
-        if about.capture and not about.m2m:
-            return about.path
-    raise SystemExit("no camera here: /dev/video* has none")
-
-
 def agree(camera: v4l2.Capture, display: Display) -> v4l2.Format:
     """Set the camera to a format and a size that the display shows."""
     shown = display.plane.formats
@@ -126,7 +117,8 @@ def main() -> None:
     parser.add_argument("--display", metavar="NODE", help="by default the first that imports")
     parser.add_argument("--screendump", metavar="NAME.png", help="in the virtual machine only")
     options = parser.parse_args()
-    with v4l2.Capture(options.camera or find_camera()) as camera, Display(options.display) as shows:
+    node = options.camera or v4l2.Capture.find()
+    with v4l2.Capture(node) as camera, Display(options.display) as shows:
         run(camera, shows, options.frames, options.screendump)
 
 

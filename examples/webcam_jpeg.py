@@ -9,24 +9,12 @@ from __future__ import annotations
 
 import argparse
 import io
-from pathlib import Path
 
 from PIL import Image
 
 from dmabuf.devices import v4l2
 
 LARGEST = 1280 * 720
-
-
-def find_camera() -> str:
-    """Return the first node that gives MJPG."""
-    for node in sorted(Path("/dev").glob("video*")):
-        about = v4l2.inspect(node)
-        if about.capture and not about.m2m:
-            with v4l2.Capture(node) as camera:
-                if "MJPG" in (offered.fourcc for offered in camera.formats()):
-                    return str(node)
-    raise SystemExit("no camera here gives MJPG")
 
 
 def choose_size(camera: v4l2.Capture) -> tuple[int, int]:
@@ -52,7 +40,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=3, metavar="N")
     parser.add_argument("--camera", metavar="NODE", help="by default the first that gives MJPG")
     options = parser.parse_args()
-    with v4l2.Capture(options.camera or find_camera()) as camera:
+    with v4l2.Capture(options.camera or v4l2.Capture.find("MJPG")) as camera:
         camera.set_format("MJPG", *choose_size(camera))
         picture = None
         with camera.stream() as frames:

@@ -65,6 +65,11 @@ class TestInspect:
             with frames.frame(10):
                 pass
 
+    @pytest.mark.needs("vimc")
+    def test_tells_what_the_media_controller_sets_up(self):
+        assert v4l2.inspect(cameras.find("vimc")).media_controller
+        assert not v4l2.inspect(cameras.find("vivid")).media_controller
+
     def test_what_is_not_there_is_named(self):
         for make in (v4l2.inspect, v4l2.Device, v4l2.Capture, v4l2.Output):
             with pytest.raises(FileNotFoundError, match="/dev/video987: no such V4L2 device"):
@@ -82,6 +87,24 @@ class TestInspect:
     def test_a_device_of_others_says_how_to_get_it(self, path):
         with pytest.raises(PermissionError, match='SUBSYSTEM=="video4linux", GROUP="video"'):
             in_child(lambda: v4l2.inspect(path), user=NOBODY)
+
+
+class TestFind:
+    def test_the_first_that_streams_at_once(self):
+        assert v4l2.Capture.find() == cameras.find("vivid")
+        assert v4l2.Output.find() == cameras.find("vivid", output=True)
+
+    def test_the_first_that_has_a_format(self):
+        assert v4l2.Capture.find("NM12") == cameras.find("vivid", multi_planar=True)
+
+    def test_what_no_device_has_is_named(self):
+        with pytest.raises(OSError, match="there is no output device here for H264") as caught:
+            v4l2.Output.find("H264")
+        assert caught.value.errno == errno.ENODEV
+
+    def test_what_is_no_format_is_refused(self):
+        with pytest.raises(ValueError, match="no such format"):
+            v4l2.Capture.find("no such format")
 
 
 class TestDevice:

@@ -117,6 +117,7 @@ FEATURES = {
     "vicodec": Feature(
         lambda: _has_video("vicodec"), "vicodec (modprobe vicodec), or access to it"
     ),
+    "vimc": Feature(lambda: _has_video("vimc"), "vimc (modprobe vimc), or access to it"),
     "visl": Feature(lambda: _has_video("visl"), "visl (modprobe visl), or access to it"),
     "libcamera": Feature(
         lambda: find_spec("libcamera") is not None,
@@ -194,7 +195,7 @@ FEATURES = {
 # What the kernels of the project's virtual machine are known to lack.
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
-_STOCK |= {"no vgem", "egl", "moderngl", "vulkan", "weston", "vicodec", "visl"}
+_STOCK |= {"no vgem", "egl", "moderngl", "vulkan", "weston", "vicodec", "vimc", "visl"}
 _STOCK |= {"libcamera", "ffmpeg"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},

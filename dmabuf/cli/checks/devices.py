@@ -17,7 +17,7 @@ _CLASSES = {"drm": "drm", "v4l2": "video4linux"}
 _BUSES = ("platform", "pci")
 _HEAP = ("contiguous", "protected")
 _DRM = ("imports", "exports", "display", "dumb", "syncobj", "timeline")
-_V4L2 = ("capture", "output", "m2m", "multi_planar")
+_V4L2 = ("capture", "output", "m2m", "multi_planar", "media_controller")
 
 
 def row(device: FoundDevice) -> tuple[str, str, str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -66,6 +67,11 @@ def inspect(path: str | os.PathLike[str]) -> V4l2Info:
     """
     with DeviceFile(path) as file:
         return file.info
+
+
+def paths() -> list[str]:
+    """Return the nodes of this machine that may have frames, in the order of their numbers."""
+    return sorted(glob.glob("/dev/video[0-9]*"), key=lambda path: (len(path), path))
 
 
 class Use(Hold):

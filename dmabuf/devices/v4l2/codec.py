@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
 from dmabuf.devices.v4l2 import _events_ioctl
+from dmabuf.devices.v4l2._file import paths
 from dmabuf.devices.v4l2._source import Source
 from dmabuf.devices.v4l2.coding import Coding, Results
 from dmabuf.devices.v4l2.device import Device
@@ -52,8 +52,7 @@ class Codec(Device):
 
         Each V4L2 node is opened and asked. OSError (ENODEV) if there is none.
         """
-        nodes = glob.glob("/dev/video[0-9]*")
-        for node in sorted(nodes, key=lambda path: (len(path), path)):
+        for node in paths():
             with contextlib.suppress(OSError), cls(node) as codec:
                 if coded is None or coded in codec._codes():
                     return node

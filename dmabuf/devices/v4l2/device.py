@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
 from typing import ClassVar
 
 from dmabuf.devices.v4l2 import _controls_ioctl
-from dmabuf.devices.v4l2._file import DeviceFile, Use
+from dmabuf.devices.v4l2._file import DeviceFile, Use, inspect, paths
 from dmabuf.devices.v4l2._source import Source
 from dmabuf.devices.v4l2._values import ControlValue, read_value, set_value, try_value
 from dmabuf.devices.v4l2.controls import (
@@ -26,6 +27,7 @@ from dmabuf.devices.v4l2.info import CAPTURE, OUTPUT
 from dmabuf.devices.v4l2.queue import Queue
 from dmabuf.devices.v4l2.stream import OutputStream, Stream
 from dmabuf.errors import os_error
+from dmabuf.image import PixelFormat
 
 _SIGNAL = {
     errno.ENOLINK: "it has no signal; see whether its cable is in, and its source on",
@@ -227,6 +229,27 @@ class _Direction(Queue):
             raise os_error(errno.ENODEV, message)
         self._device = opened
         super().__init__(opened, self._kinds[opened.info.multi_planar], owned=owned)
+
+    @classmethod
+    def find(cls, format: str | int | PixelFormat | None = None) -> str:
+        """Return the path of the first device here that has such a queue, and a format: "MJPG".
+
+        Neither a memory-to-memory device nor one that must be set up by the media controller first.
+        `format` is what `set_format()` takes. Each V4L2 node is opened and asked. OSError (ENODEV)
+        if there is none.
+        """
+        for path in paths():
+            with contextlib.suppress(OSError):
+                about = inspect(path)
+                if about.m2m or about.media_controller or not getattr(about, cls._what):
+                    continue
+                if format is None:
+                    return path
+                with cls(path) as queue:
+                    queue.frame_sizes(format)  # RefusedError if it has no such format
+                    return path
+        words = f"there is no {cls._what} device here"
+        raise os_error(errno.ENODEV, words if format is None else f"{words} for {format}")
 
     @property
     def device(self) -> Device:

@@ -65,6 +65,9 @@ class V4l2Info(NamedTuple):
     """True for a memory-to-memory device, which changes the frames it takes: a codec, a scaler."""
     multi_planar: bool
     """True if its formats can have one buffer per plane."""
+    media_controller: bool
+    """True if the devices before it must be set up and connected before frames come, as `media-ctl`
+    does; told since Linux 5.9."""
     memory: Memory | None
     """Where buffers may come from; empty before Linux 4.20. None while another program uses it."""
 
@@ -86,5 +89,6 @@ def read_info(fd: int, path: str) -> V4l2Info:
         bool(caps & _OUTPUT),
         bool(caps & _M2M),
         bool(caps & _MULTI_PLANAR),
+        bool(caps & _ioctl.V4L2_CAP_IO_MC),
         None if types is None else Memory(types & sum(Memory)),
     )
