@@ -6,17 +6,16 @@ import errno
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from dmabuf import _forks, _wait
-from dmabuf._fd import Descriptor, duplicate, own, own_result
+from dmabuf import _forks
+from dmabuf._arrivals import Arrivals
+from dmabuf._fd import duplicate, own, own_result
 from dmabuf._record import record
-from dmabuf._timeout import deadline, seconds_left
 from dmabuf.devices.discovery import describe, kind_of, subsystems
 from dmabuf.devices.found import FoundDevice, Kind
-from dmabuf.errors import UnsupportedError
+from dmabuf.errors import UnsupportedError, os_error
 
 _UDEVD = "/run/udev/control"
 _Action: TypeAlias = Literal["add", "remove", "change"]
@@ -82,7 +81,7 @@ def _udev() -> Any | None:
         return None
 
 
-class Watch(Descriptor):
+class Watch(Arrivals[Event]):
     """An iterator of events, also for `async for`. Made by `watch`.
 
         with dmabuf.devices.watch() as watch:
@@ -104,39 +103,7 @@ class Watch(Descriptor):
         self._monitor: Any | None = monitor  # closes its own descriptor when it is collected
         own(self, partial(duplicate, monitor.fileno()))
 
-    def next(self, timeout: float | None = None) -> Event:
-        """Wait for an event and return it. TimeoutError if `timeout` seconds pass first.
-
-        Other threads run meanwhile, and a signal handler that raises ends the wait.
-        """
-        end = deadline(timeout)
-        while True:
-            event = self._poll()
-            if event is not None:
-                return event
-            if not _wait.wait(self, _wait.READABLE, seconds_left(end)):
-                raise TimeoutError(
-                    errno.ETIMEDOUT, f"no device was added, removed or changed within {timeout} s"
-                )
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        return self.next()
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        await _wait.turn()
-        while True:
-            event = self._poll()
-            if event is not None:
-                return event
-            await _wait.ready(self, _wait.READABLE)
-
-    def _poll(self) -> Event | None:
+    def take(self) -> Event | None:
         """Return an event that has come; None if there is none yet."""
         while True:
             monitor = self._monitor
@@ -155,6 +122,10 @@ class Watch(Descriptor):
             kind = kind_of(device.subsystem, device.sys_name)
             if kind and device.device_node and device.action in _ACTIONS:
                 return _describe_event(device.action, kind, device.device_node)
+
+    def _late(self, timeout: float | None) -> OSError:
+        what = f"no device was added, removed or changed within {timeout} s"
+        return os_error(errno.ETIMEDOUT, what)
 
     def leave_to_parent(self) -> None:
         """Leave the events to the parent; called in a forked child."""

@@ -7,15 +7,15 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable
 from enum import IntFlag
 from functools import partial
 from typing import NamedTuple
 
-from dmabuf import _forks, _wait
-from dmabuf._fd import Descriptor, Hold, duplicate, own, own_result, unwatch, watch
+from dmabuf import _forks
+from dmabuf._arrivals import Arrivals
+from dmabuf._fd import Hold, duplicate, own, own_result, unwatch, watch
 from dmabuf._record import record
-from dmabuf._timeout import deadline, seconds_left
 from dmabuf.devices.v4l2 import _events_ioctl
 from dmabuf.devices.v4l2._enumeration import Enumeration
 from dmabuf.devices.v4l2._file import DeviceFile, Use
@@ -174,13 +174,14 @@ class _Listener:
                 pass
 
 
-class Events(Descriptor):
+class Events(Arrivals[Event]):
     """An iterator of a device's events, also for `async for`: `with device.events(…) as events`.
 
     The kernel keeps the latest of each kind: a control that changes twice before you look is one
     event. `fileno()` is readable when an event has come, or the device has gone. Thread-safe. Use
     it as a context manager, or call `close()`: then waits end with ValueError, as they do when the
-    device is closed, and in a forked child, which would take the events from its parent.
+    device is closed, and in a forked child, which would take the events from its parent. A device
+    that is gone is an OSError (ENODEV). Follows VIDIOC_DQEVENT.
 
         with v4l2.Device("/dev/video0") as device, device.events("brightness") as events:
             for event in events:
@@ -206,18 +207,6 @@ class Events(Descriptor):
                 self.close()
             listener.wake.close()
             raise
-
-    def next(self, timeout: float | None = None) -> Event:
-        """Wait for an event and return it. TimeoutError if `timeout` seconds pass first.
-
-        OSError (ENODEV) if the device is gone. Follows VIDIOC_DQEVENT.
-        """
-        end = deadline(timeout)
-        while (event := self.take()) is None:
-            if not _wait.wait(self, _wait.READABLE, seconds_left(end)):
-                message = f"no event of {self._device.path} within {timeout} s"
-                raise os_error(errno.ETIMEDOUT, message)
-        return event
 
     def take(self) -> Event | None:
         """Return an event that has come; None if there is none yet."""
@@ -255,20 +244,8 @@ class Events(Descriptor):
         """Have those who wait look again."""
         self._listener.owner_closed()
 
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        return self.next()
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        await _wait.turn()
-        while (event := self.take()) is None:
-            await _wait.ready(self, _wait.READABLE)
-        return event
+    def _late(self, timeout: float | None) -> OSError:
+        return os_error(errno.ETIMEDOUT, f"no event of {self._device.path} within {timeout} s")
 
     def leave_to_parent(self) -> None:
         """Leave the events to the parent; called in a forked child."""
