@@ -270,11 +270,13 @@ def failing(wanted: bool) -> Iterator[Callable[[bool], None]]:
 
 def found(path: str) -> dict[str, Callable[[], Part]]:
     """Return the parts that this machine has; says which it lacks."""
-    nodes = [str(node) for node in sorted(Path("/dev").glob("video*"))]
-    cameras = [node for node in nodes if v4l2.inspect(node).capture and not v4l2.inspect(node).m2m]
     parts: dict[str, Callable[[], Part]] = {"pool": pool}
-    if cameras:
-        parts["camera"] = lambda: camera(cameras[0], path)
+    try:
+        node = v4l2.Capture.find()
+    except OSError as error:
+        print(f"no camera, and so no subscribers: {error.strerror}")
+    else:
+        parts["camera"] = lambda: camera(node, path)
     for name, part, needed in (("display", display, Display), ("fences", fences, open_source)):
         try:
             needed().close()
@@ -282,8 +284,6 @@ def found(path: str) -> dict[str, Callable[[], Part]]:
             print(f"no {name}: {error.strerror}")
         else:
             parts[name] = part
-    if not cameras:
-        print("no camera, and so no subscribers: /dev/video* has none that this user may open")
     return parts
 
 

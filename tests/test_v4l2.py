@@ -102,6 +102,12 @@ class TestFind:
             v4l2.Output.find("H264")
         assert caught.value.errno == errno.ENODEV
 
+    @pytest.mark.needs("root")
+    @pytest.mark.parametrize("kind", [v4l2.Capture, v4l2.Encoder])
+    def test_those_that_may_not_be_opened_are_said(self, kind):
+        with pytest.raises(PermissionError, match="/dev/video"):
+            in_child(kind.find, user=NOBODY)
+
     def test_what_is_no_format_is_refused(self):
         with pytest.raises(ValueError, match="no such format"):
             v4l2.Capture.find("no such format")

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType, TracebackType
 
@@ -69,9 +69,22 @@ def inspect(path: str | os.PathLike[str]) -> V4l2Info:
         return file.info
 
 
-def paths() -> list[str]:
-    """Return the nodes of this machine that may have frames, in the order of their numbers."""
-    return sorted(glob.glob("/dev/video[0-9]*"), key=lambda path: (len(path), path))
+def first(fits: Callable[[str], bool], what: str) -> str:
+    """Return the path of the first node here that fits, in the order of their numbers.
+
+    One that can't be asked doesn't. OSError if there is none: that of a node which this user may
+    not open, or ENODEV, by `what` was wanted.
+    """
+    refused = None
+    for path in sorted(glob.glob("/dev/video[0-9]*"), key=lambda path: (len(path), path)):
+        try:
+            if fits(path):
+                return path
+        except PermissionError as error:
+            refused = error
+        except OSError:
+            pass
+    raise refused or os_error(errno.ENODEV, f"there is no {what}")
 
 
 class Use(Hold):

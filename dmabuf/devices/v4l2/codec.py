@@ -10,7 +10,7 @@ from functools import partial
 from typing import ClassVar
 
 from dmabuf.devices.v4l2 import _events_ioctl
-from dmabuf.devices.v4l2._file import paths
+from dmabuf.devices.v4l2._file import first
 from dmabuf.devices.v4l2._source import Source
 from dmabuf.devices.v4l2.coding import Coding, Results
 from dmabuf.devices.v4l2.device import Device
@@ -50,14 +50,16 @@ class Codec(Device):
     def find(cls, coded: str | None = None) -> str:
         """Return the path of the first device of this kind here, which has a coded format: "H264".
 
-        Each V4L2 node is opened and asked. OSError (ENODEV) if there is none.
+        Each V4L2 node is opened and asked. OSError if there is none: ENODEV, or that of one which
+        this user may not open.
         """
-        for node in paths():
-            with contextlib.suppress(OSError), cls(node) as codec:
-                if coded is None or coded in codec._codes():
-                    return node
-        words = f"{cls._what} here" if coded is None else f"{cls._what} here for {coded}"
-        raise os_error(errno.ENODEV, f"there is no stateful {words}")
+
+        def fits(path: str) -> bool:
+            with cls(path) as codec:
+                return coded is None or coded in codec._codes()
+
+        words = f"stateful {cls._what} here"
+        return first(fits, words if coded is None else f"{words} for {coded}")
 
     @property
     def coded(self) -> Queue:

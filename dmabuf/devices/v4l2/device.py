@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Sequence
 from typing import ClassVar
 
 from dmabuf.devices.v4l2 import _controls_ioctl
-from dmabuf.devices.v4l2._file import DeviceFile, Use, inspect, paths
+from dmabuf.devices.v4l2._file import DeviceFile, Use, first, inspect
 from dmabuf.devices.v4l2._source import Source
 from dmabuf.devices.v4l2._values import ControlValue, read_value, set_value, try_value
 from dmabuf.devices.v4l2.controls import (
@@ -235,21 +234,21 @@ class _Direction(Queue):
         """Return the path of the first device here that has such a queue, and a format: "MJPG".
 
         Neither a memory-to-memory device nor one that must be set up by the media controller first.
-        `format` is what `set_format()` takes. Each V4L2 node is opened and asked. OSError (ENODEV)
-        if there is none.
+        `format` is what `set_format()` takes. Each V4L2 node is opened and asked. OSError if there
+        is none: ENODEV, or that of one which this user may not open.
         """
-        for path in paths():
-            with contextlib.suppress(OSError):
-                about = inspect(path)
-                if about.m2m or about.media_controller or not getattr(about, cls._what):
-                    continue
-                if format is None:
-                    return path
+
+        def fits(path: str) -> bool:
+            about = inspect(path)
+            if about.m2m or about.media_controller or not getattr(about, cls._what):
+                return False
+            if format is not None:
                 with cls(path) as queue:
                     queue.frame_sizes(format)  # RefusedError if it has no such format
-                    return path
-        words = f"there is no {cls._what} device here"
-        raise os_error(errno.ENODEV, words if format is None else f"{words} for {format}")
+            return True
+
+        words = f"{cls._what} device here"
+        return first(fits, words if format is None else f"{words} for {format}")
 
     @property
     def device(self) -> Device:
