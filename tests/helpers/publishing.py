@@ -22,6 +22,8 @@ NUMBERED = struct.Struct("<QI")
 """What stands at the beginning of a numbered frame: its number, and the checksum of the rest."""
 ROUNDS = int(os.environ.get("DMABUF_TEST_ROUNDS", "10"))
 """How many processes are killed at random points; a thousand take a quarter of an hour."""
+EACH = -(-ROUNDS // 10)
+"""How many are killed at each message."""
 SECONDS = 60.0
 """How long a test waits for what must happen; only a failure takes it."""
 
