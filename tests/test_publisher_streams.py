@@ -204,7 +204,7 @@ def test_a_cameras_buffers_go_on_circulating_whatever_subscribers_do(path: str) 
 
     stopping = partial(consume, stop=True)
     with contextlib.ExitStack() as stack:
-        publisher = stack.enter_context(Publisher(path, hold_timeout=1))
+        publisher = stack.enter_context(Publisher(path, hold_timeout=3))
         good, doomed, _ = (
             stack.enter_context(joined(Process(work))) for work in (consume, consume, stopping)
         )

@@ -66,7 +66,7 @@ def frame(
         (_wire.pack_release(1, 2, 3), Release(1, 2, 3)),
         (_wire.pack_retire(1, 2), Retire(1, 2)),
         (_wire.pack_bye(Reason.HELD_TOO_LONG), Bye(Reason.HELD_TOO_LONG)),
-        (_wire.pack_busy(2), Busy(2)),
+        (_wire.pack_busy(2, 3), Busy(2, 3)),
     ],
 )
 def test_a_message_means_what_was_packed(packed: bytes, expected: _messages.Message) -> None:

@@ -100,7 +100,7 @@ class Connection:
         self._depth = depth
         self._asked = 0
         self._lock = threading.RLock()  # of what is held; a finalizer may come in the middle
-        self._busy: int | None = None  # how many it said may be held beside others
+        self._busy: Busy | None = None  # how many it said may be held beside others
         self._expected: int | None = None  # the sequence that would follow; None before WELCOME
         self._held: dict[int, tuple[Memory, ...]] = {}
         self._memories: dict[int, Memory] = {}  # by slot
@@ -137,25 +137,31 @@ class Connection:
         """Ask for so many frames, less those that are asked for, or can't be held."""
         count = min(wanted, self._depth - len(self._held)) - self._asked
         if count > 0:
+            self._busy = None
             self._asked += count
             _packets.send(self._sock, _wire.pack_want(count))
 
     def require_room(self) -> None:
         """Raise RefusedError if no frame can come before one is given back."""
         count = len(self._held)
-        most, self._busy = self._busy, None
-        if most is not None and count >= most:
-            raise RefusedError(
-                errno.EBUSY,
-                f"the publisher at {self._name} lets one subscriber of several hold {most} frames;"
-                f" give one back (`with frame`), or have it made with in_flight={2 * count + 1}",
-            )
         if count >= self._depth:
             raise RefusedError(
                 errno.EBUSY,
                 f"the subscriber at {self._name} holds {count} frames, its depth; give one back"
                 " (`with frame`), or subscribe with a greater depth",
             )
+
+    @property
+    def hint(self) -> str:
+        """The end of a message for who waits for more frames than it may hold beside others."""
+        busy, count = self._busy, len(self._held)
+        if busy is None or count < busy.most:
+            return ""
+        return (
+            f": this subscriber holds {count}, and its publisher lets it have {busy.most} at a time"
+            f" beside others; give one back (`with frame`), or have the publisher made with"
+            f" in_flight={busy.in_flight}"
+        )
 
     def frame(self) -> SharedFrame | None:
         """Return a frame that has come, None if there is none.
@@ -194,7 +200,7 @@ class Connection:
             with self._lock:
                 memory.retire()
         elif isinstance(message, Busy):
-            self._busy = message.most
+            self._busy = message
         elif isinstance(message, Bye):
             raise self._farewell(message.reason)
         else:
@@ -207,7 +213,7 @@ class Connection:
             return ConnectionAbortedError(
                 errno.ECONNABORTED,
                 f"the publisher at {self._name} disconnected this subscriber: it held a frame for"
-                " longer than hold_timeout",
+                f" longer than hold_timeout{self.hint}",
             )
         return ConnectionAbortedError(
             errno.ECONNABORTED, f"the publisher at {self._name} refused what this subscriber sent"

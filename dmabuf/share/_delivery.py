@@ -55,7 +55,14 @@ class Delivery:
         """Whether a peer that has asked waits, since it has some already."""
         self.items = Items(events, max(in_flight // 2, 1), patience)
         self.peers: list[Peer] = []
-        self.room = Room(self.peers, self.items, events, in_flight, hold_timeout)
+        self.room = Room(
+            self.peers,
+            self.items,
+            events,
+            in_flight=in_flight,
+            keep_last=keep_last,
+            hold_timeout=hold_timeout,
+        )
         self._broken: list[Peer] = []
 
     def deliver(self, offer: Offer) -> int:
@@ -174,12 +181,13 @@ class Delivery:
     def _hold_back(self, peer: Peer) -> None:
         """Have it looked again whether a peer that has asked may have what waits for it.
 
-        One that never may, before it gives something back, is told so.
+        One that may not beside others, before it gives something back, is told so.
         """
         if peer.credits:
             self._held_back = True
-            if len(peer.held) >= self.room.half:
-                peer.tell_busy(self.room.half)
+            limit = self.room.limit(peer)
+            if limit is not None:
+                peer.tell_busy(limit)
 
     def look_at_times(self) -> None:
         """End what has taken too long."""

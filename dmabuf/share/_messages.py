@@ -118,6 +118,8 @@ class Busy(NamedTuple):
     """A subscriber holds as many as it may beside others: what it asked for can't come now."""
 
     most: int
+    in_flight: int
+    """What the publisher would need for one more."""
 
 
 Message: TypeAlias = Hello | Welcome | Want | FrameMessage | Release | Retire | Bye | Busy

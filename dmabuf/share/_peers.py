@@ -248,11 +248,11 @@ class Peer:
         except (OSError, ValueError):
             self._set_state(PeerState.BROKEN)
 
-    def tell_busy(self, most: int) -> None:
-        """Tell it, once, that it gets no more than so many at a time, and has them."""
+    def tell_busy(self, limit: _messages.Busy) -> None:
+        """Tell it, once, that it has as many as it gets at a time."""
         if not self._is_told:
             self._is_told = True
-            self._send(_wire.pack_busy(most))
+            self._send(_wire.pack_busy(*limit))
 
     def retire(self, memory: Memory) -> None:
         """Tell it that a memory won't come again."""

@@ -16,7 +16,8 @@ Each is one packet of a SOCK_SEQPACKET connection. All numbers are little-endian
     RELEASE   slot u32, generation u32 of the first memory, sequence u64
     RETIRE    slot u32, generation u32
     BYE       reason u32
-    BUSY      frames u32: so many may be held beside others, and are. OPTIONAL
+    BUSY      frames u32: so many may be held beside others, and are; in_flight u32 that allows for
+              one more. OPTIONAL
 
 `length` counts the bytes after the header. Bit N of `new` says that memory N is told for the first
 time: its descriptor comes with the message, and the n_fds descriptors are in the order of the bits.
@@ -68,6 +69,7 @@ _layout = Struct("<15sBIIQ")
 _plane = Struct("<IIQ")
 _release = Struct("<IIQ")
 _retire = Struct("<II")
+_busy = Struct("<II")
 _whole_frame = Struct(_header.format + _frame.format[1:])
 
 MOST_BYTES = (
@@ -128,9 +130,9 @@ def pack_bye(reason: Reason) -> bytes:
     return _packed(Kind.BYE, _u32.pack(reason))
 
 
-def pack_busy(most: int) -> bytes:
+def pack_busy(most: int, in_flight: int) -> bytes:
     """Pack a BUSY."""
-    return _packed(Kind.BUSY, _u32.pack(most), OPTIONAL)
+    return _packed(Kind.BUSY, _busy.pack(most, in_flight), OPTIONAL)
 
 
 def _packed(kind: Kind, payload: bytes, flags: int = 0) -> bytes:
@@ -290,7 +292,7 @@ def _unpack_bye(payload: bytes, longer: bool) -> Bye:
 
 
 def _unpack_busy(payload: bytes, longer: bool) -> Busy:
-    return Busy(*_fields(_u32, payload, longer, "BUSY"))
+    return Busy(*_fields(_busy, payload, longer, "BUSY"))
 
 
 def _unpack_frame(payload: bytes, longer: bool) -> FrameMessage:

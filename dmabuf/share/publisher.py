@@ -51,8 +51,8 @@ class Publisher(Closing):
     At most `in_flight` items are out with subscribers, sent or queued, and with `keep_last` one
     more, the newest, for those who start with the last. A further one takes the place of one that
     was sent to nobody yet, or else is delivered to nobody. So `in_flight` must exceed the number of
-    subscribers that may stall at once. Those that hold several at once share half of it, rounded
-    up, unless there is but one subscriber. What a subscriber may still use after it was
+    subscribers that may stall at once. There is one for each subscriber, and what is left
+    over, or one, for those that hold several at once. What a subscriber may still use after it was
     disconnected is kept back for `hold_timeout` seconds, of at most `in_flight / 2` items (and at
     least one): a camera wants so many buffers more than it needs.
 

@@ -40,11 +40,12 @@ class Subscriber(Closing):
     after it comes. FileNotFoundError or ConnectionRefusedError if there is no publisher, unless
     `reconnect`: then it is waited for, and after its end the next one at that path.
 
-    `depth` is how many frames may be held at once; beside other subscribers, up to half of the
-    publisher's `in_flight`. `policy` says what comes if they are taken more slowly than published:
-    "latest", the newest; "queue", the newest `depth` in order, or fewer if the publisher has no
-    room; "every", what "queue" gives, but the publisher waits with each for as long as it was told
-    to (`block`). `start="last"` begins with the last item that was published before.
+    `depth` is how many frames may be held at once. Beside many subscribers the publisher's
+    `in_flight` may leave fewer, two or more, and the next is waited for. `policy` says what comes
+    if they are taken more slowly than published: "latest", the newest; "queue", the newest `depth`
+    in order, or fewer if the publisher has no room; "every", what "queue" gives, but the publisher
+    waits with each for as long as it was told to (`block`). `start="last"` begins with the last
+    item that was published before.
 
     A frame is asked for when it is waited for: by `frame()`, the iterator, or `fileno()`.
 
@@ -101,9 +102,8 @@ class Subscriber(Closing):
 
         Waits `timeout` seconds at the most: TimeoutError; what was asked for then comes later.
         EOFError once the publisher has closed; ConnectionError if it died, sent what is no message,
-        or disconnected this subscriber. RefusedError (EBUSY) while `depth` frames are held, or as
-        many as the publisher gives beside others, since none could come; ValueError if the
-        subscriber is closed, also by another thread meanwhile.
+        or disconnected this subscriber. RefusedError (EBUSY) while `depth` frames are held, since
+        none could come; ValueError if the subscriber is closed, also by another thread meanwhile.
         """
         end = deadline(timeout)
         with self._lock:
@@ -111,7 +111,9 @@ class Subscriber(Closing):
         try:
             while (frame := self._next()) is None:
                 if not self._events.wait(seconds_left(end)):
-                    what = f"no frame from {os.fspath(self._where)} within {timeout} s"
+                    connection = self._connection
+                    hint = "" if connection is None else connection.hint
+                    what = f"no frame from {os.fspath(self._where)} within {timeout} s{hint}"
                     raise TimeoutError(what)
             return frame
         finally:
