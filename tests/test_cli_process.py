@@ -270,7 +270,8 @@ class TestStandardStreams:
             last = answer.stderr.decode().splitlines()[-1]
             assert last == f"dmabuf-alloc: standard output: {os.strerror(errno.ENOSPC)}"
 
-    def test_errors_that_nobody_can_read_change_no_status(self):
+    def test_errors_that_nobody_can_read_change_no_status(self, monkeypatch):
+        monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # which leaves nothing to be flushed
         for words, status in (("list", 0), ("64MB", 2)):
             with open("/dev/full", "w") as full:
                 answer = subprocess.run([*COMMAND, words], stdout=subprocess.DEVNULL, stderr=full)

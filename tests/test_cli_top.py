@@ -251,7 +251,8 @@ class TestScreen:
 
     def test_while_it_is_stopped_the_terminal_is_as_before(self):
         # A shell stands between: nobody may stop who has no shell to have it go on.
-        with Terminal("top", "-d", "600", command=("bash", "-mic", '"$@"; fg', "-", *COMMAND)) as t:
+        shell = ("bash", "-mic", '"$@"; echo Stopped; fg', "-")
+        with Terminal("top", "-d", "600", command=(*shell, *COMMAND)) as t:
             t.read_until(pictures)
             t.press("\x1a")
             shown = t.read_until(

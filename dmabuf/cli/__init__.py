@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from errno import errorcode
 
 from dmabuf.cli.console.failure import FAILED, INTERRUPTED, Answered, Asked, Failure, one_line
-from dmabuf.cli.console.output import Output, OutputError
+from dmabuf.cli.console.output import Output, OutputError, abandon
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def _flushed(words: Sequence[str], output: Output) -> int:
         status = _answer(words, output)
         output.flush()
     except OutputError as error:
-        output.abandon()
+        abandon(sys.stdout)
         if not error.reader_gone:
             output.error(str(error))
         return FAILED

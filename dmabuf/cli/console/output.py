@@ -103,8 +103,8 @@ class Output:
         if sys.stderr is not None:
             try:
                 print(_shown(f"dmabuf-alloc: {message}", sys.stderr), file=sys.stderr, flush=True)
-            except OSError:
-                pass  # nobody is left to be told
+            except OSError:  # nobody is left to be told
+                abandon(sys.stderr)
 
     def reader(self) -> int | None:
         """Return the descriptor that tells poll(2) when nobody reads any more, if there is one."""
@@ -120,14 +120,6 @@ class Output:
                 sys.stdout.flush()
         except OSError as error:
             raise OutputError(error) from None
-
-    def abandon(self) -> None:
-        """Let nothing more reach standard output, so that the interpreter's exit is silent."""
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        except OSError:
-            pass  # without /dev/null the interpreter says once more that nobody reads
 
     def _head(self) -> dict[str, object]:
         return {"schema": SCHEMA, "command": self.command}
@@ -171,6 +163,18 @@ class Output:
         if not self._told_of_rich:
             self._told_of_rich = True
             self.note("tables are drawn with rich, which is missing here: pip install rich")
+
+
+def abandon(stream: TextIO) -> None:
+    """Let nothing more reach a standard stream that takes no more: nor what is still to be flushed.
+
+    The interpreter's exit would say so, and change the status.
+    """
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+    except OSError:
+        pass  # without /dev/null the interpreter says once more that nobody reads
 
 
 def to_the_right(cells: Sequence[Sequence[str]], *columns: int) -> list[list[str]]:

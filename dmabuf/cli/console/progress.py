@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from dmabuf.cli.console.output import abandon
+
 _PATIENCE = 0.5  # seconds; shorter work shows no bar
 _PERIOD = 0.25  # seconds between two looks at what goes on without an end
 _CLEAR = "\r\x1b[K"
@@ -69,5 +71,5 @@ def _write(text: str) -> None:
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
-    except OSError:
-        pass  # the terminal has gone, and nobody looks
+    except OSError:  # the terminal has gone, and nobody looks
+        abandon(sys.stderr)
