@@ -10,8 +10,7 @@ from helpers.threads import Thread
 from dmabuf import Access
 from dmabuf.devices import kms
 from dmabuf.devices.drm import Vgem
-from dmabuf.devices.kms import _ioctl
-from dmabuf.devices.kms import display as display_module
+from dmabuf.devices.kms import _ioctl, _screen
 
 pytestmark = [
     pytest.mark.needs("display", "root", "vgem", "flips that wait"),
@@ -57,7 +56,7 @@ class TestAFlipThatWaits:
         assert waiting.end().wait(10)
 
     def test_closing_ends_who_waits_to_show(self, display, images, done, monkeypatch):
-        monkeypatch.setattr(display_module, "_LONGEST", 0.02)
+        monkeypatch.setattr(_screen, "_LONGEST", 0.02)
         threads = [Thread(lambda: display.show(images[0])).sleep()]
         threads += [Thread(lambda image=image: display.show(image)) for image in images]
         display.close()
@@ -101,7 +100,7 @@ class TestAnEventThatNeverComes:
                 _ioctl, "page_flip", lambda fd, crtc, framebuffer, cookie, taken: taken.append(0)
             )
             flip = display.show(images[1])
-        monkeypatch.setattr(display_module, "_LONGEST", 0.02)
+        monkeypatch.setattr(_screen, "_LONGEST", 0.02)
         yield flip
         display.close()
         join_threads()

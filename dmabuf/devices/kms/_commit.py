@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
 from dmabuf._fd import Hold, own
-from dmabuf._timeout import seconds_left
+from dmabuf._timeout import deadline, seconds_left
 from dmabuf.access import Access
 from dmabuf.devices.drm import Device
 from dmabuf.devices.drm._handles import Claim, Handles
@@ -29,6 +29,15 @@ class Wanted(NamedTuple):
     mode: Mode | None
 
 
+class Obstacle(NamedTuple):
+    """What must be over before a commit."""
+
+    wait: Callable[[float | None], bool]
+    """Waits for so many seconds, None for ever; returns False if they pass first."""
+    late: str
+    """The words of the TimeoutError for who has waited in vain."""
+
+
 class Atomic:
     """One commit for everything, which waits for a fence that it is given, and gives one."""
 
@@ -41,35 +50,28 @@ class Atomic:
         self._kept: dict[bool, _ioctl.AtomicRequest] = {}
         """Requests that set no mode, to be used again: with a fence to wait for, and without."""
 
-    def can_flip(self, wanted: Wanted, deadline: float) -> bool:
-        """Return True: the commit takes the fence."""
-        return True
+    def find_obstacle(self, wanted: Wanted) -> None:
+        """Return None: the commit that sets a mode takes the fence."""
 
     def flip(
-        self,
-        device: Device,
-        fd: int,
-        framebuffer: int,
-        wanted: Wanted,
-        pending: Pending,
-        cookie: int,
+        self, device: Device, fd: int, wanted: Wanted, framebuffer: int, pending: Pending
     ) -> Fence | None:
         """Commit without waiting, and return the out-fence."""
         if wanted.mode is None:
-            return self._commit(fd, framebuffer, wanted, 0, pending, cookie)
+            return self._commit(fd, wanted, 0, framebuffer, pending)
         timings, claim, blobs = wanted.mode.timings, Claim(_ioctl.destroy_blob), list[int]()
         try:
             self._handles.make(
                 device, claim, lambda fd, made: _ioctl.create_blob(fd, timings, made), blobs
             )
-            return self._commit(fd, framebuffer, wanted, blobs[0], pending, cookie)
+            return self._commit(fd, wanted, blobs[0], framebuffer, pending)
         finally:
             if blobs:
                 self._handles.released[claim] = blobs[0]
             self._handles.settle(device)
 
     def _commit(
-        self, fd: int, framebuffer: int, wanted: Wanted, blob: int, pending: Pending, cookie: int
+        self, fd: int, wanted: Wanted, blob: int, framebuffer: int, pending: Pending
     ) -> Fence:
         fence, mode = wanted.fence, wanted.mode
         flags = _ioctl.DRM_MODE_ATOMIC_NONBLOCK | _ioctl.DRM_MODE_PAGE_FLIP_EVENT
@@ -81,7 +83,7 @@ class Atomic:
             request = self._request(fence is not None, mode, blob)
         request.values[0] = framebuffer
 
-        commit = partial(request.commit, fd, flags, cookie, pending.taken)
+        commit = partial(request.commit, fd, flags, pending.cookie, pending.taken)
         if fence is None:
             out_fence = own(OutFence.__new__(OutFence), commit)
         else:
@@ -121,26 +123,18 @@ class Legacy:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def can_flip(self, wanted: Wanted, deadline: float) -> bool:
-        """Wait until a flip to an image can be asked for; False if the deadline passes first.
-
-        A mode is set at once, without a look at fences: the image must be ready before.
-        """
-        if wanted.mode is None:
-            return True
-        fence = wanted.fence
-        return (fence is None or fence.wait(seconds_left(deadline))) and all(
-            buffer.wait(Access.READ, seconds_left(deadline)) for buffer in wanted.image.buffers
+    def find_obstacle(self, wanted: Wanted) -> Obstacle | None:
+        """Return the writers of an image that isn't ready: setting a mode looks at no fences."""
+        if _wait_until_ready(wanted, 0.0):
+            return None
+        return Obstacle(
+            partial(_wait_until_ready, wanted),
+            f"a display that is not atomic sets a mode only for an image that is ready, and"
+            f" {wanted.image!r} is still being written",
         )
 
     def flip(
-        self,
-        device: Device,
-        fd: int,
-        framebuffer: int,
-        wanted: Wanted,
-        pending: Pending,
-        cookie: int,
+        self, device: Device, fd: int, wanted: Wanted, framebuffer: int, pending: Pending
     ) -> Fence | None:
         """Set the mode, and flip; the flip to what is shown already is there for its event.
 
@@ -153,9 +147,18 @@ class Legacy:
         elif wanted.fence is not None:
             for buffer in wanted.image.buffers:
                 buffer.import_fence(wanted.fence, Access.WRITE)
-        _ioctl.page_flip(fd, crtc, framebuffer, cookie, pending.taken)
+        _ioctl.page_flip(fd, crtc, framebuffer, pending.cookie, pending.taken)
         return None
 
 
 def _property_ids(fd: int, thing: int) -> Ids:
     return {name: number for name, (number, _) in _ioctl.get_properties(fd, thing).items()}
+
+
+def _wait_until_ready(wanted: Wanted, timeout: float | None) -> bool:
+    """Wait until an image is written; False if `timeout` seconds pass first."""
+    end = deadline(timeout)
+    fence = wanted.fence
+    return (fence is None or fence.wait(seconds_left(end))) and all(
+        buffer.wait(Access.READ, seconds_left(end)) for buffer in wanted.image.buffers
+    )

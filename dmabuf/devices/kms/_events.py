@@ -18,9 +18,11 @@ from dmabuf.fence import Fence
 class Pending:
     """What is known of a flip that was handed to the kernel."""
 
-    __slots__ = ("event", "fence", "shown", "taken")
+    __slots__ = ("cookie", "event", "fence", "shown", "taken")
 
-    def __init__(self) -> None:
+    def __init__(self, cookie: int) -> None:
+        self.cookie = cookie
+        """What its event will have."""
         self.fence: Fence | None = None
         self.event: _ioctl.Event | None = None
         self.shown: list[int] = []
@@ -63,15 +65,15 @@ class Events:
         self._end = _End()
         _forks.leave_in_child(self)
 
-    def expect(self, pending: Pending) -> int:
-        """Keep a flip until its event is read, and return the cookie that the event will have."""
-        cookie = next(self._cookies)
-        self._expected[cookie] = pending
-        return cookie
+    def expect(self) -> Pending:
+        """Return a new flip, which is kept until its event is read."""
+        pending = Pending(next(self._cookies))
+        self._expected[pending.cookie] = pending
+        return pending
 
-    def forget(self, cookie: int) -> None:
+    def forget(self, pending: Pending) -> None:
         """Drop a flip that the kernel did not take."""
-        self._expected.pop(cookie, None)
+        self._expected.pop(pending.cookie, None)
 
     def end(self) -> None:
         """End all waits for flips that are not done: the device is closed."""

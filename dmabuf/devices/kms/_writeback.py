@@ -53,18 +53,18 @@ class Writeback:
                 f"{path} writes no {image.format} back, only {', '.join(self._formats)}",
             )
 
-    def commit(self, fd: int, framebuffer: int, pending: Pending, cookie: int) -> Fence:
+    def commit(self, fd: int, framebuffer: int, pending: Pending) -> Fence:
         """Have the next frame written into a framebuffer, and return the fence of that."""
         if not self._alone:
             try:
-                return self._commit(fd, framebuffer, pending, cookie)
+                return self._commit(fd, framebuffer, pending)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
         self._alone = True
-        return self._commit(fd, framebuffer, pending, cookie)
+        return self._commit(fd, framebuffer, pending)
 
-    def _commit(self, fd: int, framebuffer: int, pending: Pending, cookie: int) -> Fence:
+    def _commit(self, fd: int, framebuffer: int, pending: Pending) -> Fence:
         crtc = self._ids["CRTC_ID"]  # the kernel has one property of this name for all
         values = {crtc: self._pipeline.crtc, self._ids["WRITEBACK_FB_ID"]: framebuffer}
         objects = {self._connector: values}
@@ -74,7 +74,7 @@ class Writeback:
         request = _ioctl.AtomicRequest(objects, self._connector, fence_property)
         flags = _ioctl.DRM_MODE_ATOMIC_NONBLOCK | _ioctl.DRM_MODE_PAGE_FLIP_EVENT
         flags |= _ioctl.DRM_MODE_ATOMIC_ALLOW_MODESET  # the first time the CRTC gets a connector
-        request.commit(fd, flags, cookie, pending.taken, self._last)
+        request.commit(fd, flags, pending.cookie, pending.taken, self._last)
         return self._fence(Fence)
 
     def unfinished(self) -> Fence | None:

@@ -1,0 +1,75 @@
+"""Captures: what a display shows, back into an image, by its writeback connector."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+
+from dmabuf.devices.kms._commit import Obstacle
+from dmabuf.devices.kms._fit import require_types
+from dmabuf.devices.kms._screen import Screen
+from dmabuf.devices.kms._writeback import Writeback, find_writeback
+from dmabuf.errors import UnsupportedError
+from dmabuf.fence import Fence
+from dmabuf.image import Image
+
+
+class CapturedScreen(Screen):
+    """A screen whose picture can be captured, where the device has a writeback connector."""
+
+    __slots__ = ("_writeback",)
+
+    def __init__(self, path: str | os.PathLike[str], connector: str | None, atomic: bool) -> None:
+        self._writeback: Writeback | None = None
+        super().__init__(path, connector, atomic)
+
+    def capture(self, image: Image, *, timeout: float | None = None) -> Fence:
+        """Have the display write what it shows into an image; return the fence that says it has.
+
+        What is shown is all that `show()` was given, and what the hardware adds to it. The kernel
+        writes the next frame: use the image once the fence has signalled, `fence.wait()`, or have
+        others wait by `buffer.import_fence(fence, Access.WRITE)`. It is for tests, recordings and
+        pictures of the screen.
+
+            with display.capture(image) as fence:
+                fence.wait()
+            image.save("screen.png")
+
+        Blocks until a pending flip and the capture before are done, TimeoutError after `timeout`
+        seconds. The first time the screen may flicker. Where the device can't drive both at once,
+        as vkms on Linux 6.12, the monitor is dark from there on, until the next `show()`.
+
+        UnsupportedError where the device has no writeback connector: vkms, the Raspberry Pi and
+        many SoCs of ARM have one, PCs' GPUs and virtual ones don't; and on a display that is not
+        atomic. RefusedError (EINVAL) before the first `show()`, or if the image has not the size of
+        the mode, or a format that is not written back. OSError of the device, as for `show()`.
+        Follows drivers/gpu/drm/drm_writeback.c (Linux 5.0).
+        """
+        require_types(image, None)
+        return self._take_turn(partial(self._try_to_capture, image, timeout), timeout)
+
+    def _try_to_capture(self, image: Image, timeout: float | None, fd: int) -> Fence | Obstacle:
+        if self._writeback is None:
+            self._writeback = find_writeback(fd, self._pipeline)
+        writeback = self._writeback
+        if writeback is None:
+            raise UnsupportedError(
+                errno.EOPNOTSUPP,
+                f"{self.path} ({self.driver}) can't be captured: it has no writeback connector, or "
+                f"was opened with atomic=False; capture the images that are shown instead",
+            )
+        writeback.require_fitting(self.path, image, self._mode)
+        before = writeback.unfinished()
+        if before is not None:
+            return Obstacle(
+                before.wait,
+                f"{self.path}: the capture before is still being written after {timeout} s",
+            )
+        commit = partial(writeback.commit, fd)
+        return self._submit(image, None, "write its picture into", commit)[1]
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self._writeback is not None:
+            self._writeback.close()
