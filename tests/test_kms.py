@@ -77,8 +77,26 @@ class TestWhatItHas:
             kms.Display(path, connector="HDMI-Z-9")
 
 
-@pytest.mark.needs("screendump")
+@pytest.fixture(
+    params=[
+        pytest.param("dumped", marks=pytest.mark.needs("screendump")),
+        pytest.param("captured", marks=pytest.mark.needs("vkms", "heap")),
+    ]
+)
+def seen(request, allocate):
+    """Give a display, and what returns its picture: of our machine, or as it is written back."""
+
+    def capture():
+        with screen.image(allocate, size=display.mode.size) as target:
+            return screen.captured(display, target)
+
+    dumped = request.param == "dumped"
+    with kms.Display(screen.path() if dumped else drm.find("vkms")) as display:
+        yield display, screen.pixels if dumped else capture
+
+
 class TestTheScreenShows:
+    @pytest.mark.needs("screendump")
     @pytest.mark.parametrize("atomic", [True, False])
     @pytest.mark.parametrize("format", ["XRGB8888", "RGB565"])
     def test_the_image(self, image, atomic, format):
@@ -95,61 +113,70 @@ class TestTheScreenShows:
             mask = (0xF8, 0xFC, 0xF8) if format == "RGB565" else (0xFF, 0xFF, 0xFF)
             assert (screen.pixels() & mask == painted & mask).all()
 
-    def test_one_image_after_the_other_and_what_is_written_into_one_again(self, display, allocate):
+    def test_one_image_after_the_other_and_what_is_written_into_one_again(self, seen, allocate):
+        display, look = seen
         with screen.image(allocate) as one, screen.image(allocate) as two:
             pictures = [screen.paint(one, 1), screen.paint(two, 2)]
             for image, picture in zip((one, two, one), (*pictures, pictures[0]), strict=True):
                 assert display.show(image).wait(10)
-                assert (screen.pixels() == picture).all()
+                assert (look() == picture).all()
             again = screen.paint(one, 3)
             assert display.show(one).wait(10)
-            assert (screen.pixels() == again).all()
+            assert (look() == again).all()
 
-    def test_a_part_of_a_larger_image(self, display, allocate):
+    def test_a_part_of_a_larger_image(self, seen, allocate):
         """Strides and offsets crop, without a copy."""
+        display, look = seen
         width, height = (side + 64 for side in screen.SIZE)
+        # Linux 6.12's vkms counts an offset twice, and reads beyond the buffer, in the kernel.
+        left, top = (0, 0) if display.driver == "vkms" else (16, 48)
         with screen.image(allocate, size=(width, height)) as whole:
             picture = screen.picture(7)
             with whole.write() as (plane,):
                 plane[:] = 0xFF
-                plane[48 : 48 + screen.SIZE[1], 16 : 16 + screen.SIZE[0], :3] = picture[..., ::-1]
+                inside = plane[top : top + screen.SIZE[1], left : left + screen.SIZE[0]]
+                inside[..., :3] = picture[..., ::-1]
             stride = whole.planes[0].stride
             part = dmabuf.Image(
                 whole.buffers,
                 "XRGB8888",
                 *screen.SIZE,
                 strides=[stride],
-                offsets=[48 * stride + 16 * 4],
+                offsets=[top * stride + left * 4],
             )
             assert display.show(part).wait(10)
             if RELEASE < (6, 0) and display.driver == "cirrus":
-                assert (screen.pixels()[:48] == 0xFF).all()  # that driver didn't look at offsets
+                assert (look()[:top] == 0xFF).all()  # that driver didn't look at offsets
             else:
-                assert (screen.pixels() == picture).all()
+                assert (look() == picture).all()
 
     @pytest.mark.needs("udmabuf")
-    def test_memory_of_a_memfd(self, display):
+    def test_memory_of_a_memfd(self, seen):
+        display, look = seen
         with screen.image(dmabuf.udmabuf.allocate) as image:
             painted = screen.paint(image, 90)
             assert display.show(image).wait(10)
-            assert (screen.pixels() == painted).all()
+            assert (look() == painted).all()
 
-    def test_its_own_dumb_buffer(self, display):
+    def test_its_own_dumb_buffer(self, seen):
+        display, look = seen
         with display.create_dumb(*screen.SIZE, 32) as dumb, dumb.export() as buffer:
             image = dmabuf.Image(buffer, "XRGB8888", *screen.SIZE, strides=dumb.pitch)
             painted = screen.paint(image, 91)
             assert display.show(image).wait(10)
-            assert (screen.pixels() == painted).all()
+            assert (look() == painted).all()
 
-    def test_the_size_of_the_image_whatever_was_before(self, display, allocate):
+    def test_the_size_of_the_image_whatever_was_before(self, seen, allocate):
+        display, look = seen
         sizes = [mode.size for mode in display.connector.modes]
         other = next(size for size in ((800, 600), (1024, 768)) if size in sizes)
         with screen.image(allocate) as small, screen.image(allocate, size=other) as large:
             for image in (small, large, small):
                 assert display.show(image).wait(10)
                 assert display.mode.size == (image.width, image.height)
-                assert screen.pixels().shape == (image.height, image.width, 3)
+                assert look().shape == (image.height, image.width, 3)
 
+    @pytest.mark.needs("screendump")
     @pytest.mark.parametrize("atomic", [True, False])
     def test_what_it_showed_before_once_the_display_is_closed(self, image, atomic):
         before = screen.pixels()

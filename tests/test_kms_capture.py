@@ -32,26 +32,18 @@ def target(allocate):
         yield image
 
 
-def captured(display, target):
-    """Return what a display shows, as the processor reads it from the target."""
-    with display.capture(target, timeout=10) as fence:
-        assert fence.wait(10)
-        assert fence.error is None
-    return target.to_rgb()
-
-
 class TestCapture:
     def test_has_the_pixels_of_what_is_shown(self, vkms, images, target):
         for seed, image in enumerate((*images, *images)):
             painted = screen.paint(image, seed)
             vkms.show(image, timeout=10)
-            assert (captured(vkms, target) == painted).all()
+            assert (screen.captured(vkms, target) == painted).all()
 
     def test_is_again_what_is_shown_when_it_is_drawn_into(self, vkms, images, target):
         assert vkms.show(images[0]).wait(10)
         for seed in (5, 6):
             painted = screen.paint(images[0], seed)
-            assert (captured(vkms, target) == painted).all()
+            assert (screen.captured(vkms, target) == painted).all()
 
     def test_gives_a_fence_that_others_wait_for(self, vkms, images, target):
         painted = screen.paint(images[0], 3)
@@ -82,23 +74,23 @@ class TestCapture:
             with pytest.raises(TimeoutError, match=r"the flip before is still pending after 0\.05"):
                 vkms.capture(target, timeout=0.05)
             pending.signal()
-            assert (captured(vkms, target) == painted).all()
+            assert (screen.captured(vkms, target) == painted).all()
 
     def test_leaves_the_monitor_to_what_is_shown_next(self, vkms, images, target):
         vkms.show(images[0])
-        captured(vkms, target)
+        screen.captured(vkms, target)
         painted = screen.paint(images[1], 12)
         assert vkms.show(images[1], timeout=10).wait(10)
         crtc = vkms._pipeline.crtc
         with Hold(vkms) as fd:
             monitor = _ioctl.get_properties(fd, vkms.connector.number)
         assert monitor["CRTC_ID"][1] == crtc
-        assert (captured(vkms, target) == painted).all()
+        assert (screen.captured(vkms, target) == painted).all()
 
     def test_leaves_the_connectors_as_they_were(self, vkms, images, target):
         before = vkms.connectors()
         vkms.show(images[0])
-        captured(vkms, target)
+        screen.captured(vkms, target)
         assert vkms.connectors() == before
         assert vkms.show(images[1], timeout=10).wait(10)
 
@@ -107,7 +99,7 @@ class TestCapture:
         painted = screen.paint(images[0], 4)
         vkms.show(images[0])
         for _ in range(2):  # the second reads the events of all before
-            captured(vkms, target)
+            screen.captured(vkms, target)
         gc.collect()
         before = drm.framebuffers(vkms), drm.claimed(vkms), descriptors()
         for moment in interrupt.every_point(Hold.__exit__):
@@ -116,7 +108,7 @@ class TestCapture:
                 moment.runs(interrupt.raise_interrupted),
             ):
                 vkms.capture(target, timeout=10).close()
-            assert (captured(vkms, target) == painted).all(), moment.where
+            assert (screen.captured(vkms, target) == painted).all(), moment.where
             gc.collect()
             now = drm.framebuffers(vkms), drm.claimed(vkms), descriptors()
             assert now == before, moment.where
@@ -156,13 +148,13 @@ class TestRefusals:
     ):
         painted = screen.paint(images[0], 4)
         vkms.show(images[0])
-        captured(vkms, target)
+        screen.captured(vkms, target)
         flags = _ioctl.DRM_MODE_ATOMIC_NONBLOCK
         monkeypatch.setattr(_ioctl, "DRM_MODE_ATOMIC_NONBLOCK", 1 << 30)
         with pytest.raises(OSError, match=r"can't write its picture into <dmabuf\.Image"):
             vkms.capture(target)
         monkeypatch.setattr(_ioctl, "DRM_MODE_ATOMIC_NONBLOCK", flags)
-        assert (captured(vkms, target) == painted).all()
+        assert (screen.captured(vkms, target) == painted).all()
 
 
 @pytest.mark.needs("display")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy
 
 import dmabuf
+from dmabuf.devices.kms import Display
 from helpers import drm
 
 SIZE = 640, 480
@@ -64,3 +65,11 @@ def pixels() -> numpy.ndarray:
     assert answer == b"ok\n", answer
     with Image.open(Path(os.environ["DMABUF_VM_OUT"], name)) as dumped:
         return numpy.asarray(dumped.convert("RGB"))
+
+
+def captured(display: Display, target: dmabuf.Image) -> numpy.ndarray:
+    """Return what a display with a writeback connector shows, captured into an image."""
+    with display.capture(target, timeout=10) as fence:
+        assert fence.wait(10)
+        assert fence.error is None
+    return target.to_rgb()
