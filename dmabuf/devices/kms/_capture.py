@@ -51,7 +51,7 @@ class CapturedScreen(Screen):
 
     def _try_to_capture(self, image: Image, timeout: float | None, fd: int) -> Fence | Obstacle:
         if self._writeback is None:
-            self._writeback = find_writeback(fd, self._pipeline)
+            self._writeback = find_writeback(fd, self._pipeline, self.driver)
         writeback = self._writeback
         if writeback is None:
             raise UnsupportedError(
@@ -63,7 +63,7 @@ class CapturedScreen(Screen):
         before = writeback.unfinished()
         if before is not None:
             return Obstacle(
-                before.wait,
+                before,
                 f"{self.path}: the capture before is still being written after {timeout} s",
             )
         commit = partial(writeback.commit, fd)

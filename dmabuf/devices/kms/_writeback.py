@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import time
+from collections.abc import Callable
 from functools import partial
 from struct import iter_unpack
 from typing import TypeVar
@@ -16,20 +18,23 @@ from dmabuf.errors import RefusedError
 from dmabuf.fence import Fence, OutFence
 from dmabuf.image import Image
 
+_MOMENT = 0.02
+"""Seconds in which vkms has ended a frame for certain."""
 _Fence = TypeVar("_Fence", bound=Fence)
 
 
 class Writeback:
     """A writeback connector that a CRTC can have, beside its monitor or in its place."""
 
-    def __init__(self, fd: int, connector: int, pipeline: Pipeline) -> None:
-        """Ask for what it can do."""
+    def __init__(self, fd: int, connector: int, pipeline: Pipeline, moment: float) -> None:
+        """Ask for what it can do. `moment` is how many seconds are between two frames at least."""
         self._connector = connector
         self._pipeline = pipeline
         properties = _ioctl.get_properties(fd, connector)
         self._ids = {name: number for name, (number, _) in properties.items()}
         codes = _ioctl.get_blob(fd, properties["WRITEBACK_PIXEL_FORMATS"][1])
         self._formats = [format_name(code) for (code,) in iter_unpack("=I", codes)]
+        self._moment = moment
         self._alone = False
         """Whether the monitor has no picture: the CRTC can't be on both."""
         self._last: list[int] = []
@@ -77,15 +82,21 @@ class Writeback:
         request.commit(fd, flags, pending.cookie, pending.taken, self._last)
         return self._fence(Fence)
 
-    def unfinished(self) -> Fence | None:
-        """Return a fence of the frame that is still being written; None if none is.
+    def unfinished(self) -> Callable[[float | None], bool] | None:
+        """Return the wait for the frame that is still being written; None if none is.
 
-        The next one waits for it: vkms forgets a frame that another follows too early.
+        It takes seconds, or None, and returns False if they pass first. The next frame waits for
+        it, and then a moment: vkms ends a frame in a worker, some time after its fence, and by that
+        the frame that has begun until then.
         """
         if self._last:
             fence = self._fence(OutFence)
-            if not fence.wait(0):
-                return fence
+            done = fence.signaled_at
+            if done is None:
+                return fence.wait
+            left = done + self._moment - time.monotonic()
+            if left > 0:
+                return partial(_pause, left)
             close_kept(self._last)
         return None
 
@@ -108,7 +119,14 @@ class Writeback:
             self._alone = False
 
 
-def find_writeback(fd: int, pipeline: Pipeline) -> Writeback | None:
+def _pause(seconds: float, timeout: float | None) -> bool:
+    """Wait for so many seconds; False if `timeout` seconds pass first."""
+    longest = seconds if timeout is None else min(seconds, timeout)
+    time.sleep(longest)
+    return longest == seconds
+
+
+def find_writeback(fd: int, pipeline: Pipeline, driver: str) -> Writeback | None:
     """Return the first writeback connector that a display's CRTC can have; None without."""
     try:
         _ioctl.set_client_cap(fd, _ioctl.DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, 1)
@@ -123,7 +141,8 @@ def find_writeback(fd: int, pipeline: Pipeline) -> Writeback | None:
             if about.connector_type == _ioctl.DRM_MODE_CONNECTOR_WRITEBACK:
                 masks = (_ioctl.get_encoder(fd, encoder)[1] for encoder in encoders)
                 if any(mask >> there.crtcs.index(pipeline.crtc) & 1 for mask in masks):
-                    return Writeback(fd, connector, pipeline)
+                    moment = _MOMENT if driver == "vkms" else 0.0
+                    return Writeback(fd, connector, pipeline, moment)
         return None
     finally:  # they are no connectors for pictures: `connectors()` leaves them out
         _ioctl.set_client_cap(fd, _ioctl.DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, 0)
