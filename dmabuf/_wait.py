@@ -143,6 +143,29 @@ async def ready(owner: Descriptor, events: int) -> None:
         event.leave(future)
 
 
+async def ready_first(waits: Sequence[tuple[Descriptor, int]]) -> None:
+    """Wait in the running asyncio event loop until one of several descriptors has its events.
+
+    ValueError if one is closed, or gets closed meanwhile.
+    """
+    loop = _running_loop()
+    future = loop.create_future()
+    joined: list[_LoopEvent] = []
+    try:
+        for owner, events in waits:
+            event = watchers(owner).get((loop, events))
+            if not isinstance(event, _LoopEvent):
+                event = _LoopEvent(owner, loop, events)
+            event.futures[future] = None
+            joined.append(event)
+            if owner.closed:
+                event.owner_closed()
+        await future
+    finally:
+        for event in joined:
+            event.leave(future)
+
+
 def wake(owner: Descriptor, events: int) -> bool:
     """End all waits in event loops for these events; False if one, in another thread, is yet to."""
     if not owner._watchers:

@@ -16,6 +16,7 @@ from dmabuf.devices import v4l2
 
 pytestmark = pytest.mark.needs("vicodec")
 SIZE = codecs.WIDTH, codecs.HEIGHT
+GARBAGE = b"no picture" * 100
 
 
 @pytest.fixture
@@ -184,6 +185,23 @@ class TestDecoder:
             coding.stop()
             assert is_right(coding, given)
 
+    def test_data_that_is_none_ends_with_an_error(self, decoder):
+        with decoder.stream(count=2) as coding:
+            for _ in range(5):
+                coding.feed(GARBAGE, timeout=LONG)
+            coding.stop()
+            for _ in range(2):
+                with pytest.raises(OSError, match="has found no FWHT in all that it was") as caught:
+                    coding.frame(LONG)
+                assert caught.value.errno == errno.EBADMSG
+        with decoder.stream() as coding, pytest.raises(OSError, match="has found no FWHT"):
+            list(coding.process([GARBAGE] * 5, LONG))
+
+    def test_a_picture_behind_data_that_is_none_is_found(self, decoder, coded):
+        given, packets = coded
+        with decoder.stream() as coding:
+            assert is_right(coding.process([GARBAGE, *data(packets)], LONG), given)
+
     def test_data_that_does_not_fit_is_refused(self, decoder):
         with decoder.stream() as coding:
             size = coding.sources.format.sizeimage[0]
@@ -288,6 +306,34 @@ class TestEnds:
                 await coding.__aexit__(None, None, None)
                 with pytest.raises(StopAsyncIteration):
                     await task
+
+        asyncio.run(main())
+
+    def test_of_a_thread_that_waits_for_what_was_none(self, decoder):
+        errors = []
+        with decoder.stream() as coding:
+
+            def take():
+                try:
+                    coding.frame(LONG)
+                except OSError as error:
+                    errors.append(error.errno)
+
+            thread = threading.Thread(target=take)
+            thread.start()
+            coding.feed(GARBAGE)
+            coding.stop()
+            thread.join()
+        assert errors == [errno.EBADMSG]
+
+    def test_of_a_task_that_waits_for_what_was_none(self, decoder):
+        async def main():
+            async with decoder.stream() as coding:
+                (task,) = await waiting(anext(coding))
+                await coding.feed_async(GARBAGE)
+                coding.stop()
+                with pytest.raises(OSError, match="has found no FWHT"):
+                    await asyncio.wait_for(task, LONG)
 
         asyncio.run(main())
 

@@ -8,7 +8,7 @@ state       who has the buffers       what ends it, and who does that
 FREE        the ring                  capture: `start()` and every `take()` queue it, once its
                                       buffers are idle → QUEUED, or REFUSED if QBUF fails;
                                       output: `take()` lends it, to be filled → HELD
-QUEUED      the device                `take()`, by DQBUF → HELD
+QUEUED      the device                `take()`, by DQBUF → HELD; output: `take_back()` → FREE
 HELD        the caller, by a `Loan`   `queue()`, by QBUF → QUEUED, or FREE once the ring is over;
                                       `queue_now()` → QUEUED, or FREE if that would wait;
                                       `leave()` → FREE; `collect()` → FREE
@@ -170,6 +170,11 @@ class Ring:
         """Return how many slots are in a state."""
         return sum(slot.state is state for slot in self._slots)
 
+    @property
+    def was_used(self) -> bool:
+        """Whether the device has had any of the buffers."""
+        return any(slot.was_queued for slot in self._slots)
+
     def wait_to_start(self) -> None:
         """Wait until the device may have what `start()` gives it."""
         self._session.require(_NEW)
@@ -233,6 +238,20 @@ class Ring:
             except (OSError, ValueError):
                 session.require(_RUNNING)  # or a signal handler has stopped it
                 raise
+        return True
+
+    def take_back(self) -> bool:
+        """Have back what an output has done, QUEUED → FREE; False if the device has some yet."""
+        with self._session.lock:
+            self._session.require(_RUNNING)
+            while self.count(_QUEUED):
+                loan = Loan()
+                try:
+                    self._dqbuf(loan)
+                except BlockingIOError:
+                    return False
+                finally:
+                    self._free(loan)
         return True
 
     def _use_free(self, loan: Loan) -> bool:

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dmabuf import _forks, _wait
+from dmabuf._fd import Descriptor
 from dmabuf._timeout import deadline
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2._file import DeviceFile, Use
 from dmabuf.devices.v4l2._frames import Frames
-from dmabuf.devices.v4l2._ring import SlotState
 from dmabuf.devices.v4l2._session import SessionState
 from dmabuf.devices.v4l2._source import Source
 from dmabuf.devices.v4l2._waits import Waits
@@ -185,7 +185,8 @@ class Coding(Frames):
     def stop(self) -> None:
         """Tell the codec that nothing more comes: it finishes what it has. Idempotent.
 
-        Take the rest then: the iteration ends behind the last frame. ValueError unless it runs.
+        Take the rest then: the iteration ends behind the last frame, or with an OSError (EBADMSG)
+        if a decoder has found nothing in its data. ValueError unless it runs.
         Follows VIDIOC_ENCODER_CMD and VIDIOC_DECODER_CMD.
         """
         self._require(SessionState.RUNNING)
@@ -239,7 +240,8 @@ class Coding(Frames):
     def take(self) -> Frame | None:
         """Return a frame that the codec has made; None if there is none yet.
 
-        BrokenPipeError (EPIPE) after the last one; otherwise the errors of `frame()`.
+        BrokenPipeError (EPIPE) after the last one, OSError (EBADMSG) as `stop()` says; otherwise
+        the errors of `frame()`.
         """
         with self._lock:
             while True:
@@ -262,8 +264,9 @@ class Coding(Frames):
                 results._ring.leave(frame._loan)  # which is no picture
 
     def _go_on(self) -> bool:
-        """Begin the results that were announced; False if none are, BrokenPipeError at the end."""
-        events, event = self._events, None
+        """Begin the results that were announced; False without, an error if none will be."""
+        events, event, ring = self._events, None, self._sources._ring
+        finished = self._stopped and (self._told or ring.take_back())
         if events is not None:
             event = events.peek()
             if event is not None and event is self._announced:
@@ -272,13 +275,19 @@ class Coding(Frames):
         if event is not None:
             self._begin(event)
             return True
-        nothing_given = not self._sources._ring.count(SlotState.QUEUED)
-        if events is None or (self._stopped and (self._told or nothing_given)):
-            if events is not None:
-                events.wake()  # others who wait
-            done = f"{self._device.path} has made all of what it was given"
-            raise BrokenPipeError(errno.EPIPE, f"{os.strerror(errno.EPIPE)}: {done}")
-        return False
+        if events is not None:
+            if not finished:
+                return False
+            events.wake()  # others who wait
+        path = self._device.path
+        if self._results is None and ring.was_used:
+            raise os_error(
+                errno.EBADMSG,
+                f"{path} has found no {self._sources.format.fourcc} in all that it was given; begin"
+                f" with the start of a stream, whose header tells the size of its pictures",
+            )
+        done = f"{path} has made all of what it was given"
+        raise BrokenPipeError(errno.EPIPE, f"{os.strerror(errno.EPIPE)}: {done}")
 
     def _begin(self, event: Event | None) -> None:
         """Begin the results, with the format that they have now, and end those before."""
@@ -304,7 +313,11 @@ class Coding(Frames):
         if not self._at_end:
             return self._begun().wait(timeout)
         try:
-            return self._events is None or _wait.wait(self._events, _wait.READABLE, timeout)
+            if self._events is None:
+                return True
+            if self._stopped:  # and the sources that come back tell that there was no picture
+                return self._waits.wait(timeout)
+            return _wait.wait(self._events, _wait.READABLE, timeout)
         except ValueError:
             return True  # it was closed
 
@@ -313,8 +326,11 @@ class Coding(Frames):
         if not self._at_end:
             await self._begun().ready()
         elif self._events is not None:
+            waits: list[tuple[Descriptor, int]] = [(self._events, _wait.READABLE)]
+            if self._stopped:
+                waits.append((self._device, _wait.WRITABLE))
             try:
-                await _wait.ready(self._events, _wait.READABLE)
+                await _wait.ready_first(waits)
             except ValueError:
                 if not self._over:
                     raise
