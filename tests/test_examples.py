@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import cameras, codecs, screen, uvc_camera
+from helpers import cameras, codecs, drm, screen, uvc_camera
 
 ROOT = Path(__file__).parent.parent
 
@@ -85,6 +85,20 @@ def test_a_cameras_frames_are_encoded_decoded_and_shown(monkeypatch, capsys):
     assert devices.endswith(codecs.CODED)
     assert frames.startswith("frames   6 of ")
     assert 0 < float(coded.rpartition(" ")[2].removesuffix("%")) < 100
+
+
+@pytest.mark.needs("heap", "vkms")
+def test_a_display_is_captured(monkeypatch, capsys, tmp_path):
+    from PIL import Image
+
+    path, script = tmp_path / "screen.png", ROOT / "examples" / "screen_capture.py"
+    monkeypatch.setattr(sys, "argv", [script.name, "--display", drm.find("vkms"), str(path)])
+    runpy.run_path(str(script), run_name="__main__")
+    assert ", vkms, " in capsys.readouterr().out
+    with Image.open(path) as picture:
+        width, height = picture.size
+        corners = [picture.getpixel((x, y)) for x in (0, width - 1) for y in (0, height - 1)]
+    assert corners == [(0, 0, 64), (0, 254, 64), (254, 0, 64), (254, 254, 64)]
 
 
 @pytest.mark.needs("uvc camera")
