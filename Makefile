@@ -25,7 +25,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench soak clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench soak workflow clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -99,6 +99,8 @@ test-lab: compiled
 lint: $(CHECKED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-actions action.yml
 
 types: $(CHECKED)
 	$(BIN)/mypy
@@ -117,6 +119,12 @@ manual: $(INSTALLED)
 docs: $(WRITTEN)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "$(CURDIR)/$(OUT)/site/index.html"
+
+# A job of the workflow that has a container, or the action, as it stands there, in a fresh Debian:
+# JOB=debian, JOB="virtual-machine target=test-6.12", JOB="action.yml 'run=ls /dev/dma_heap'".
+workflow: $(CHECKED)
+	scripts/need debootstrap:debootstrap
+	$(BIN)/python scripts/workflow $(JOB)
 
 # One pure wheel, or the package has grown something that must be compiled; in an environment of its
 # own, where nothing but the wheel has the package, all of it can be imported: with pytest, whose
