@@ -1,4 +1,4 @@
-"""dmabuf-alloc completion, as the shells run it, and the manual page."""
+"""dmabuf-alloc completion, as the shells run it, and the manual pages."""
 
 import os
 import re
@@ -10,11 +10,13 @@ import pytest
 
 from dmabuf.cli import commands, main
 from dmabuf.cli.grammar import common, subcommands
+from dmabuf.testing.vm import command
 
 pytestmark = pytest.mark.needs("outside")  # it asks no kernel
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "dmabuf-alloc.1"
+VM_PAGE = ROOT / "docs" / "dmabuf-vm.1"
 
 
 @pytest.fixture
@@ -137,13 +139,13 @@ def test_an_unknown_shell_is_one_line(capfd, words):
 
 class TestManual:
     def test_it_is_what_the_parsers_say(self, tmp_path):
-        page = tmp_path / "page.1"
         subprocess.run(
-            [sys.executable, ROOT / "scripts" / "gen_manual", page],
+            [sys.executable, ROOT / "scripts" / "gen_manual", tmp_path],
             check=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
-        assert PAGE.read_text() == page.read_text(), "run make manual"
+        for page in (PAGE, VM_PAGE):
+            assert page.read_text() == (tmp_path / page.name).read_text(), "run make manual"
 
     def test_it_has_every_option(self):
         text = PAGE.read_text().replace("\\-", "-")
@@ -151,9 +153,18 @@ class TestManual:
             for option in grammar.options:
                 assert re.search(rf"\\fB{re.escape(option.names[-1])}\\fR", text), option
 
+    def test_that_of_the_virtual_machine_has_all_of_its_help(self):
+        text = VM_PAGE.read_text().replace("\\-", "-").replace("\\(ti", "~").replace("\\e", "\\")
+        for action in command.declared()._actions:
+            assert re.search(rf"\\fB{action.option_strings[-1]}\\fR", text), action
+        told = " ".join(re.sub(r"\\f[BR]|^\.\w+", "", text, flags=re.MULTILINE).split())
+        for line in command.EPILOG.splitlines():
+            assert " ".join(line.partition(": ")[2].split() or line.strip(":").split()[1:]) in told
+
     @pytest.mark.needs("groff")
-    def test_groff_has_nothing_against_it(self):
-        command = ["groff", "-man", "-ww", "-Tascii", PAGE]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    @pytest.mark.parametrize("page", [PAGE, VM_PAGE], ids=["dmabuf-alloc", "dmabuf-vm"])
+    def test_groff_has_nothing_against_it(self, page):
+        words = ["groff", "-man", "-ww", "-Tascii", page]
+        answer = subprocess.run(words, capture_output=True, text=True, check=True)
         assert answer.stderr == ""
-        assert "dmabuf-alloc" in answer.stdout
+        assert page.stem in answer.stdout

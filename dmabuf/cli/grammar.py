@@ -49,17 +49,18 @@ def subcommands() -> list[Grammar]:
 
 
 def _grammar(name: str, parser: Parser) -> Grammar:
-    words = [_word(parser, action) for action in parser.declared()]
+    words = [word(action) for action in parser.declared()]
     return Grammar(
         name,
         parser.description or "",
-        tuple(word for word in words if word.names),
-        tuple(word for word in words if not word.names),
+        tuple(one for one in words if one.names),
+        tuple(one for one in words if not one.names),
         parser.epilog or "",
     )
 
 
-def _word(parser: Parser, action: argparse.Action) -> Word:
+def word(action: argparse.Action) -> Word:
+    """Return what a parser has declared."""
     value = None
     if action.nargs != 0:
         metavar = action.metavar if isinstance(action.metavar, str) else None

@@ -143,8 +143,8 @@ def run(options: argparse.Namespace) -> int:
         return attempt(dataclasses.replace(setup, kvm=False))
 
 
-def parse_arguments() -> argparse.Namespace:
-    """What the user asks for."""
+def declared() -> argparse.ArgumentParser:
+    """The options, without the command to run."""
     parser = argparse.ArgumentParser(
         prog=program(),
         usage="%(prog)s [option…] -- COMMAND…",
@@ -215,7 +215,12 @@ def parse_arguments() -> argparse.Namespace:
         help="add to the kernel's command line; can be repeated",
     )
     parser.add_argument("--verbose", action="store_true", help="show the kernel's log")
-    words = sys.argv[1:]
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    """What the user asks for."""
+    parser, words = declared(), sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:end])
     options.command = words[end + 1 :]
