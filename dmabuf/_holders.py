@@ -49,8 +49,7 @@ def _holder(pid: int, key: _processes.Key, compare: bool, process: int) -> Holde
     tasks = _processes.threads(process)
     numbers: list[int] = []
     for _, table in tables(pid, tasks if compare else ()):
-        opened = _processes.dma_bufs(process, table).get(key)
-        numbers += map(int, opened.numbers) if opened else ()
+        numbers += map(int, _processes.dma_bufs(process, table).numbers.get(key, ()))
     sizes = [piece.size for piece in _processes.pieces(process, tasks) if piece.key == key]
     if not numbers and not sizes:
         return None

@@ -10,7 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
 from dmabuf import _libc, _procfs
@@ -28,6 +31,7 @@ Key = tuple[int, int]
 _FOLDER = os.O_PATH | os.O_DIRECTORY
 _LIST = os.O_RDONLY | os.O_DIRECTORY
 _PAGE = 4096
+_BATCH = 256  # descriptors
 _TOGETHER = 16  # files that are open at once
 _KERNEL_THREAD = 0x200000  # PF_KTHREAD in include/linux/sched.h
 _MAPPING = re.compile(
@@ -35,6 +39,7 @@ _MAPPING = re.compile(
     re.MULTILINE,
 )
 _USER = re.compile(rb"\nUid:\t\d+\t(\d+)")
+_key = itemgetter(2, 1)  # of the tuple that a stat_result is: the device and the inode
 
 _Result = TypeVar("_Result")
 
@@ -51,11 +56,10 @@ class Identity(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What a table has of one buffer, or of a file that is called like one."""
+    """What a table has of buffers, and of files that are called like one."""
 
-    link: str
-    size: int
-    numbers: list[str]  # of its descriptors
+    numbers: dict[Key, list[str]]  # of the descriptors of each
+    links: dict[Key, str]
 
 
 class Piece(NamedTuple):
@@ -93,18 +97,44 @@ def links(process: int, table: str = DESCRIPTORS) -> list[tuple[str, str]]:
 
 
 def _links(table: int) -> list[tuple[str, str]]:
-    readlink = os.readlink
-    found = []
-    for number in os.listdir(table):
-        try:
-            found.append((number, readlink(number, dir_fd=table)))
-        except OSError as error:
-            if not _is_nothing(error):
-                raise
-    return found
+    return [pair for some in _batches(table) for pair in _linked(table, some)]
 
 
-def dma_bufs(process: int, table: str = DESCRIPTORS) -> dict[Key, Opened]:
+def _batches(table: int) -> Iterator[list[str]]:
+    """Give the numbers of descriptors, some at a time: what is made of them is soon freed."""
+    numbers = os.listdir(table)
+    return (numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH))
+
+
+def _linked(table: int, numbers: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Give each descriptor that is still there, with its link."""
+    links = _of_each(numbers, partial(map, partial(os.readlink, dir_fd=table)))
+    return ((number, link) for number, link in zip(numbers, links, strict=True) if link)
+
+
+def _of_each(
+    numbers: Sequence[str], read: Callable[[Iterable[str]], Iterable[_Result]]
+) -> list[_Result | None]:
+    """Return what is read of each descriptor; None of one that was closed meanwhile.
+
+    All in one call, whose loop is C's: there are many descriptors, and few are just being closed.
+    """
+    try:
+        return list(read(numbers))
+    except OSError:
+        return [_if_there(number, read) for number in numbers]
+
+
+def _if_there(number: str, read: Callable[[Iterable[str]], Iterable[_Result]]) -> _Result | None:
+    try:
+        return next(iter(read((number,))))
+    except OSError as error:
+        if not _is_nothing(error):
+            raise
+        return None
+
+
+def dma_bufs(process: int, table: str = DESCRIPTORS) -> Opened:
     """Return what looks like a dma-buf in a table of descriptors.
 
     A file may be called `/dmabuf:x`: see `is_dma_buf`. The table of a thread that has ended is
@@ -115,27 +145,20 @@ def dma_bufs(process: int, table: str = DESCRIPTORS) -> dict[Key, Opened]:
     except ENDED:
         if table == DESCRIPTORS:
             raise
-        return {}
+        return Opened({}, {})
 
 
-def _dma_bufs(table: int) -> dict[Key, Opened]:
-    # After all links, and not one by one: a short loop keeps to a processor's caches.
-    stat = os.stat
-    found: dict[Key, Opened] = {}
-    for number, link in _links(table):
-        if link.startswith(PREFIX):
-            try:
-                status = stat(number, dir_fd=table)
-            except OSError as error:
-                if _is_nothing(error):
-                    continue
-                raise
-            key = (status.st_dev, status.st_ino)
-            if key in found:
-                found[key].numbers.append(number)
-            else:
-                found[key] = Opened(link, status.st_size, [number])
-    return found
+def _dma_bufs(table: int) -> Opened:
+    opened = Opened(defaultdict(list), {})
+    stat = partial(os.stat, dir_fd=table)
+    for some in _batches(table):
+        links = {number: link for number, link in _linked(table, some) if link.startswith(PREFIX)}
+        keys = _of_each(list(links), lambda numbers: map(_key, map(stat, numbers)))
+        for (number, link), key in zip(links.items(), keys, strict=True):
+            if key:
+                opened.numbers[key].append(number)
+                opened.links[key] = link
+    return opened
 
 
 def _is_nothing(error: OSError) -> bool:

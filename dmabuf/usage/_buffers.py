@@ -2,77 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from dmabuf._holders import Holder
 from dmabuf._processes import Key
 from dmabuf.usage import _notes
 from dmabuf.usage._debugfs import Listed
 from dmabuf.usage._notes import Reasons
+from dmabuf.usage._packed import Common, Held, Told
 from dmabuf.usage._references import References
 from dmabuf.usage._search import Found, Search, Sight
-from dmabuf.usage.records import BufferUsage
 
 
-class _Told(NamedTuple):
+class Sources(NamedTuple):
     """What each source tells of one buffer; `None` for a source that does not know it."""
 
-    inode: int
     sight: Sight | None
     listed: Listed | None
-    holders: tuple[Holder, ...]
     seen: int  # references
     sharing: tuple[int, ...]
 
 
-def usages(
+def told(
     search: Search,
     listed: Mapping[int, Listed],
     references: References,
     reasons: Reasons,
     *,
     hidden: bool,
-) -> Iterator[BufferUsage]:
-    """Give the record of each buffer, by inode; with `hidden` also of those nobody holds."""
+) -> Iterator[Told]:
+    """Give what is told of each buffer, by inode; with `hidden` also of those nobody holds."""
     holders = _holders(search.found)
     devices = {key[0] for key, sight in search.buffers.items() if sight.is_dma_buf}
+    counts, all_sharing = references
+    plain: dict[tuple[str, int], Common] = {}
     inodes = set()
     for key in sorted(holders, key=itemgetter(1)):
         sight, inode = search.buffers[key], key[1]
         # There is one file system of dma-bufs, so what has another device is a file of that name.
-        if sight.is_dma_buf or not devices or key[0] in devices:
-            inodes.add(inode)
-            seen, sharing = references.counts[key], references.sharing.get(key, ())
-            yield _usage(
-                _Told(inode, sight, listed.get(inode), tuple(holders[key]), seen, sharing), reasons
-            )
+        if not (sight.is_dma_buf or not devices or key[0] in devices):
+            continue
+        inodes.add(inode)
+        about, seen, sharing = sight.about, counts[key], all_sharing.get(key, ())
+        if about and seen == about.references and not sharing and inode not in listed:
+            # As most are, in short: fdinfo tells all, and what it counts was seen.
+            kind = (about.exporter, seen)
+            common = plain.get(kind)
+            if common is None:
+                common = plain[kind] = Common(*kind, (), (), 0, ())
+            yield Told(inode, about.size, about.name, common, holders[key])
+        else:
+            sources = Sources(sight, listed.get(inode), seen, sharing)
+            yield _told(inode, sources, holders[key], reasons)
     for inode in sorted(listed.keys() - inodes) if hidden else ():
-        yield _usage(_Told(inode, None, listed[inode], (), 0, ()), reasons)
+        yield _told(inode, Sources(None, listed[inode], 0, ()), [], reasons)
 
 
-def _holders(found: list[Found]) -> dict[Key, list[Holder]]:
-    holders: dict[Key, list[Holder]] = {}
+def _holders(found: list[Found]) -> dict[Key, list[Held]]:
+    holders: dict[Key, list[Held]] = {}
     for process in found:
-        pid, started, command = process.pid, process.who.started, process.who.command
+        who = (process.pid, process.who.started, process.who.command)
         numbers, *threads = [held for _, held in process.tables] or [{}]
         for more in threads:
-            both = ((key, (*numbers.get(key, ()), *more[key])) for key in more)
-            numbers = numbers | {key: tuple(sorted(of_both)) for key, of_both in both}
+            both = ((key, numbers.get(key, []) + more[key]) for key in more)
+            numbers = numbers | {key: sorted(of_both, key=int) for key, of_both in both}
         mapped = process.mapped
-        for key in numbers | mapped:
-            size, pieces = (mapped[key].bytes, mapped[key].pieces) if key in mapped else (0, 0)
-            holder = Holder(pid, started, command, numbers.get(key, ()), size, pieces)
+        for key in numbers | mapped if mapped else numbers:
+            sums = (mapped[key].bytes, mapped[key].pieces) if key in mapped else (0, 0)
+            held = (who, numbers.get(key, ()), sums)
             if key in holders:
-                holders[key].append(holder)
+                holders[key].append(held)
             else:
-                holders[key] = [holder]
+                holders[key] = [held]
     return holders
 
 
-def _usage(buffer: _Told, reasons: Reasons) -> BufferUsage:
-    sight, listed = buffer.sight, buffer.listed
+def _told(inode: int, sources: Sources, holders: Sequence[Held], reasons: Reasons) -> Told:
+    sight, listed = sources.sight, sources.listed
     about = sight.about if sight else None
     name = sight.name or None if sight else None
     if about:
@@ -80,40 +87,41 @@ def _usage(buffer: _Told, reasons: Reasons) -> BufferUsage:
     elif listed and not (sight and sight.is_dma_buf):
         name = listed.name
     source = listed or about
-    count = source.references if source else None
-    unexplained = None if count is None else max(count - buffer.seen, 0)
-    return BufferUsage(
-        inode=buffer.inode,
-        size=source.size if source else sight.size if sight else None,
-        name=name,
+    count = listed.references if listed else None
+    if count is None and about:
+        count = about.references
+    unexplained = None if count is None else max(count - sources.seen, 0)
+    common = Common(
         exporter=source.exporter if source else None,
         count=count,
-        holders=buffer.holders,
         devices=listed.devices if listed else (),
         fences=listed.fences if listed else (),
         unexplained=unexplained,
-        notes=tuple(_notes_of(buffer, count, unexplained, reasons)),
+        notes=tuple(_notes_of(sources, count, unexplained, reasons)),
     )
+    size = source.size if source else sight.size if sight else None
+    return Told(inode, size, name, common, holders)
 
 
 def _notes_of(
-    buffer: _Told, count: int | None, unexplained: int | None, reasons: Reasons
+    sources: Sources, count: int | None, unexplained: int | None, reasons: Reasons
 ) -> Iterator[str]:
-    sight, listed = buffer.sight, buffer.listed
+    sight, listed, seen = sources.sight, sources.listed, sources.seen
     about = sight.about if sight else None
-    if listed and about and about.references != listed.references:
-        yield _notes.moved(about.references, listed.references)
+    before, later = about and about.references, listed and listed.references
+    if before is not None and later is not None and before != later:
+        yield _notes.moved(before, later)
     if sight and not listed and sight.is_dma_buf is None:
         yield _notes.BY_NAME
         if "\\" in sight.name:
             yield _notes.ESCAPED
-    if not buffer.holders:
+    if sight is None:
         yield _notes.UNSEEN
-    if buffer.sharing:
-        yield _notes.shared(buffer.sharing)
-    if count is not None and buffer.seen > count:
+    if sources.sharing:
+        yield _notes.shared(sources.sharing)
+    if count is not None and seen > count:
         tell = _notes.too_many if reasons.compares else _notes.not_comparable
-        yield tell(buffer.seen, count)
+        yield tell(seen, count)
     if unexplained:
         fences = listed.fences if listed else ()
         yield reasons.of(

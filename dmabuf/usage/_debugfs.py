@@ -38,11 +38,11 @@ _OLD_USES = {"Exclusive": "write", "Shared": "read"}
 
 
 class Listed(NamedTuple):
-    """A buffer of bufinfo."""
+    """A buffer of a list of the kernel's."""
 
     inode: int
     size: int
-    references: int
+    references: int | None
     exporter: str
     name: str | None
     devices: tuple[str, ...]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from dmabuf._processes import Key
@@ -12,12 +13,12 @@ from dmabuf.usage._search import Found
 
 
 class Part(NamedTuple):
-    """A table of descriptors or a memory: what a task has of each buffer."""
+    """A table of descriptors or a memory."""
 
     pid: int
     task: int
-    counts: dict[Key, int]
-    marks: dict[Key, int]  # what those who share it have in common, and copies too
+    counts: dict[Key, int]  # of its references to each buffer
+    marks: Mapping[Key, object]  # what those who share it have in common, and copies too
 
 
 class References(NamedTuple):
@@ -33,8 +34,8 @@ def references(found: Sequence[Found], *, compare: bool) -> References:
         Part(
             process.pid,
             task,
-            {key: len(numbers) for key, numbers in held.items()},
-            {key: numbers[0] for key, numbers in held.items()},
+            dict(zip(held, map(len, held.values()), strict=True)),
+            dict(zip(held, map(itemgetter(0), held.values()), strict=True)),
         )
         for process in found
         for task, held in process.tables
@@ -52,11 +53,10 @@ def references(found: Sequence[Found], *, compare: bool) -> References:
     result = References(Counter(), {})
     for parts, kind in ((descriptors, FILES), (memories, MEMORY)):
         for same in _same(parts, kind) if compare else ([part] for part in parts):
-            for key, count in same[0].counts.items():
-                result.counts[key] += count
-                if len(same) > 1:
-                    pids = {part.pid for part in same}
-                    result.sharing[key] = tuple(sorted(pids | set(result.sharing.get(key, ()))))
+            result.counts.update(same[0].counts)
+            for key in same[0].counts if len(same) > 1 else ():
+                pids = {part.pid for part in same}
+                result.sharing[key] = tuple(sorted(pids | set(result.sharing.get(key, ()))))
     return result
 
 

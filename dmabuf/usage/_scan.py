@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dmabuf import _processes
-from dmabuf.usage import _debugfs
-from dmabuf.usage._buffers import usages
+from dmabuf.usage import _debugfs, _iterator
+from dmabuf.usage._buffers import told
 from dmabuf.usage._in_flight import Waiting, in_flight
 from dmabuf.usage._notes import Reasons
+from dmabuf.usage._packed import Packed, Told
 from dmabuf.usage._references import references
 from dmabuf.usage._search import Found, Search
-from dmabuf.usage.records import BufferUsage, ProcessUsage
+from dmabuf.usage.records import ProcessUsage
 from dmabuf.usage.usage import Usage
 
 _BOOT = "/proc/sys/kernel/random/boot_id"
@@ -32,7 +33,8 @@ def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usa
     only a thread has are not found, and what processes share counts for each.
 
     With `explain=False` devices and fences (debugfs) and sockets are left out, for who looks often:
-    reading debugfs takes the lock of every buffer.
+    reading debugfs takes the lock of every buffer. Where debugfs is not read, a BPF iterator over
+    all buffers is that somebody has pinned (Linux 6.16): it tells of those that no process holds.
 
     Works on every kernel. TypeError or ValueError for what is no process number.
     """
@@ -44,6 +46,9 @@ def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usa
     if explain and (text := _debugfs.read()):
         names = {key[1]: sight.name for key, sight in search.buffers.items() if sight.is_dma_buf}
         listed = _debugfs.listed(text, names)
+    iterated = None
+    if listed is None and (text := _debugfs.read(_iterator.PATH)):
+        iterated = _iterator.listed(text)
     counted = references(search.found, compare=search.compares)
 
     def look_for_waiting() -> list[Waiting]:
@@ -55,9 +60,9 @@ def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usa
         some=asked is not None,
         compares=search.compares,
     )
-    buffers = tuple(usages(search, listed or {}, counted, reasons, hidden=asked is None))
+    buffers = list(told(search, listed or iterated or {}, counted, reasons, hidden=asked is None))
     return Usage(
-        buffers=buffers,
+        buffers=Packed(buffers),
         processes=tuple(_processes_of(buffers, search.found)),
         unreadable=tuple(search.unreadable),
         gone=tuple(search.gone),
@@ -76,17 +81,18 @@ def _pid(number: int) -> int:
     return number
 
 
-def _processes_of(buffers: Iterable[BufferUsage], found: Sequence[Found]) -> Iterable[ProcessUsage]:
+def _processes_of(buffers: Iterable[Told], found: Sequence[Found]) -> Iterable[ProcessUsage]:
     """Give what each process holds; a buffer is shared out to its holders to the last byte."""
     sums = {process.pid: _Sum() for process in found}
     for buffer in buffers:
-        share, rest = divmod(buffer.size or 0, len(buffer.holders) or 1)
-        for place, holder in enumerate(buffer.holders):
-            of_process = sums[holder.pid]
+        size = buffer.size or 0
+        share, rest = divmod(size, len(buffer.holders) or 1)
+        for place, ((pid, _, _), numbers, (_, pieces)) in enumerate(buffer.holders):
+            of_process = sums[pid]
             of_process.buffers += 1
-            of_process.descriptors += len(holder.descriptors)
-            of_process.pieces += holder.pieces
-            of_process.bytes += buffer.size or 0
+            of_process.descriptors += len(numbers)
+            of_process.pieces += pieces
+            of_process.bytes += size
             of_process.share += share + (place < rest)
     users: dict[int, str] = {}
     for process in found:

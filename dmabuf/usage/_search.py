@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 from dmabuf import _processes, _procfs
@@ -47,8 +48,8 @@ class Found:
         self.pid = pid
         self.who: Identity
         self.user: int
-        self.tables: list[tuple[int, dict[Key, tuple[int, ...]]]] = []
-        """Its tables of descriptors, each with a task that has it."""
+        self.tables: list[tuple[int, dict[Key, list[str]]]] = []
+        """Its tables of descriptors, each with a task that has it: the numbers in order."""
         self.mapped: dict[Key, Mapped] = {}
 
 
@@ -60,7 +61,8 @@ class Search:
         """Whether tables that are shared, and threads' own, can be told."""
         self.buffers: dict[Key, Sight] = {}
         self.found: list[Found] = []
-        self._numbers: dict[int, int] = {}
+        self._told: set[Key] = set()  # what need not be asked about again
+        self._files: set[Key] = set()  # that are called like a dma-buf
         self.unreadable: list[int] = []
         self.gone: list[int] = []
 
@@ -99,36 +101,49 @@ class Search:
         if not readable and not who.kernel:
             self.unreadable.append(pid)
 
-    def _descriptors(self, process: int, table: str) -> dict[Key, tuple[int, ...]]:
+    def _descriptors(self, process: int, table: str) -> dict[Key, list[str]]:
         """Return the descriptors of each buffer, and note what is new of these buffers."""
         opened = _processes.dma_bufs(process, table)
-        new = [key for key in opened if self._is_unknown(key)]
-        texts = _processes.fdinfos(process, table, [opened[key].numbers[0] for key in new])
+        numbers, told = opened.numbers, self._told
+        new = [key for key in numbers if key not in told]
+        texts = _processes.fdinfos(process, table, [numbers[key][0] for key in new])
         for key, text in zip(new, texts, strict=True):
-            here = opened[key]
-            real: bool | None = True
+            name = opened.links[key].removeprefix(_processes.PREFIX)
             about = _procfs.about(text)
-            if about is None or about.inode != key[1]:
-                real, about = _look_closer(process, table, here.numbers, key)
-            if real is None:
-                del opened[key]
-            else:
-                name = here.link.removeprefix(_processes.PREFIX)
-                self.buffers[key] = Sight(name, here.size, real, about)
-        return {
-            key: self._as_numbers(here.numbers)
-            for key, here in opened.items()
-            if self.buffers[key].is_dma_buf
-        }
+            if about is not None and about.inode == key[1]:
+                self.buffers[key] = Sight(name, about.size, True, about)
+                told.add(key)
+            elif not self._look_closer(process, table, numbers[key], key, name):
+                del numbers[key]
+        for key in self._files.intersection(numbers) if self._files else ():
+            del numbers[key]
+        return numbers
 
-    def _as_numbers(self, texts: list[str]) -> tuple[int, ...]:
-        """Return numbers, each object once: processes have the same."""
-        numbers = list(map(int, texts))
-        return tuple(map(self._numbers.setdefault, numbers, numbers))
+    def _look_closer(
+        self, process: int, table: str, numbers: list[str], key: Key, name: str
+    ) -> bool:
+        """Note whether descriptors are a dma-buf's, and what is told of it: for the rare cases.
 
-    def _is_unknown(self, key: Key) -> bool:
-        sight = self.buffers.get(key)
-        return sight is None or (sight.about is None and sight.is_dma_buf is not False)
+        They may be of a file with such a name, or have been closed meanwhile: False. Linux 5.10
+        shows fdinfo to root alone, and tells no inode there.
+        """
+        for number in numbers:
+            about = _procfs.about(_processes.fdinfos(process, table, [number])[0])
+            path = f"{table}/{number}"
+            try:
+                real = _processes.is_dma_buf(path, process, key)
+                size = os.stat(path, dir_fd=process).st_size
+            except _processes.ENDED:
+                continue
+            if not (real and about and about.inode in (key[1], None)):
+                about = None
+            self.buffers[key] = Sight(name, size, real, about)
+            if about or not real:
+                self._told.add(key)
+            if not real:
+                self._files.add(key)
+            return real
+        return False
 
     def _note_piece(self, process: int, piece: Piece, found: Found) -> None:
         sight = self.buffers.get(piece.key)
@@ -150,21 +165,3 @@ class Search:
             return Sight(piece.name, None, None)
         link, status, real = asked
         return Sight(link.removeprefix(_processes.PREFIX), status.st_size, real)
-
-
-def _look_closer(
-    process: int, table: str, numbers: list[str], key: Key
-) -> tuple[bool | None, About | None]:
-    """Return whether descriptors are a dma-buf's, and what is told of it: for the rare cases.
-
-    They may be of a file with such a name, or have been closed meanwhile (None). Linux 5.10 shows
-    fdinfo to root alone, and tells no inode there.
-    """
-    for number in numbers:
-        about = _procfs.about(_processes.fdinfos(process, table, [number])[0])
-        try:
-            real = _processes.is_dma_buf(f"{table}/{number}", process, key)
-        except _processes.ENDED:
-            continue
-        return real, about if real and about and about.inode in (key[1], None) else None
-    return None, None

@@ -2,59 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from dmabuf._record import record
 from dmabuf.usage import _document
+from dmabuf.usage._packed import Packed
 from dmabuf.usage.records import BufferUsage, Diff, Growth, ProcessUsage, Total
 
 UNKNOWN = "unknown"
 """What stands in `exporters` for buffers whose exporter nothing tells."""
 
 
-@record
-class Usage(NamedTuple):
+class Usage:
     """Who held which buffer at one time; made by `usage.scan()`.
 
-    Immutable, and free of everything it tells about: it keeps no buffer and no process.
+    Nothing changes it, and it is free of everything it tells about: it keeps no buffer and no
+    process. Two are equal if they tell the same.
 
         usage.scan().total.bytes
     """
 
-    buffers: tuple[BufferUsage, ...]
-    """The buffers, by inode. Root is told of all, where debugfs is mounted; without it those that
-    are held by processes which could be read."""
-    processes: tuple[ProcessUsage, ...]
-    """The processes that hold buffers, by number."""
-    unreadable: tuple[int, ...]
-    """Processes that could not be read, for lack of permission."""
-    gone: tuple[int, ...]
-    """Processes that ended before they were read, or that were asked for and can't be seen."""
-    in_flight: int
-    """Descriptors of any kind that wait in sockets to be received. They are looked for where
-    references to a buffer are unexplained, else this is 0."""
-    taken: float
-    """When, in seconds since 1970."""
-    boot: str | None
-    """The kernel's name for the time since it booted: inodes and process numbers belong to it."""
-    debugfs: bool
-    """Whether the kernel's own list (debugfs) was read, as root may. It alone tells devices and
-    fences: without it there are none in the records, and nothing is known of them."""
+    def __init__(
+        self,
+        buffers: Iterable[BufferUsage],
+        processes: tuple[ProcessUsage, ...],
+        unreadable: tuple[int, ...],
+        gone: tuple[int, ...],
+        in_flight: int,
+        taken: float,
+        boot: str | None,
+        debugfs: bool,
+    ) -> None:
+        self._packed = buffers if isinstance(buffers, Packed) else Packed.of(buffers)
+        self.processes = processes
+        """The processes that hold buffers, by number."""
+        self.unreadable = unreadable
+        """Processes that could not be read, for lack of permission."""
+        self.gone = gone
+        """Processes that ended before they were read, or that were asked for and can't be seen."""
+        self.in_flight = in_flight
+        """Descriptors of any kind that wait in sockets to be received. They are looked for where
+        references to a buffer are unexplained, else this is 0."""
+        self.taken = taken
+        """When, in seconds since 1970."""
+        self.boot = boot
+        """The kernel's name for the time since it booted: inodes and process numbers belong to
+        it."""
+        self.debugfs = debugfs
+        """Whether the kernel's own list (debugfs) was read, as root may. It alone tells devices and
+        fences: without it there are none in the records, and nothing is known of them."""
+
+    @property
+    def buffers(self) -> tuple[BufferUsage, ...]:
+        """The buffers, by inode.
+
+        Root is told of all, where debugfs is mounted; without it those that are held by processes
+        which could be read. A look keeps a few bytes a buffer, and the records are made anew
+        whenever this is read: in a loop, keep them in a variable.
+        """
+        return tuple(self._packed)
 
     @property
     def total(self) -> Total:
         """What all buffers are together, each counted once."""
-        return _total(self.buffers)
+        return _total([size for _, size in self._packed.exporters()])
 
     @property
     def exporters(self) -> dict[str, Total]:
         """What the buffers of each exporter are together; "unknown" for those without."""
-        by_exporter: dict[str, list[BufferUsage]] = {}
-        for buffer in self.buffers:
-            name = UNKNOWN if buffer.exporter is None else buffer.exporter
-            by_exporter.setdefault(name, []).append(buffer)
-        return {name: _total(buffers) for name, buffers in sorted(by_exporter.items())}
+        by_exporter: dict[str, list[int | None]] = {}
+        for exporter, size in self._packed.exporters():
+            by_exporter.setdefault(UNKNOWN if exporter is None else exporter, []).append(size)
+        return {name: _total(sizes) for name, sizes in sorted(by_exporter.items())}
 
     def diff(self, after: Usage) -> Diff:
         """Return which buffers came and went, and which processes grew, from this to `after`.
@@ -65,8 +84,8 @@ class Usage(NamedTuple):
             raise TypeError(f"a Usage differs from another, not from {type(after).__name__}")
         same_boot = self.boot == after.boot
         return Diff(
-            came=_without(after.buffers, self.buffers if same_boot else ()),
-            went=_without(self.buffers, after.buffers if same_boot else ()),
+            came=_without(after._packed, self._packed.inodes if same_boot else ()),
+            went=_without(self._packed, after._packed.inodes if same_boot else ()),
             grew=_growth(self.processes if same_boot else (), after.processes),
         )
 
@@ -82,17 +101,37 @@ class Usage(NamedTuple):
         """
         return cls(**_document.read(text))
 
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if isinstance(other, Usage) else NotImplemented
 
-def _total(buffers: Iterable[BufferUsage]) -> Total:
-    sizes = [buffer.size for buffer in buffers]
+    def __hash__(self) -> int:
+        return hash((self.boot, self.taken))
+
+    def __repr__(self) -> str:
+        total = self.total
+        return f"<Usage: {total.bytes} bytes in {total.buffers} buffers>"
+
+    # As of a named tuple.
+    def _asdict(self) -> dict[str, Any]:
+        return {"buffers": self.buffers, **self._others()}
+
+    def _replace(self, **fields: Any) -> Usage:
+        return Usage(**{"buffers": self._packed, **self._others(), **fields})
+
+    def _others(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_packed"}
+
+
+def _total(sizes: Sequence[int | None]) -> Total:
     known = [size for size in sizes if size is not None]
     return Total(bytes=sum(known), buffers=len(sizes), unsized=len(sizes) - len(known))
 
 
-def _without(
-    buffers: Iterable[BufferUsage], others: Iterable[BufferUsage]
-) -> tuple[BufferUsage, ...]:
-    inodes = {buffer.inode for buffer in others}
+def _without(buffers: Packed, others: Sequence[int]) -> tuple[BufferUsage, ...]:
+    """Return the records of buffers but for those with some inodes."""
+    inodes = set(others)
+    if inodes.issuperset(buffers.inodes):
+        return ()
     return tuple(buffer for buffer in buffers if buffer.inode not in inodes)
 
 

@@ -102,6 +102,10 @@ FEATURES = {
     "huge pages": Feature(
         lambda: os.path.isdir("/sys/kernel/mm/hugepages"), "huge pages (CONFIG_HUGETLBFS)"
     ),
+    "BPF iterator": Feature(
+        lambda: RELEASE >= (6, 16) and os.path.exists("/sys/kernel/btf/vmlinux"),
+        "Linux 6.16, whose BPF programs can go through all buffers (CONFIG_DEBUG_INFO_BTF)",
+    ),
     "sw_sync": Feature(
         lambda: os.access(dmabuf.sw_sync.PATH, os.R_OK | os.W_OK),
         "sw_sync (CONFIG_SW_SYNC), and root",
@@ -209,7 +213,7 @@ ABSENT = {
     },
 }
 if RELEASE < (6, 16):
-    ABSENT.setdefault(KERNEL, set()).add("passrights")
+    ABSENT.setdefault(KERNEL, set()).update(("passrights", "BPF iterator"))
 if RELEASE < (6, 19):
     ABSENT.setdefault(KERNEL, set()).add("vfio")
 if RELEASE >= (5, 16):
