@@ -1,6 +1,6 @@
 # make run     the main job: check this machine's exporters, then allocate, fill and verify a buffer
 # make test    all tests; ARGS=tests/test_x.py runs those alone, at once, on one kernel
-# make demo    a camera through a GPU's shader to a display without a copy; out/demo.png shows it
+# make demo    a camera through a GPU's shader to a display without a copy; out/demo.png shows it, with figures
 # They install what they need, and bring a kernel where this machine's has no dma-buf exporter.
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ EQUIPPED := $(VENV)/.equipped
 WRITTEN := $(VENV)/.written
 PYTEST := $(BIN)/python -m pytest
 OUT := out
-DEMO := examples/camera_through_shader.py --display --frames 50
+DEMO := examples/camera_through_shader.py --display --frames 50 --figures
 
 KERNELS := 5.10 6.1 6.12 7.3
 VM_SECONDS := 2700
@@ -32,7 +32,8 @@ run: $(INSTALLED)
 	else scripts/vm -- scripts/main-job $(BIN); fi
 
 demo: $(INSTALLED)
-	@if [ -r /dev/dma_heap/system ]; then $(BIN)/pip install --quiet moderngl && $(BIN)/python $(DEMO); \
+	@if [ -r /dev/dma_heap/system ]; then $(BIN)/pip install --quiet moderngl 'pillow>=10.1' && mkdir -p $(OUT) && \
+		$(BIN)/python $(DEMO) $(OUT)/demo.png && echo "picture  $(OUT)/demo.png"; \
 	else scripts/vm --userland gpu --display --module vivid --out $(OUT) -- \
 		python3 $(DEMO) --screendump demo.png && echo "picture  $(OUT)/demo.png"; fi
 

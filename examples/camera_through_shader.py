@@ -3,13 +3,14 @@
 The camera fills dma-heap buffers, in YUV. The GPU reads each where it is, and draws into another
 one, which a display, an encoder or another program can take. Nobody waits in between: fences in the
 buffers have whoever is next wait until the one before is done. With --display the result is on the
-screen, else the last one is saved.
+screen, else the last one is saved; with --figures, what it took stands beside it in the picture.
 
 Needs a camera, a GPU whose driver imports dma-bufs (Mesa's for the processor does), moderngl 5.12
-or later, Linux 6.0, and for --display no other program on it; `make demo` brings all of it.
+or later, Pillow 10.1 or later, Linux 6.0, and for --display no other program on it; `make demo`
+brings all of it.
 
     python examples/camera_through_shader.py [--frames 10] [--camera /dev/video0]
-        [--display] [--screendump NAME.png] [shader.png]
+        [--display] [--screendump NAME.png] [--figures] [shader.png]
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import os
 import resource
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import moderngl
+from PIL import Image, ImageDraw, ImageFont
 
 import dmabuf
 from dmabuf import Access
@@ -31,6 +34,7 @@ from dmabuf.interop import egl
 
 WIDTH, HEIGHT = 640, 480  # what every camera and every monitor has
 CAMERA_BUFFERS, RESULTS = 4, 2
+PANEL, COLUMN, MARGIN = 640, 80, 16  # pixels beside the picture
 # One triangle over all of the picture.
 VERTICES = """#version 310 es
 void main() {
@@ -87,12 +91,28 @@ class Shader:
         return self._stack.enter_context(egl.import_image(image))
 
 
-def screendump(name: str) -> None:
-    """Have the virtual machine save what its display shows; see scripts/vm."""
+def screendump(name: str) -> Path:
+    """Have the virtual machine save what its display shows, and return where; see scripts/vm."""
     with open(os.environ["DMABUF_VM_SCREENDUMP"], "r+b", buffering=0) as port:
         port.write(f"{name}\n".encode())
         answer = port.readline().decode().strip()
     print(f"{name}: {answer}")
+    return Path(os.environ["DMABUF_VM_OUT"], name)
+
+
+def put_beside(path: Path, figures: list[tuple[str, str]]) -> None:
+    """Write figures beside a picture, each with its name."""
+    font = ImageFont.load_default(14)
+    with Image.open(path) as picture:
+        page = Image.new("RGB", (picture.width + PANEL, picture.height), "white")
+        page.paste(picture)
+        left = picture.width + MARGIN
+    draw = ImageDraw.Draw(page)
+    for row, (name, value) in enumerate(figures):
+        top = MARGIN + row * 2 * MARGIN
+        draw.text((left, top), name, "gray", font)
+        draw.text((left + COLUMN, top), value, "black", font)
+    page.save(path)
 
 
 def run(camera: v4l2.Capture, display: Display | None, options: argparse.Namespace) -> None:
@@ -123,20 +143,31 @@ def run(camera: v4l2.Capture, display: Display | None, options: argparse.Namespa
             flip.wait()
         took = time.monotonic() - begun
         spent = resource.getrusage(resource.RUSAGE_SELF).ru_utime - busy.ru_utime
+        picture = options.path
         if options.screendump:
-            screendump(options.screendump)
-        if options.path:
-            result.save(options.path)  # waits for the fence
-        print(f"camera   {camera.device.path}, {camera.device.info.card}")
-        print(f"frames   {options.frames} of {format.format} {format.width}x{format.height}")
-        print(f"GPU      {shader.opengl.info['GL_RENDERER']}")
-        if display is not None:
-            print(f"display  {display.path}, {display.driver}, {display.mode}")
-        print(f"rate     {options.frames / took:.1f} frames per second")
-        print(f"process  {spent / options.frames * 1000:.1f} ms of processor time a frame")
-        print("copies   none by the processor, but what its own GPU driver draws")
-        for buffer in (*buffers, *(result.buffers[0] for result in results)):
-            print(f"buffer   {buffer}")
+            picture = screendump(options.screendump)
+        elif picture:
+            result.save(picture)  # waits for the fence
+        shown = "none" if display is None else f"{display.path}, {display.driver}, {display.mode}"
+        figures = [
+            ("kernel", f"Linux {os.uname().release}"),
+            ("camera", f"{camera.device.path}, {camera.device.info.card}"),
+            ("frames", f"{options.frames} of {format.format} {format.width}x{format.height}"),
+            ("GPU", shader.opengl.info["GL_RENDERER"]),
+            ("display", shown),
+            ("rate", f"{options.frames / took:.1f} frames per second"),
+            ("process", f"{spent / options.frames * 1000:.1f} ms of processor time a frame"),
+            (
+                "copies",
+                "none by this program; GPUs and displays without hardware work by the processor",
+            ),
+        ]
+        buffers += [result.buffers[0] for result in results]
+        figures += [("buffer", str(buffer)) for buffer in buffers]
+        for name, value in figures:
+            print(f"{name:<8} {value}")
+        if options.figures:
+            put_beside(picture, figures)
 
 
 def main() -> None:
@@ -147,7 +178,10 @@ def main() -> None:
     parser.add_argument("--camera", metavar="NODE", help="by default the first")
     parser.add_argument("--display", action="store_true", help="show the result")
     parser.add_argument("--screendump", metavar="NAME.png", help="in the virtual machine only")
+    parser.add_argument("--figures", action="store_true", help="write them beside the picture")
     options = parser.parse_args()
+    if options.figures and not (options.path or options.screendump):
+        parser.error("--figures are written beside a picture: name one")
     with ExitStack() as stack:
         camera = stack.enter_context(v4l2.Capture(options.camera or v4l2.Capture.find()))
         display = stack.enter_context(Display()) if options.display else None
