@@ -8,7 +8,7 @@ import struct
 
 import pytest
 from helpers.examples import examples
-from helpers.sockets import CONNECTED, DATAGRAMS, HEADER, KINDS, STREAM, socketpair
+from helpers.sockets import CONNECTED, DATAGRAMS, HEADER, KINDS, PACKETS, STREAM, socketpair
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +98,13 @@ class TestNothingReceivedIsTrusted:
                     share.receive(pair[1])
         for number in (read, write, memfd):
             os.close(number)
+
+    @pytest.mark.parametrize("kind", [DATAGRAMS, PACKETS])
+    def test_a_descriptor_without_bytes_is_no_end(self, kind, buffer):
+        with socketpair(kind) as (ours, theirs):
+            send_raw(ours, b"", [buffer.fileno()])
+            with pytest.raises(share.MessageError):
+                share.receive(theirs)
 
     def test_an_error_ends_a_connection(self, connected):
         connected[0].send(bytes(64))

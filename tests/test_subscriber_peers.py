@@ -97,6 +97,7 @@ BAD: dict[str, tuple[list[bytes], int]] = {
     "a frame without its descriptor": ([WELCOME, frame()], 0),
     "a surplus descriptor": ([WELCOME, frame()], 2),
     "a descriptor with WELCOME": ([WELCOME], 1),
+    "a descriptor without bytes": ([b""], 1),
     "an unknown memory": ([WELCOME, frame(new=0)], 0),
     "more bytes than its buffer has": ([WELCOME, frame(SharedMemory(0, 1, 1 << 40))], 1),
     "a plane outside of its buffer": ([WELCOME, frame(layout=grey(offset=4096))], 1),
