@@ -2,10 +2,11 @@
 
 What to know before `with buffer.read()`: a `Buffer` is an `Owner` of a descriptor's number. The
 number may be reused by the next open(2) of any thread as soon as it is closed, so whoever is about
-to use it has a `Hold` first: a system call for as long as it runs, a scope of access from its SYNC
-START to its END, a task for as long as it awaits. `close()` marks the object closed at once, which
-ends awaits with ValueError; the number itself is given back with the last hold. Objects *have* a
-hold, they are none.
+to use it has a hold first: a system call for as long as it runs (`held`), a block or a task for as
+long as it takes (`Hold`), a scope of access from its SYNC START to its END. `close()` marks the
+object closed at once, which ends awaits with ValueError; the number itself is given back with the
+last hold. Objects *have* a hold, they are none. Only a scope of access is one, and takes it as
+`Hold` does: most programs make nothing as often, and a second object would be a third of its cost.
 
 =============  ==============  ======================  =================  =======================
 state          take a hold     close()                 detach()           last hold dropped
@@ -32,7 +33,7 @@ A signal handler that raises, as Python's own for Ctrl-C does, loses nothing:
   handler can run, and its owner is there before the call.
 - A handler may come where a `with` block has ended and its exit has not begun. A hold that was left
   so is dropped when it is collected, with the exception at the latest: the list of holds counts
-  them, and refers to none.
+  them, and refers to none. Between a call and the `finally` after it none can come: `held`.
 - A finalizer may be interrupted before its first line. So there are two: that of the object, and
   that of its list of holds, which has the number once more.
 
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
         def fileno(self) -> int:
             """Return the descriptor's number."""
 
+    Identity = tuple[int, int, int]  # of a dma-buf: its device, its inode, and its size
+
     class Watcher(Protocol):
         """What waits for a descriptor, and is told when it is closed."""
 
@@ -77,9 +80,13 @@ if TYPE_CHECKING:
 
 _Self = TypeVar("_Self", bound="Owner")
 _Owned = TypeVar("_Owned", bound="Owner")
+_Result = TypeVar("_Result")
 
-UNUSED, _USED = -1, -2
+UNUSED, USED = -1, -2
 """What stands for the number of a hold that is not taken yet, or not any more."""
+
+_dma_buf_device = -1
+"""The device of all dma-bufs' files, once one was seen: the kernel has one such file system."""
 
 lock = threading.RLock()
 """For all descriptors: whoever has it decides."""
@@ -148,14 +155,16 @@ class Owner(Closing):
         """
         try:
             self._settle(True)
+        except BaseException:
+            self._let_go()  # a signal handler may have raised before that, or amid it
+            raise
         finally:
-            self._let_go()
             if self._watchers:
                 for watcher in watchers(self).values():
                     watcher.owner_closed()
 
     def _settle(self, closing: bool = False) -> None:
-        """Give the number of a closed descriptor back, unless somebody holds it."""
+        """Give the number of a closed descriptor back, unless somebody holds it; then let go."""
         number = -1
         try:
             with lock:
@@ -166,11 +175,11 @@ class Owner(Closing):
                     number, self._number = self._number, -1
                     self._holds.number = -1
         finally:
-            if number >= 0:
-                try:
+            try:
+                if number >= 0:
                     self._holds.give_back(number)
-                finally:
-                    self._let_go()
+            finally:
+                self._let_go()
 
     def _let_go(self) -> None:
         """Drop what is kept beside the number: when closed, and when that is given back."""
@@ -196,20 +205,21 @@ class Owner(Closing):
     def __del__(self) -> None:
         # Nobody holds what is collected: every hold refers to its owner.
         try:
-            holds = self._holds
-            number, self._number = self._number, -1
+            number, holds = self._number, self._holds
         except AttributeError:
             return  # the constructor failed
+        if number < 0:
+            return  # it was given back, and both know
+        self._number = -1
         if holds.number < 0:
-            number = -1  # it is given back: in a cycle, the list may have been collected first
+            return  # it was given back by the list, which in a cycle may be collected first
         holds.number = -1
-        if number >= 0:
-            try:
-                if not self._closed:
-                    message = f"unclosed {type(self).__name__} with {self._NUMBER} {number}"
-                    warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
-            finally:  # the warning may be an error
-                holds.give_back(number)
+        try:
+            if not self._closed:
+                message = f"unclosed {type(self).__name__} with {self._NUMBER} {number}"
+                warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+        finally:  # the warning may be an error
+            holds.give_back(number)
 
 
 class Descriptor(Owner):
@@ -290,7 +300,7 @@ class Hold:
         """End the hold; the last one of a closed descriptor gives the number back."""
         if self.number >= 0:
             owner = self.owner
-            self.number = _USED
+            self.number = USED
             # No signal handler runs here, between the two.
             try:
                 owner._holds.pop()
@@ -312,6 +322,28 @@ class Hold:
     def _left(self) -> None:
         """End what a signal handler that raised has left."""
         self.drop()
+
+
+def held(owner: Owner, call: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Return what a call returns that is given an owner's number, and has a hold of it meanwhile.
+
+    As `with Hold(owner)`, for one call. Nothing can be left of it: no signal handler runs between
+    the call and the end of the hold, so it needs no object of its own, whose making, two methods
+    and finalizer are four calls of Python's.
+    """
+    holds = owner._holds
+    try:
+        holds.append(None)
+        if owner._closed:
+            owner._require_open()
+        return call(owner._number, *arguments)
+    finally:
+        # No signal handler runs here, before the hold is dropped.
+        try:
+            holds.pop()
+        finally:
+            if owner._closed:
+                owner._settle()
 
 
 def require_open(owner: Owner) -> None:
@@ -419,19 +451,27 @@ def duplicate(number: int, made: list[int]) -> None:
 def own_duplicate(owner: _Owned, source: Descriptor | int, *details: Any) -> _Owned:
     """Have a new object own a new descriptor of the same open file, closed on exec; see `own`."""
     if isinstance(source, Descriptor):
-        with Hold(source) as number:
-            return own(owner, partial(duplicate, number), *details)
+        return held(source, lambda number: own_duplicate(owner, number, *details))
     return own(owner, partial(duplicate, source), *details)
 
 
-def check_dma_buf(number: int) -> None:
-    """Raise NotADmaBufError, with what it is instead, unless the descriptor is a dma-buf."""
-    if _libc.filesystem_magic(number) != _libc.DMA_BUF_MAGIC:
-        what = f"descriptor {number} is no dma-buf but {open_file(number)}; it was left open"
-        raise NotADmaBufError(what)
+def check_dma_buf(number: int) -> Identity:
+    """Return which dma-buf a descriptor is of; NotADmaBufError, with what it is, if it is none."""
+    global _dma_buf_device
+    try:
+        status = os.fstat(number)
+    except OSError as error:
+        raise os_error(error.errno or errno.EBADF, f"fstat of descriptor {number}") from None
+    device = status.st_dev
+    if device != _dma_buf_device:
+        if _libc.filesystem_magic(number) != _libc.DMA_BUF_MAGIC:
+            what = f"descriptor {number} is no dma-buf but {open_file(number)}; it was left open"
+            raise NotADmaBufError(what)
+        _dma_buf_device = device
     if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_PATH:
         what = f"descriptor {number} names a dma-buf, but was opened with O_PATH and can't use it"
         raise NotADmaBufError(f"{what}; pass a descriptor of the dma-buf itself; it was left open")
+    return device, status.st_ino, status.st_size
 
 
 os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)

@@ -91,6 +91,7 @@ _file_info = _layout("sync_file_info")
 _fence_info = _layout("sync_fence_info")
 _create_fence = _layout("sw_sync_create_fence_data")
 _u32 = Struct("=I")
+_unpack_u32 = _u32.unpack_from
 
 
 def call(
@@ -150,9 +151,8 @@ def ioctl_into(
     it.
     """
     numbers: Iterable[Any] = map(fcntl.ioctl, (fd,), (number,), (argument,))
-    if at is not None:  # the result is 0: the offset from there
-        where = (memoryview(argument)[at:],)
-        numbers = chain.from_iterable(map(_u32.unpack_from, where, numbers))
+    if at is not None:  # the result is 0, and the number stands so many bytes from there
+        numbers = chain.from_iterable(map(_unpack_u32, (argument,), map(at.__add__, numbers)))
     made.extend(numbers)
 
 

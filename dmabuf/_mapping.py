@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dmabuf import _libc, _memory
-from dmabuf._fd import Hold, lock
+from dmabuf._fd import held, lock
 from dmabuf._polls import POLL_NEEDS_OWNER, Polled, note_polled
 from dmabuf._procfs import open_file
 from dmabuf.errors import NotADmaBufError, os_error
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Protocol
+
+    from dmabuf._fd import Identity
 
     class Loan(Protocol):
         """Memory that its owner wants back: whoever has the loan, or a view of it, keeps it out."""
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
             """Remember that another process gets the memory."""
 
 
+_Result = TypeVar("_Result")
+
+
 class Mapped(Polled):
     """A descriptor whose memory is mapped once, when it is first asked for.
 
@@ -43,13 +49,12 @@ class Mapped(Polled):
 
     __slots__ = ("_device", "_inode", "_loan", "_mapping", "_size")
 
-    def _own(self, number: int, loan: Loan | None = None, like: Mapped | None = None) -> None:
-        """Own a descriptor: of memory that is lent; or of the same memory as another's."""
-        if like is None:
+    def _own(self, number: int, loan: Loan | None = None, identity: Identity | None = None) -> None:
+        """Own a descriptor: of memory that is lent; or of which it is known what it is of."""
+        if identity is None:
             status = os.fstat(number)
-            self._device, self._inode, self._size = status.st_dev, status.st_ino, status.st_size
-        else:
-            self._device, self._inode, self._size = like._device, like._inode, like._size
+            identity = status.st_dev, status.st_ino, status.st_size
+        self._device, self._inode, self._size = identity
         self._loan = loan
         self._mapping: Any = None  # what exports the memory
         super()._own(number)
@@ -95,16 +100,18 @@ def mapping(owner: Mapped) -> Any:
 
 def new_mapping(owner: Mapped) -> Any:
     """Map a buffer's memory once more; ValueError if it is closed, OSError if it can't be."""
-    with Hold(owner) as number:
-        prove(owner, number)
-        mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
-        if mode == os.O_WRONLY:
-            what = f"{owner!r} can't be mapped: its descriptor is write-only"
-            raise os_error(errno.EACCES, f"{what}; allocate it with access=Access.READ_WRITE")
-        try:
-            return _libc.map_shared(number, owner._size, writable=mode == os.O_RDWR)
-        except OSError as error:
-            raise _unmappable(owner, error) from None
+    return proved(owner, _map, owner)
+
+
+def _map(number: int, owner: Mapped) -> Any:
+    mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+    if mode == os.O_WRONLY:
+        what = f"{owner!r} can't be mapped: its descriptor is write-only"
+        raise os_error(errno.EACCES, f"{what}; allocate it with access=Access.READ_WRITE")
+    try:
+        return _libc.map_shared(number, owner._size, writable=mode == os.O_RDWR)
+    except OSError as error:
+        raise _unmappable(owner, error) from None
 
 
 def _unmappable(owner: Mapped, error: OSError) -> OSError:
@@ -132,6 +139,16 @@ def prove(owner: Mapped, number: int) -> None:
     if (status.st_dev, status.st_ino) != (owner._device, owner._inode):
         what = f"{_closed_by_others(owner, number)} and it is now {open_file(number)}"
         raise NotADmaBufError(f"{what}; look for what closes a descriptor that is not its own")
+
+
+def proved(owner: Mapped, call: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Return what a call returns that is given a buffer's number, held and proved to be its own."""
+
+    def prove_and_call(number: int) -> _Result:
+        prove(owner, number)
+        return call(number, *arguments)
+
+    return held(owner, prove_and_call)
 
 
 def _closed_by_others(owner: Mapped, number: int) -> str:

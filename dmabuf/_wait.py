@@ -16,7 +16,7 @@ from types import coroutine
 from typing import TYPE_CHECKING
 
 from dmabuf import _syspoll
-from dmabuf._fd import Descriptor, Hold, close_kept, duplicate, unwatch, watch, watchers
+from dmabuf._fd import Descriptor, Hold, close_kept, duplicate, held, unwatch, watch, watchers
 from dmabuf._polls import POLL_NEEDS_OWNER, note_polled
 from dmabuf._timeout import seconds
 from dmabuf.errors import os_error
@@ -31,17 +31,16 @@ _LONGEST = 86400.0  # poll(2) takes 24 days at the most
 
 def is_ready(owner: Descriptor, events: int) -> bool:
     """Return whether poll(2) reports any of the events now."""
-    with Hold(owner) as number:
-        return has(owner, number, events)
+    return held(owner, has, owner, events)
 
 
-def has(owner: Descriptor, number: int, events: int) -> bool:
+def has(number: int, owner: Descriptor, events: int) -> bool:
     """Return whether poll(2) reports any of the events now; for who holds the number."""
     if POLL_NEEDS_OWNER:
         note_polled(owner)
     poll = _syspoll.poll()
     poll.register(number, events)
-    return bool(_checked(poll.poll(0)))
+    return bool(_polled(poll, 0))
 
 
 def wait(
@@ -51,16 +50,31 @@ def wait(
 
     A readable `end` ends it too.
     """
-    poll = _syspoll.poll()
-    with Hold(owner) as number:
-        if POLL_NEEDS_OWNER:
-            note_polled(owner)
-        poll.register(number, events)
-        if end is None:
-            return bool(_polled(poll, timeout))
-        with Hold(end) as other:
-            poll.register(other, READABLE)
-            return bool(_polled(poll, timeout))
+    if end is None:
+        return held(owner, wait_for, owner, events, timeout)
+
+    def wait_for_either(other: int) -> bool:
+        poll = _syspoll.poll()
+        poll.register(other, READABLE)
+        return held(owner, wait_for, owner, events, timeout, poll)
+
+    return held(end, wait_for_either)
+
+
+def wait_for(
+    number: int,
+    owner: Descriptor,
+    events: int,
+    timeout: float | None,
+    poll: select.poll | None = None,
+) -> bool:
+    """Wait as `wait` does, for who holds the number, and for what else the poll object has."""
+    if poll is None:
+        poll = _syspoll.poll()
+    if POLL_NEEDS_OWNER:
+        note_polled(owner)
+    poll.register(number, events)
+    return bool(_polled(poll, timeout))
 
 
 def first(waits: Sequence[tuple[Descriptor, int]], timeout: float | None) -> int | None:
@@ -85,23 +99,28 @@ def first(waits: Sequence[tuple[Descriptor, int]], timeout: float | None) -> int
 
 
 def _polled(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:
-    """Return what has happened within `timeout` seconds, nothing on a time-out."""
+    """Return what has happened within `timeout` seconds, nothing on a time-out.
+
+    OSError if a number is no descriptor any more.
+    """
     if timeout is None:
-        return _checked(poll.poll())
-    left = seconds(timeout)
-    deadline = time.monotonic() + left
-    while not (happened := poll.poll(min(left, _LONGEST) * 1000)):
-        if left <= _LONGEST:
-            return []
-        left = max(deadline - time.monotonic(), 0.0)
-    return _checked(happened)
-
-
-def _checked(happened: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return what poll(2) has reported; OSError if a number is no descriptor any more."""
+        happened = poll.poll()
+    elif timeout == 0:
+        happened = poll.poll(0)
+    else:
+        happened = _poll_within(poll, seconds(timeout))
     for number, events in happened:
         if events & _INVALID:
             raise os_error(errno.EBADF, f"poll on descriptor {number}, which others have closed")
+    return happened
+
+
+def _poll_within(poll: select.poll, left: float) -> list[tuple[int, int]]:
+    deadline = time.monotonic() + left
+    while not (happened := poll.poll(min(left, _LONGEST) * 1000)):
+        if left <= _LONGEST:
+            break
+        left = max(deadline - time.monotonic(), 0.0)
     return happened
 
 

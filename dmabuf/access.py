@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from enum import IntFlag
+from functools import partial
 from types import TracebackType
 
 from dmabuf import _wait
-from dmabuf._fd import UNUSED, Hold, HoldUsedError
+from dmabuf._fd import UNUSED, USED, HoldUsedError, held
 from dmabuf._ioctl import SYNC_END, SYNC_READ, SYNC_RW, SYNC_WRITE, dma_buf_sync
 from dmabuf._mapping import Mapped, mapping, prove, read_only
 
@@ -52,25 +53,8 @@ def access_bits(access: Access) -> int:
 
 async def access_ready(buffer: Mapped, bits: int) -> None:
     """Wait in the event loop until an access could begin; NotADmaBufError if it is another file."""
-    with Hold(buffer) as number:
-        prove(buffer, number)
+    held(buffer, partial(prove, buffer))
     await _wait.ready(buffer, EVENTS[bits])
-
-
-class AccessHold(Hold):
-    """The hold of one access, which gets its END where a signal handler that raises has left it.
-
-    Whoever makes one sets `owner`, `bits` and `number`, UNUSED: a call for that would be a tenth of
-    what a scope takes.
-    """
-
-    __slots__ = ("bits",)
-    __init__ = object.__init__
-    owner: Mapped
-    bits: int
-
-    def _left(self) -> None:
-        end_left(self)
 
 
 class AccessScope:
@@ -91,33 +75,21 @@ class AccessScope:
     collected. Follows DMA_BUF_IOCTL_SYNC in drivers/dma-buf/dma-buf.c.
     """
 
-    __slots__ = ("_hold", "_memory")
+    __slots__ = ("_bits", "_buffer", "_memory", "_number")
 
     def __init__(self, buffer: Mapped, bits: int) -> None:
-        self._hold = hold = AccessHold()
-        hold.owner, hold.bits, hold.number = buffer, bits, UNUSED
+        self._buffer, self._bits, self._number = buffer, bits, UNUSED
 
     def __enter__(self) -> memoryview:
         """Wait for the fences that stand in the way, and give the memory."""
-        hold = self._hold
-        buffer, bits = hold.owner, hold.bits
+        buffer = self._buffer
         there = None if buffer._closed else buffer._mapping
         memory = memoryview(mapping(buffer) if there is None else there)
-        if bits == SYNC_READ:
+        if self._bits == SYNC_READ:
             memory = memory.toreadonly()
         elif memory.readonly:
             raise read_only(buffer)
-        try:
-            dma_buf_sync(hold.take(), bits)
-        except HoldUsedError:  # by somebody else, whose access goes on
-            call = {SYNC_READ: "read()", SYNC_WRITE: "write()"}.get(bits, "read_write()")
-            raise HoldUsedError(
-                f"this scope of {buffer!r} was entered before, and is for a single use; make"
-                f" a new one with {call}"
-            ) from None
-        except BaseException as error:
-            end_left(hold, error)
-            raise
+        begin(self)
         self._memory = memory
         return memory
 
@@ -128,24 +100,19 @@ class AccessScope:
         trace: TracebackType | None = None,
     ) -> None:
         """Release the memory and issue END."""
-        hold = self._hold
-        if hold.number < 0:
-            raise ValueError("this access is not open")
         try:
             try:
                 self._memory.release()
             except (AttributeError, BufferError):
                 pass  # a handler came before it was kept; or exported, and then valid for longer
-            dma_buf_sync(hold.number, hold.bits | SYNC_END)
-            hold.drop()
+            end(self)
         except BaseException as raised:
-            end_left(hold, raised)
+            end_left(self, raised)
             raise
 
     async def __aenter__(self) -> memoryview:
         """Wait in the event loop for the fences that stand in the way, and give the memory."""
-        hold = self._hold
-        await access_ready(hold.owner, hold.bits)
+        await access_ready(self._buffer, self._bits)
         return self.__enter__()
 
     async def __aexit__(
@@ -158,35 +125,86 @@ class AccessScope:
         try:
             self.__exit__()
         except BaseException:
-            abandon(self)  # a signal handler raised before it had begun
+            end_left(self)  # a signal handler raised before it had begun
             raise
 
-
-def access_hold(buffer: Mapped, bits: int) -> AccessHold:
-    """Return the hold of an access that is no scope."""
-    hold: AccessHold = AccessScope(buffer, bits)._hold
-    return hold
-
-
-def abandon(scope: AccessScope) -> None:
-    """End an access wherever its beginning or its end was left; nothing if it is not open."""
-    end_left(scope._hold)
+    def __del__(self) -> None:
+        try:
+            left = self._number >= 0
+        except AttributeError:
+            return  # the constructor was interrupted
+        if left and self._buffer._number >= 0:  # else it was collected before, in a cycle
+            end_left(self)
 
 
-def end_left(hold: AccessHold, error: BaseException | None = None) -> None:
-    """End an access that was left by an error, wherever that was.
+def begin(scope: AccessScope) -> None:
+    """Begin the access of a scope, of which nothing is left if this raises; once.
+
+    The hold is taken here as `Hold.take` does.
+    """
+    buffer = scope._buffer
+    if scope._number != UNUSED:  # by somebody else, whose access goes on
+        call = {SYNC_READ: "read()", SYNC_WRITE: "write()"}.get(scope._bits, "read_write()")
+        raise HoldUsedError(
+            f"this scope of {buffer!r} was entered before, and is for a single use; make"
+            f" a new one with {call}"
+        )
+    number = buffer._number
+    if number < 0:
+        buffer._require_open()
+    try:
+        # No signal handler runs here, between the two.
+        scope._number = number
+        buffer._holds.append(None)
+        if buffer._closed:
+            buffer._require_open()
+    except BaseException:
+        _drop(scope)
+        raise
+    try:
+        dma_buf_sync(number, scope._bits)
+    except BaseException as error:
+        end_left(scope, error)
+        raise
+
+
+def end(scope: AccessScope) -> None:
+    """End the access of a scope; ValueError if it is not open. Where this raises, `end_left`."""
+    number = scope._number
+    if number < 0:
+        raise ValueError("this access is not open")
+    dma_buf_sync(number, scope._bits | SYNC_END)
+    _drop(scope)
+
+
+def _drop(scope: AccessScope) -> None:
+    """End a scope's hold, as `Hold.drop` does."""
+    if scope._number >= 0:
+        buffer = scope._buffer
+        scope._number = USED
+        # No signal handler runs here, between the two.
+        try:
+            buffer._holds.pop()
+        finally:
+            if buffer._closed:
+                buffer._settle()
+
+
+def end_left(scope: AccessScope, error: BaseException | None = None) -> None:
+    """End an access wherever its beginning or its end was left; nothing if it is not open.
 
     NotADmaBufError or OSError (EBADF) if the kernel refused it since others closed its number.
     """
-    if hold.number < 0:
-        return  # it was not taken, or it was dropped
+    number = scope._number
+    if number < 0:
+        return  # the hold was not taken, or it was dropped
     try:
         if isinstance(error, OSError) and error.errno is not None:
-            prove(hold.owner, hold.number)
+            prove(scope._buffer, number)
         else:
             # A signal handler raised, before the SYNC took effect or just after it: an END too many
             # is harmless, one too few is not. udmabuf refuses one before its first START.
             with contextlib.suppress(OSError):
-                dma_buf_sync(hold.number, hold.bits | SYNC_END)
+                dma_buf_sync(number, scope._bits | SYNC_END)
     finally:
-        hold.drop()
+        _drop(scope)

@@ -13,21 +13,22 @@ from dmabuf._fd import (
     check_dma_buf,
     descriptor_number,
     duplicate,
+    held,
     lock,
     own,
     own_duplicate,
     owned_number,
 )
-from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, prove, read_only
+from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, prove, proved, read_only
 from dmabuf._polls import POLL_NEEDS_OWNER, note_polled
 from dmabuf.access import (
     EVENTS,
     Access,
-    AccessHold,
     AccessScope,
     access_bits,
-    access_hold,
     access_ready,
+    begin,
+    end,
     end_left,
 )
 from dmabuf.fence import Fence, own_fence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     import numpy
     import numpy.typing
 
-    from dmabuf._fd import HasFileno
+    from dmabuf._fd import HasFileno, Identity
     from dmabuf._holders import Holder
     from dmabuf._mapping import Loan
 
@@ -72,9 +73,9 @@ class Buffer(Mapped):
         keeps it then. See `from_fd` for a descriptor that stays the caller's.
         """
         number = owned_number(fd)
-        check_dma_buf(number)
+        found = check_dma_buf(number)
         require_new(self)
-        self._own(number)
+        self._own(number, None, found)
         # No signal handler runs from here on: its caller would take the number to be its own still.
         if POLL_NEEDS_OWNER:
             self._polls.may_be = True  # whoever had it may have polled
@@ -83,23 +84,23 @@ class Buffer(Mapped):
         self,
         number: int,
         loan: Loan | None = None,
-        like: Mapped | None = None,
+        identity: Identity | None = None,
         name: str | None = None,
     ) -> None:
-        self._begun: dict[int, list[AccessHold]] | None = None
+        self._begun: dict[int, list[AccessScope]] | None = None
         if name is not None:
             _ioctl.dma_buf_set_name(number, checked_name(name))
-        super()._own(number, loan, like)
+        super()._own(number, loan, identity)
 
     @classmethod
     def from_fd(cls: type[_Buffer], fd: int | HasFileno) -> _Buffer:
         """Return a buffer with a descriptor of its own, a duplicate of `fd`, which stays open."""
         if isinstance(fd, Buffer):
-            with Hold(fd) as number:
-                return _duplicate(cls, fd, number, loan_of(fd))
+            copy: _Buffer = proved(fd, _duplicate, cls, fd, loan_of(fd))
+            return copy
         number = descriptor_number(fd)
-        check_dma_buf(number)
-        buffer = own_duplicate(cls.__new__(cls), number)
+        found = check_dma_buf(number)
+        buffer = own_duplicate(cls.__new__(cls), number, None, found)
         note_polled(buffer)  # by whoever has it
         return buffer
 
@@ -121,9 +122,7 @@ class Buffer(Mapped):
     @name.setter
     def name(self, name: str | None) -> None:
         encoded = checked_name(name) if name is not None else b""
-        with Hold(self) as number:
-            prove(self, number)
-            _ioctl.dma_buf_set_name(number, encoded)
+        proved(self, _ioctl.dma_buf_set_name, encoded)
 
     @property
     def exporter(self) -> str:
@@ -131,14 +130,12 @@ class Buffer(Mapped):
         return self._about().exporter
 
     def _about(self) -> _procfs.About:
-        with Hold(self) as number:
-            prove(self, number)
-            return _procfs.about_own(number)
+        return proved(self, _procfs.about_own)
 
     def dup(self: _Buffer) -> _Buffer:
         """Return another owner of the same memory, with a descriptor and a mapping of its own."""
-        with Hold(self) as number:
-            return _duplicate(type(self), self, number, self._loan)
+        copy: _Buffer = proved(self, _duplicate, type(self), self, self._loan)
+        return copy
 
     def read(self) -> AccessScope:
         """Return a scope in which the processor reads: `with buffer.read() as memory`.
@@ -176,39 +173,38 @@ class Buffer(Mapped):
         after `close()`, which keeps the descriptor for it.
         """
         bits = access_bits(access)
-        hold = access_hold(self, bits)
+        scope = AccessScope(self, bits)
         with lock:
             if self._begun is None:
                 self._begun = {1: [], 2: [], 3: []}
         begun = self._begun[bits]
         try:
-            _ioctl.dma_buf_sync(hold.take(), bits)
+            begin(scope)
             with lock:
-                begun.append(hold)
+                begun.append(scope)
         except BaseException as error:
-            if hold in begun:
-                begun.remove(hold)
-            end_left(hold, error)
+            if scope in begun:
+                begun.remove(scope)
+            end_left(scope, error)
             raise
 
     def end_access(self, access: Access) -> None:
         """End an access that was begun with the same argument; ValueError if none is open."""
         bits = access_bits(access)
         begun = self._begun[bits] if self._begun else []
-        hold = None
+        scope = None
         try:
             with lock:
                 if begun:
                     # No signal handler runs here, between the two.
-                    hold = begun[-1]
+                    scope = begun[-1]
                     del begun[-1]
-            if hold is None:
+            if scope is None:
                 raise ValueError(f"no access {Access(bits)!r} was begun on {self!r}")
-            _ioctl.dma_buf_sync(hold.number, bits | _ioctl.SYNC_END)
-            hold.drop()
+            end(scope)
         except BaseException as error:
-            if hold is not None:
-                end_left(hold, error)
+            if scope is not None:
+                end_left(scope, error)
             raise
 
     def export_fence(self, access: Access) -> Fence:
@@ -219,9 +215,7 @@ class Buffer(Mapped):
         Needs Linux 6.0: UnsupportedError. Follows DMA_BUF_IOCTL_EXPORT_SYNC_FILE.
         """
         bits = access_bits(access)
-        with Hold(self) as number:
-            prove(self, number)
-            return own_fence(partial(_ioctl.dma_buf_export_sync_file, number, bits))
+        return proved(self, _export_fence, bits)
 
     def import_fence(self, fence: Fence, access: Access) -> None:
         """Add a fence to the buffer, as that of a reader (READ) or of a writer (WRITE).
@@ -233,9 +227,7 @@ class Buffer(Mapped):
         bits = access_bits(access)
         if not isinstance(fence, Fence):
             raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
-        with Hold(self) as number, Hold(fence) as sync_file:
-            prove(self, number)
-            _ioctl.dma_buf_import_sync_file(number, bits, sync_file)
+        held(fence, lambda number: proved(self, _ioctl.dma_buf_import_sync_file, bits, number))
 
     def is_idle(self, access: Access) -> bool:
         """Return True if this access could begin without blocking.
@@ -244,9 +236,7 @@ class Buffer(Mapped):
         counts as idle: wait for the Flip that replaces it.
         """
         events = EVENTS[access_bits(access)]
-        with Hold(self) as number:
-            prove(self, number)
-            return _wait.has(self, number, events)
+        return proved(self, _wait.has, self, events)
 
     def wait(self, access: Access, timeout: float | None = None) -> bool:
         """Block until `access` could begin. Return False if `timeout` seconds pass first.
@@ -255,9 +245,7 @@ class Buffer(Mapped):
         ends the wait; `close()` in another thread does not.
         """
         events = EVENTS[access_bits(access)]
-        with Hold(self) as number:
-            prove(self, number)
-            return _wait.wait(self, events, timeout)
+        return proved(self, _wait.wait_for, self, events, timeout)
 
     async def ready(self, access: Access) -> None:
         """Wait in asyncio until `access` could begin; ValueError if the buffer gets closed.
@@ -291,14 +279,13 @@ class Buffer(Mapped):
         of the buffer or at an address that its dtype can't have; PermissionError for a writable
         array on a read-only descriptor.
         """
-        from dmabuf._array import array_on
-
         memory = memoryview(mapping(self))
-        if writable and memory.readonly:
-            raise read_only(self)
-        if writable is False:
-            memory = memory.toreadonly()
-        return array_on(memory, shape, dtype, offset, strides)
+        if writable is not None:
+            if not writable:
+                memory = memory.toreadonly()
+            elif memory.readonly:
+                raise read_only(self)
+        return _array_on(memory, shape, dtype, offset, strides)
 
     def holders(self) -> tuple[Holder, ...]:
         """Look for the processes that hold this buffer, this one among them.
@@ -320,10 +307,11 @@ class Buffer(Mapped):
         """
         from dmabuf import _message
 
-        with Hold(self) as number:
-            prove(self, number)
+        def send(number: int) -> None:
             note_shared(self)
             _message.send(sock, [(_message.BUFFER, number)], _message.ONE_BUFFER)
+
+        proved(self, send)
 
     @classmethod
     def receive(cls, sock: socket.socket) -> Buffer:
@@ -383,6 +371,15 @@ class Buffer(Mapped):
         return f"<dmabuf.Buffer fd={self._number} {about}{name} exporter={told.exporter!r}>"
 
 
+def _array_on(*arguments: Any) -> numpy.ndarray[Any, Any]:
+    """Return `array_on`; numpy comes with the first call, and is not looked up again."""
+    global _array_on
+    from dmabuf._array import array_on
+
+    _array_on = array_on
+    return array_on(*arguments)
+
+
 def own_buffer(make: Callable[[list[int]], object], name: str | None = None) -> Buffer:
     """Own the dma-buf that `make` adds to a list (see `own`), and name it; closed if that fails."""
     return own(Buffer.__new__(Buffer), make, None, None, name)
@@ -394,15 +391,20 @@ def lent_buffer(home: Buffer, loan: Loan, number: int | None = None) -> Buffer:
     `number` is the home's, if the caller holds it.
     """
     if number is None:
-        with Hold(home) as number:
-            return _duplicate(Buffer, home, number, loan)
-    return _duplicate(Buffer, home, number, loan)
+        copy: Buffer = proved(home, _duplicate, Buffer, home, loan)
+        return copy
+    prove(home, number)
+    return _duplicate(number, Buffer, home, loan)
 
 
-def _duplicate(kind: type[_Buffer], source: Buffer, number: int, loan: Loan | None) -> _Buffer:
-    """Return a buffer with a duplicate of the number, which the caller holds."""
-    prove(source, number)
-    return own(kind.__new__(kind), partial(duplicate, number), loan, source)
+def _duplicate(number: int, kind: type[_Buffer], source: Buffer, loan: Loan | None) -> _Buffer:
+    """Return a buffer with a duplicate of the number, which the caller holds and has proved."""
+    identity = source._device, source._inode, source._size
+    return own(kind.__new__(kind), partial(duplicate, number), loan, identity)
+
+
+def _export_fence(number: int, bits: int) -> Fence:
+    return own_fence(partial(_ioctl.dma_buf_export_sync_file, number, bits))
 
 
 def checked_name(name: str) -> bytes:

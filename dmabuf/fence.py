@@ -14,6 +14,7 @@ from dmabuf._fd import (
     Hold,
     close_kept,
     descriptor_number,
+    held,
     own,
     own_duplicate,
     owned_number,
@@ -130,8 +131,7 @@ class Fence(Descriptor):
     @property
     def signaled(self) -> bool:
         """Whether the work is done, in error too."""
-        with Hold(self) as number:
-            return _ioctl.sync_file_info(number).status != 0
+        return held(self, _ioctl.sync_file_info).status != 0
 
     @property
     def error(self) -> int | None:
@@ -176,7 +176,7 @@ class Fence(Descriptor):
         By poll(2). Other threads run meanwhile, and a signal handler that raises ends the wait;
         `close()` in another thread does not. A fence that ends in error has signalled: see `error`.
         """
-        return _wait.wait(self, _wait.READABLE, timeout)
+        return held(self, _wait.wait_for, self, _wait.READABLE, timeout)
 
     def __await__(self) -> Generator[object, None, None]:
         """Wait in the running asyncio event loop; ValueError if the fence gets closed.
@@ -220,8 +220,7 @@ class Fence(Descriptor):
             raise TypeError(f"a deadline is a number of seconds, not {kind}") from None
         if not is_time:
             raise ValueError(f"a deadline is a time of time.monotonic(), not {monotonic_seconds}")
-        with Hold(self) as number:
-            _ioctl.sync_set_deadline(number, int(monotonic_seconds * _NANOSECONDS))
+        held(self, _ioctl.sync_set_deadline, int(monotonic_seconds * _NANOSECONDS))
 
     def __reduce__(self) -> Any:
         return _parcel.reduce(self)
@@ -278,16 +277,14 @@ def _merge(fences: Sequence[Fence], name: bytes, made: list[int]) -> None:
     try:
         pairs = zip(fences[::2], fences[1::2], strict=False)
         for first, second in pairs:
-            with Hold(first) as one, Hold(second) as other:
-                _ioctl.sync_merge(one, name, other, made)
+            held(first, _merge_two, second, name, made)
             size = 2
             while sizes and sizes[-1] == size:
                 _merge_last(name, made)
                 size += sizes.pop()
             sizes.append(size)
         if len(fences) % 2:
-            with Hold(fences[-1]) as odd:
-                _ioctl.sync_merge(made[-1], name, odd, made)
+            held(fences[-1], _ioctl.sync_merge, name, made[-1], made)
             close_kept(made, -2)
         while len(made) > 1:
             _merge_last(name, made)
@@ -295,6 +292,11 @@ def _merge(fences: Sequence[Fence], name: bytes, made: list[int]) -> None:
         while made:
             close_kept(made)
         raise
+
+
+def _merge_two(first: int, second: Fence, name: bytes, made: list[int]) -> None:
+    """Add to a list a sync_file of a fence whose number is held, and of a second one."""
+    held(second, _ioctl.sync_merge, name, first, made)
 
 
 def _merge_last(name: bytes, made: list[int]) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple, SupportsIndex
 
 from dmabuf import _ioctl, _memory, _node
-from dmabuf._fd import Descriptor, Hold, own, own_descriptor
+from dmabuf._fd import Descriptor, held, own, own_descriptor
 from dmabuf._record import record
 from dmabuf.access import Access, access_bits
 from dmabuf.buffer import Buffer, checked_name, own_buffer
@@ -168,12 +168,14 @@ def _allocate(
     if _memory.must_check(size):
         info = about()
         _memory.require(size, f"heap {info.name}", cma=info.contiguous)
-    with Hold(heap) as number:
-        try:
-            make = partial(_ioctl.dma_heap_alloc, number, size, os.O_CLOEXEC | mode)
-            return own_buffer(make, name)
-        except OSError as error:
-            raise _refused(error, size, about()) from None
+    try:
+        return held(heap, _own_allocation, size, os.O_CLOEXEC | mode, name)
+    except OSError as error:
+        raise _refused(error, size, about()) from None
+
+
+def _own_allocation(heap: int, size: int, flags: int, name: str | None) -> Buffer:
+    return own_buffer(partial(_ioctl.dma_heap_alloc, heap, size, flags), name)
 
 
 def _refused(error: OSError, size: int, heap: HeapInfo) -> AllocationError:

@@ -230,7 +230,7 @@ class Pool(Closing):
                 continue
             home = slot.home
             with Hold(home) as number:
-                if not _wait.has(home, number, _wait.WRITABLE):
+                if not _wait.has(number, home, _wait.WRITABLE):
                     continue
                 loan = Loan(slot)
                 back = Return(loan, _wake)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TypeVar
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold
+from dmabuf._fd import Descriptor, held
 from dmabuf._mapping import prove
 from dmabuf.access import EVENTS, Access, access_bits
 from dmabuf.buffer import Buffer
@@ -42,8 +43,7 @@ def _wanted(item: object) -> tuple[Descriptor, int]:
         return item, _wait.READABLE
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Buffer):
         buffer, events = item[0], EVENTS[access_bits(item[1])]
-        with Hold(buffer) as number:
-            prove(buffer, number)
+        held(buffer, partial(prove, buffer))
         return buffer, events
     kind = type(item).__name__
     if isinstance(item, tuple):

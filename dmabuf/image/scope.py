@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dmabuf import _wait
 from dmabuf._fd import HoldUsedError
-from dmabuf.access import EVENTS, AccessScope, abandon
+from dmabuf.access import EVENTS, AccessScope, end_left
 from dmabuf.buffer import Buffer
 from dmabuf.image.layout import PixelFormat
 from dmabuf.image.planes import Plane
@@ -104,4 +104,4 @@ class ImageScope:
     def _abandon(self) -> None:
         """End what is open, wherever `__enter__` or `__exit__` was left."""
         for scope in self._scopes:
-            abandon(scope)
+            end_left(scope)

@@ -403,7 +403,7 @@ class Ring:
         holds = [Hold(buffer) for buffer in buffers]
         try:
             for hold, buffer in zip(holds, buffers, strict=True):
-                if not _wait.has(buffer, hold.take(), self._events):
+                if not _wait.has(hold.take(), buffer, self._events):
                     return False
             if struct is None:
                 for hold, buffer in zip(holds, buffers, strict=True):
