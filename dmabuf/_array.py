@@ -11,6 +11,7 @@ import numpy
 import numpy.typing
 
 _BYTES = numpy.dtype("u1")
+_PLAIN = frozenset((int,))
 
 
 def array_on(
@@ -24,24 +25,24 @@ def array_on(
     kind = numpy.dtype(dtype)
     if kind.hasobject or kind.itemsize == 0:
         raise ValueError(f"dtype {kind!r} can't be an element of shared memory")
-    lengths = _integers(shape if type(shape) is tuple else _lengths(shape), "shape")
-    start = offset if type(offset) is int else _integers((offset,), "offset")[0]
-    steps = None if strides is None else _integers(strides, "strides")
-    if steps is not None and len(steps) != len(lengths):
-        raise ValueError(f"{len(steps)} strides for {len(lengths)} dimensions")
-    if min(lengths, default=0) < 0:
-        raise ValueError(f"a shape has no negative lengths: {lengths}")
-    if steps is None:
-        first, end = start, start + math.prod(lengths) * kind.itemsize
-        numbers: tuple[int, ...] = (start,)
+    if type(shape) is tuple and _PLAIN.issuperset(map(type, shape)):
+        lengths: tuple[int, ...] = shape
     else:
+        lengths = _integers(_lengths(shape), "shape")
+    start = offset if type(offset) is int else _integers((offset,), "offset")[0]
+    if lengths and min(lengths) < 0:
+        raise ValueError(f"a shape has no negative lengths: {lengths}")
+    if strides is None:
+        steps = None
+        first, end = start, start + math.prod(lengths) * kind.itemsize
+    else:
+        steps = _integers(strides, "strides")
+        if len(steps) != len(lengths):
+            raise ValueError(f"{len(steps)} strides for {len(lengths)} dimensions")
+        _require_aligned(steps, kind)
         first, end = _reach(lengths, steps, start, kind.itemsize)
-        numbers = (start, *steps)
-    for number in numbers:
-        if number % kind.alignment:
-            raise ValueError(
-                f"dtype {kind} wants offset and strides that {kind.alignment} divides, not {number}"
-            )
+    if start % kind.alignment:
+        _require_aligned((start,), kind)
     if first < 0 or end > len(memory):
         what = f"an array of shape {lengths}"
         if steps is not None:
@@ -62,6 +63,14 @@ def view(
     # frombuffer keeps the memory; ndarray on anything but such an array would not. Its arguments
     # have no names here, which would take as long as all the rest.
     return numpy.ndarray(shape, dtype, numpy.frombuffer(memory, _BYTES), offset, strides)
+
+
+def _require_aligned(numbers: tuple[int, ...], kind: numpy.dtype[Any]) -> None:
+    for number in numbers:
+        if number % kind.alignment:
+            raise ValueError(
+                f"dtype {kind} wants offset and strides that {kind.alignment} divides, not {number}"
+            )
 
 
 def _reach(
@@ -87,8 +96,7 @@ def _lengths(shape: SupportsIndex | Sequence[SupportsIndex]) -> Sequence[Support
 def _integers(given: Sequence[SupportsIndex], what: str) -> tuple[int, ...]:
     """Return numbers as ints; TypeError, with what they are for, if one is none."""
     try:
-        parts = tuple(given)
-        if bool not in map(type, parts):
+        if bool not in map(type, parts := tuple(given)):
             return tuple(map(operator.index, parts))
     except TypeError:
         pass
