@@ -48,12 +48,8 @@ class Image(Closing):
         "_closed",
         "_color_encoding",
         "_color_range",
-        "_format",
-        "_height",
-        "_modifier",
         "_owned",
-        "_planes",
-        "_width",
+        "_places",
     )
 
     def __init__(
@@ -85,16 +81,14 @@ class Image(Closing):
         """
         self._owned: tuple[Buffer, ...] = ()
         self._closed = False
-        self._format = pixel_format(format)
-        self._width, self._height = checked_pixels(width, height)
-        self._modifier = whole(modifier, "modifier")
-        if not 0 <= self._modifier < 1 << 64:
+        layout = pixel_format(format)
+        size = checked_pixels(width, height)
+        modifier = whole(modifier, "modifier")
+        if not 0 <= modifier < 1 << 64:
             raise ValueError(f"a modifier has 64 bits: {modifier}")
         self._color_encoding = checked_encoding(color_encoding)
         self._color_range = checked_range(color_range)
-        size = self._width, self._height
-        self._planes = place_planes(self._format, size, buffer, strides, offsets, self._modifier)
-        self._buffers = tuple(dict.fromkeys(plane.buffer for plane in self._planes))
+        self._buffers, self._places = place_planes(layout, size, buffer, strides, offsets, modifier)
 
     @classmethod
     def allocate(
@@ -143,22 +137,22 @@ class Image(Closing):
     @property
     def format(self) -> PixelFormat:
         """The pixel format."""
-        return self._format
+        return self._places.format
 
     @property
     def width(self) -> int:
         """Pixels per row."""
-        return self._width
+        return self._places.width
 
     @property
     def height(self) -> int:
         """Rows of pixels."""
-        return self._height
+        return self._places.height
 
     @property
     def modifier(self) -> int:
         """DRM's modifier: 0 is linear."""
-        return self._modifier
+        return self._places.modifier
 
     @property
     def color_encoding(self) -> ColorEncoding | None:
@@ -173,7 +167,7 @@ class Image(Closing):
     @property
     def planes(self) -> tuple[Plane, ...]:
         """Where each plane is."""
-        return self._planes
+        return self._places.of(self._buffers)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -231,17 +225,10 @@ class Image(Closing):
     def _scope(self, bits: int) -> ImageScope:
         if self._closed:
             self._require_open()
-        if self._modifier != LINEAR:
-            raise ValueError(
-                f"{self!r} isn't linear: only devices that know its modifier know where its pixels"
-                " are; have one copy it to a linear image"
-            )
-        if not self._format.components:  # it is opaque
-            raise ValueError(
-                f"{self!r} is in tiles or compressed: only devices know where its pixels are; take"
-                " another format, or have a device convert it"
-            )
-        return ImageScope(self._format, self._planes, self._buffers, bits)
+        places = self._places
+        if places.hidden:
+            self._require_visible()
+        return ImageScope(places, self._buffers, bits)
 
     def to_rgb(
         self, *, matrix: Encoding = None, full_range: bool | None = None
@@ -259,16 +246,16 @@ class Image(Closing):
         """
         from dmabuf.image import _rgb
 
-        if self._format.model == "C":
+        if self.format.model == "C":
             raise ValueError(f"{self!r} holds indices into a palette, which the buffer has not")
         encoding = checked_encoding(matrix) or self._color_encoding or ColorEncoding.BT601
-        yuv = self._format.model == "YUV"
+        yuv = self.format.model == "YUV"
         if full_range is None or not yuv:
             usual = ColorRange.LIMITED if yuv else ColorRange.FULL
             full_range = (self._color_range or usual) is ColorRange.FULL
-        size = self._width, self._height
+        size = self.width, self.height
         with self.read() as planes:
-            return _rgb.to_rgb(self._format, planes, *size, encoding, full_range)
+            return _rgb.to_rgb(self.format, planes, *size, encoding, full_range)
 
     def save(
         self,
@@ -307,8 +294,7 @@ class Image(Closing):
         A closed image has none, and neither has one whose pixels the processor can't find or has no
         colours for. Waits for pending writers, as `read()` does.
         """
-        hidden = self._modifier != LINEAR or self._format.model in ("", "C")
-        if self._closed or hidden:
+        if self._closed or self._places.hidden or self.format.model in ("", "C"):
             return None
         try:
             from PIL import Image as pillow
@@ -329,19 +315,36 @@ class Image(Closing):
         if self._closed:
             raise ValueError(f"operation on a closed Image: {self!r}")
 
+    def _require_visible(self) -> None:
+        if self.modifier != LINEAR:
+            raise ValueError(
+                f"{self!r} isn't linear: only devices that know its modifier know where its pixels"
+                " are; have one copy it to a linear image"
+            )
+        if self.format.opaque:
+            raise ValueError(
+                f"{self!r} is in tiles or compressed: only devices know where its pixels are; take"
+                " another format, or have a device convert it"
+            )
+
     def __reduce__(self) -> Any:
         """Make copies on the same buffers; multiprocessing takes the buffers along."""
-        planes = [(plane.buffer, plane.stride, plane.offset) for plane in self._planes]
-        size = (self._width, self._height)
+        planes = [(plane.buffer, plane.stride, plane.offset) for plane in self.planes]
+        size = (self.width, self.height)
         colors = self._color_encoding, self._color_range
-        return _again, (self._format.name, size, planes, self._modifier, *colors)
+        return _again, (self.format.name, size, planes, self.modifier, *colors)
 
     def __repr__(self) -> str:
         inodes = ",".join(str(buffer.inode) for buffer in self._buffers)
-        modifier = f" modifier={self._modifier:#x}" if self._modifier != LINEAR else ""
+        modifier = f" modifier={self.modifier:#x}" if self.modifier != LINEAR else ""
         state = " [closed]" if self._closed else ""
-        size = f"{self._width}x{self._height}"
-        return f"<dmabuf.Image{state} {self._format} {size}{modifier} inode={inodes}>"
+        size = f"{self.width}x{self.height}"
+        return f"<dmabuf.Image{state} {self.format} {size}{modifier} inode={inodes}>"
+
+
+def pixels_key(image: Image) -> tuple[object, ...]:
+    """Return what all images of the same pixels in the same memory have in common."""
+    return image._places, *map(hash, image._buffers)
 
 
 def take_buffers(image: _Image, buffers: Iterable[Buffer]) -> _Image:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from dmabuf._checked import whole, wholes
 from dmabuf._fd import require_open
@@ -11,6 +12,9 @@ from dmabuf._record import record
 from dmabuf.buffer import Buffer
 from dmabuf.image.formats import LINEAR
 from dmabuf.image.layout import PixelFormat
+
+if TYPE_CHECKING:
+    import numpy
 
 
 @record
@@ -35,6 +39,60 @@ class Plane(NamedTuple):
     """The rows of its array."""
 
 
+class View(NamedTuple):
+    """What makes the array of one plane."""
+
+    buffer: int
+    row: numpy.dtype[Any]
+    rows: int
+    offset: int
+    strides: tuple[int, ...] | None
+    """Of an array whose rows are not one after the other."""
+
+
+class Places:
+    """The pixels of an image, and where its planes are in its buffers, whichever these are.
+
+    Images of the same places share one: to check where a plane is takes much longer than a scope,
+    and to keep it more memory than all the rest of an image.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "format",
+        "height",
+        "hidden",
+        "modifier",
+        "planes",
+        "views",
+        "width",
+    )
+
+    def __init__(
+        self,
+        format: PixelFormat,
+        size: tuple[int, int],
+        modifier: int,
+        planes: tuple[tuple[int, int, int, int, int], ...],
+    ) -> None:
+        self.format = format
+        self.width, self.height = size
+        self.modifier = modifier
+        self.planes = planes
+        """The number of its buffer, and the fields of a `Plane`, of each."""
+        self.hidden = modifier != LINEAR or format.opaque
+        """Whether only devices know where the pixels are."""
+        self.views: list[View] | None = None
+        """What makes the arrays, once there was a scope."""
+
+    def of(self, buffers: Sequence[Buffer]) -> tuple[Plane, ...]:
+        """Return the planes of an image on these buffers."""
+        return tuple(Plane(buffers[number], *place) for number, *place in self.planes)
+
+
+_shared: WeakValueDictionary[object, Places] = WeakValueDictionary()
+
+
 def place_planes(
     format: PixelFormat,
     size: tuple[int, int],
@@ -42,21 +100,29 @@ def place_planes(
     strides: int | Iterable[int] | None,
     offsets: Iterable[int] | None,
     modifier: int,
-) -> tuple[Plane, ...]:
-    """Return where each plane is; ValueError if one would reach outside of its buffer."""
+) -> tuple[tuple[Buffer, ...], Places]:
+    """Return the distinct buffers, and where each plane is.
+
+    ValueError if one would reach outside of its buffer.
+    """
     owners = _spread(buffer, format)
     steps = _checked_strides(strides, format, size[0])
     starts = None if offsets is None else _one_per_plane("offsets", offsets, format)
     ends = dict.fromkeys(owners, 0)
+    buffers = tuple(ends)
     planes = []
     for index, (owner, stride) in enumerate(zip(owners, steps, strict=True)):
         offset = ends[owner] if starts is None else starts[index]
         rows, columns = format.planes[index].shape(*size)[:2]
         plane = Plane(owner, offset, stride, columns, rows)
         _check(plane, index, format, size, modifier)
-        planes.append(plane)
+        planes.append((buffers.index(owner), *plane[1:]))
         ends[owner] = offset + stride * rows
-    return tuple(planes)
+    key = format, size, modifier, tuple(planes)
+    places = _shared.get(key)
+    if places is None:
+        places = _shared[key] = Places(*key)
+    return buffers, places
 
 
 def _spread(buffer: Buffer | Sequence[Buffer], format: PixelFormat) -> list[Buffer]:

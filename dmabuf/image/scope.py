@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,7 @@ from dmabuf import _wait
 from dmabuf._fd import HoldUsedError
 from dmabuf.access import EVENTS, AccessScope, end_left
 from dmabuf.buffer import Buffer
-from dmabuf.image.layout import PixelFormat
-from dmabuf.image.planes import Plane
+from dmabuf.image.planes import Places
 
 if TYPE_CHECKING:
     import numpy
@@ -35,29 +35,19 @@ class ImageScope:
     its SYNC END, also when the body raises, and when the START or END of another buffer fails.
     """
 
-    __slots__ = ("_bits", "_buffers", "_layouts", "_planes", "_scopes")
+    __slots__ = ("_bits", "_buffers", "_places", "_scopes")
 
-    def __init__(
-        self,
-        format: PixelFormat,
-        planes: tuple[Plane, ...],
-        buffers: tuple[Buffer, ...],
-        bits: int,
-    ) -> None:
+    def __init__(self, places: Places, buffers: tuple[Buffer, ...], bits: int) -> None:
         """See `Image.read`, `Image.write` and `Image.read_write`."""
-        self._layouts = format.planes
-        self._planes = planes
+        self._places = places
         self._buffers = buffers  # the distinct ones
         self._bits = bits
-        self._scopes = [AccessScope(buffer, bits) for buffer in buffers]
+        self._scopes = list(map(AccessScope, buffers, repeat(bits)))
 
     def __enter__(self) -> tuple[numpy.ndarray[Any, Any], ...]:
         """Block until the fences in the way have signalled, and return the planes as arrays."""
-        memories = {}  # by the buffer's id: an image has the same object for the same memory
         try:
-            for buffer, scope in zip(self._buffers, self._scopes, strict=True):
-                memories[id(buffer)] = scope.__enter__()
-            return _arrays(self._planes, self._layouts, memories)
+            return _arrays(self._places, list(map(AccessScope.__enter__, self._scopes)))
         except HoldUsedError:
             raise  # somebody else entered this scope, and that access goes on
         except BaseException:

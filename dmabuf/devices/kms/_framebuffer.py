@@ -16,6 +16,7 @@ from dmabuf.devices.kms import _ioctl
 from dmabuf.errors import os_error
 from dmabuf.image import Image
 from dmabuf.image.formats import LINEAR
+from dmabuf.image.image import pixels_key
 
 
 class Mark:
@@ -71,9 +72,7 @@ class Framebuffers:
         """
         for buffer in image.buffers:
             require_open(buffer)
-        code = image.format.drm
-        places = tuple((hash(one.buffer), one.offset, one.stride) for one in image.planes)
-        key = code, image.width, image.height, image.modifier, places
+        key = pixels_key(image)
         framebuffer = self._kept.get(key)
         if framebuffer is None or not framebuffer.can_be_shown():
             framebuffer = self._keep(device, image, key, framebuffer)

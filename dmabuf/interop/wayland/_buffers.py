@@ -10,6 +10,7 @@ from dmabuf._mapping import prove
 from dmabuf.errors import RefusedError
 from dmabuf.fence import Fence, OutFence
 from dmabuf.image import Image
+from dmabuf.image.image import pixels_key
 from dmabuf.interop.wayland._client import Client, Events
 from dmabuf.interop.wayland._formats import Formats
 from dmabuf.interop.wayland._globals import (
@@ -98,8 +99,7 @@ class SurfaceBuffers:
             require_open(buffer)
         modifier = self._formats.choose_modifier(image)
         self._forget(client)
-        places = tuple((hash(one.buffer), one.offset, one.stride) for one in image.planes)
-        key = image.format.drm, image.width, image.height, modifier, places
+        key = modifier, pixels_key(image)
         for found in self._kept.get(key, ()):
             if found.release is None:
                 return found
