@@ -49,7 +49,7 @@ import fcntl
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -344,6 +344,18 @@ def held(owner: Owner, call: Callable[..., _Result], *arguments: Any) -> _Result
         finally:
             if owner._closed:
                 owner._settle()
+
+
+def held_all(owners: Sequence[Owner], call: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Return what a call returns that is given the numbers of one or more owners, all held."""
+    first, *others = owners
+    if not others:
+        return held(first, lambda number: call([number], *arguments))
+
+    def hold_others(number: int) -> _Result:
+        return held_all(others, lambda numbers: call([number, *numbers], *arguments))
+
+    return held(first, hold_others)
 
 
 def require_open(owner: Owner) -> None:

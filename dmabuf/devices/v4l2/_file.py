@@ -9,12 +9,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType, TracebackType
+from typing import TypeVar
 
 from dmabuf import _processes
-from dmabuf._fd import UNUSED, Descriptor, Hold, own
+from dmabuf._fd import UNUSED, Descriptor, Hold, held, own
 from dmabuf._node import Kind, open_node
 from dmabuf.devices.v4l2.info import V4l2Info, read_info
 from dmabuf.errors import RefusedError, os_error
+
+_Result = TypeVar("_Result")
 
 _NODE = Kind("V4L2 device", "video4linux", "video", "", ("CONFIG_VIDEO_DEV",), "")
 _CAUSES = {
@@ -111,20 +114,35 @@ class Use(Hold):
         trace: TracebackType | None = None,
     ) -> None:
         self.drop()
-        if error is None:
-            return
-        if not isinstance(error, OSError) or isinstance(error, RefusedError | BlockingIOError):
-            return
-        number = error.errno
-        if number is None:
-            return  # a signal handler's
-        path = self.owner.path
-        if number == errno.EBUSY:
-            cause = _in_use(path)
-        else:
-            said = str(error.strerror).removeprefix(f"{os.strerror(number)}: ")
-            cause = self._causes.get(number) or _CAUSES.get(number, said)
-        raise os_error(number, f"{path}: can't {self._what}: {cause}") from error
+        if isinstance(error, OSError):
+            _raise_explained(error, self.owner, self._what, self._causes)
+
+
+def used(
+    device: DeviceFile, what: str, call: Callable[..., _Result], *arguments: object
+) -> _Result:
+    """Return what a call returns that is given a device's descriptor; `Use` for one call alone."""
+    try:
+        return held(device, call, *arguments)
+    except OSError as error:
+        _raise_explained(error, device, what)
+        raise
+
+
+def _raise_explained(
+    error: OSError, device: DeviceFile, what: str, causes: Mapping[int, str] = MappingProxyType({})
+) -> None:
+    """Raise an error of a device's system call with its cause; nothing if it says enough."""
+    number = error.errno
+    if number is None or isinstance(error, RefusedError | BlockingIOError):
+        return  # without a number it is a signal handler's
+    path = device.path
+    if number == errno.EBUSY:
+        cause = _in_use(path)
+    else:
+        said = str(error.strerror).removeprefix(f"{os.strerror(number)}: ")
+        cause = causes.get(number) or _CAUSES.get(number, said)
+    raise os_error(number, f"{path}: can't {what}: {cause}") from error
 
 
 def _in_use(path: str) -> str:

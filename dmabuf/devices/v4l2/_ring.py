@@ -33,12 +33,12 @@ from collections.abc import Sequence
 from enum import Enum
 
 from dmabuf import _mapping, _wait
-from dmabuf._fd import Hold
+from dmabuf._fd import held_all
 from dmabuf._ioctl import SYNC_READ, SYNC_WRITE
 from dmabuf.access import EVENTS
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2 import _ioctl
-from dmabuf.devices.v4l2._file import DeviceFile, Use
+from dmabuf.devices.v4l2._file import DeviceFile, used
 from dmabuf.devices.v4l2._session import Session, SessionState
 from dmabuf.devices.v4l2._source import require_distinct
 from dmabuf.devices.v4l2.format import Format, require_unchanged
@@ -280,8 +280,7 @@ class Ring:
         if buffer is None:
             buffer = _ioctl.empty_buffer(session.kind, session.memory)
         try:
-            with Use(session.device, "take a frame") as fd:
-                _ioctl.dqbuf(fd, buffer)
+            used(session.device, "take a frame", _ioctl.dqbuf, buffer)
         finally:
             # No signal handler runs in here.
             index = buffer.data.index
@@ -398,38 +397,44 @@ class Ring:
 
     def _qbuf(self, slot: Slot, bytes_used: Sequence[int], timestamp: float) -> bool:
         """FREE or HELD → QUEUED; False if a buffer's fences are pending. The lock is held."""
-        session, buffers, loans = self._session, slot.buffers, slot.loans
+        return held_all(slot.buffers, self._qbuf_held, slot, slot.buffers, bytes_used, timestamp)
+
+    def _qbuf_held(
+        self,
+        numbers: list[int],
+        slot: Slot,
+        buffers: tuple[Buffer, ...],
+        bytes_used: Sequence[int],
+        timestamp: float,
+    ) -> bool:
+        """Do as `_qbuf`, for who holds the numbers of the buffers."""
+        session, loans = self._session, slot.loans
         struct, slot.struct = slot.struct, None  # a signal handler may queue the slot amid this
-        holds = [Hold(buffer) for buffer in buffers]
+        for number, buffer in zip(numbers, buffers, strict=True):
+            if not _wait.has(number, buffer, self._events):
+                return False
+        if struct is None:
+            for number, buffer in zip(numbers, buffers, strict=True):
+                _mapping.prove(buffer, number)
+            planes = [
+                (number, buffer.size) for number, buffer in zip(numbers, buffers, strict=True)
+            ]
+            struct = _ioctl.full_buffer(session.kind, session.memory, slot.index, planes)
+        else:
+            struct.renew()
+        lent = list(map(_mapping.loan_of, buffers))
         try:
-            for hold, buffer in zip(holds, buffers, strict=True):
-                if not _wait.has(hold.take(), buffer, self._events):
-                    return False
-            if struct is None:
-                for hold, buffer in zip(holds, buffers, strict=True):
-                    _mapping.prove(buffer, hold.number)
-                sizes = [buffer.size for buffer in buffers]
-                planes = list(zip([hold.number for hold in holds], sizes, strict=True))
-                struct = _ioctl.full_buffer(session.kind, session.memory, slot.index, planes)
-            else:
-                struct.renew()
-            lent = list(map(_mapping.loan_of, buffers))
-            try:
-                with Use(session.device, "queue a buffer") as fd:
-                    _ioctl.qbuf(fd, struct, bytes_used, timestamp)
-            finally:
-                # No signal handler runs in here.
-                if struct.data.flags & _ioctl.QBUF_DONE:
-                    slot.was_queued = True
-                    if slot.loans == loans:  # else one has run, and taken it again
-                        slot.lent = lent
-                        slot.state = _QUEUED
-            if slot.buffers is buffers:
-                slot.struct = struct
-            return True
+            used(session.device, "queue a buffer", _ioctl.qbuf, struct, bytes_used, timestamp)
         finally:
-            for hold in holds:  # what a signal handler leaves is dropped as it is collected
-                hold.drop()
+            # No signal handler runs in here.
+            if struct.data.flags & _ioctl.QBUF_DONE:
+                slot.was_queued = True
+                if slot.loans == loans:  # else one has run, and taken it again
+                    slot.lent = lent
+                    slot.state = _QUEUED
+        if slot.buffers is buffers:
+            slot.struct = struct
+        return True
 
     def _wait_idle(self, buffers: tuple[Buffer, ...]) -> None:
         for buffer in buffers:
