@@ -14,10 +14,10 @@ from dmabuf.devices.found import (
     UdmabufDevice,
     V4l2Device,
 )
-from dmabuf.devices.hotplug import Event, Watch, watch
 
 if TYPE_CHECKING:
     from dmabuf.devices import drm, kms, v4l2
+    from dmabuf.devices.hotplug import Event, Watch, watch
 
 __all__ = [
     "DrmDevice",
@@ -37,5 +37,11 @@ __all__ = [
     "watch",
 ]
 
-# Imported when they are first used: each is for one kind of device.
-__getattr__ = attributes(__name__, {name: name for name in ("drm", "kms", "v4l2")})
+# Imported when they are first used: each is for one kind of device, or for what comes and goes.
+__getattr__ = attributes(
+    __name__,
+    {
+        **{name: name for name in ("drm", "kms", "v4l2")},
+        **dict.fromkeys(("Event", "Watch", "watch"), "hotplug"),
+    },
+)

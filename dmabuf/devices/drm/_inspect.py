@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from pathlib import Path
 
 from dmabuf.buffer import Buffer
 from dmabuf.devices.drm._node import sibling
 from dmabuf.devices.drm.device import Device, DrmInfo
 from dmabuf.exporters import allocate
 
-_NODES = Path("/dev/dri")
+_NODES = "/dev/dri"
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -44,9 +43,12 @@ def can_import(device: Device) -> bool:
         return True
 
 
-def primary_nodes() -> list[Path]:
+def primary_nodes() -> list[str]:
     """Return the primary nodes, in the order of their numbers."""
-    return sorted(_NODES.glob("card*"), key=lambda node: (len(node.name), node.name))
+    nodes: list[str] = []
+    with contextlib.suppress(OSError):
+        nodes += [name for name in os.listdir(_NODES) if name.startswith("card")]
+    return [f"{_NODES}/{name}" for name in sorted(nodes, key=lambda name: (len(name), name))]
 
 
 def _foreign_buffer(device: Device) -> Buffer | None:
@@ -54,7 +56,7 @@ def _foreign_buffer(device: Device) -> Buffer | None:
     with contextlib.suppress(OSError):
         return allocate(1)
     own = device.path, sibling(device.path, "card")
-    for node in map(str, primary_nodes()):
+    for node in primary_nodes():
         if node not in own:
             with (
                 contextlib.suppress(OSError),
