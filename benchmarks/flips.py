@@ -1,4 +1,4 @@
-"""What a flip costs, against C, and with many framebuffers. On a display; writes flips.json.
+"""What a flip costs, against C and modetest, and with many framebuffers; writes flips.json.
 
 Pictures are shown in turns: `show()` and `wait()`. The figures are processor time of this process:
 what the driver does in threads of its own is not in them.
@@ -7,6 +7,7 @@ what the driver does in threads of its own is not in them.
 from __future__ import annotations
 
 import itertools
+import shutil
 import subprocess
 import time
 from contextlib import ExitStack
@@ -40,6 +41,23 @@ def by_c(program: Path, display: Display) -> float:
     return float(run.stdout)
 
 
+def by_modetest(driver: str, connector: int, mode: str) -> float:
+    """Return nanoseconds a flip of modetest, which tells of each 60, and ends with its input."""
+    words = ["modetest", "-M", driver, "-s", f"{connector}:{mode}", "-v"]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        times = []
+        for line in process.stderr:
+            if line.startswith("freq"):
+                # What it has had of the processor, in ns.
+                times.append(int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0]))
+                if len(times) == 3:
+                    process.communicate("\n")
+                    return (times[2] - times[0]) / 120
+    raise OSError(f"modetest has ended, and told of {len(times)} times 60 flips")
+
+
 def flip(display: Display, images: list[Image], count: int) -> None:
     """Show images in turns."""
     for image in itertools.islice(itertools.cycle(images), count):
@@ -71,6 +89,10 @@ def main() -> None:
                 keep_best(few, "C", by_c(program, display))
             keep_best(many, "dmabuf", spent(display, images))
             keep_best(many, "with 2", few["dmabuf"])
+        driver, number = display.driver, display.connector.number
+        mode = smallest(display).name
+    if shutil.which("modetest"):
+        few["modetest"] = min(by_modetest(driver, number, mode) for _ in range(REPEATS))
     report("flips", {"flip": few, f"flip with {MANY} framebuffers": many})
 
 

@@ -5,6 +5,9 @@
 Each way takes so many frames, or what fits into the seconds, at the camera's fastest rate, in ten
 parts. What would grow or drift is told of each part: the blocks of memory that Python has, those of
 the process, its descriptors, and the processor time of a frame. Fails if one has grown at the end.
+
+Each part does a fixed work too, the same bare ioctls again and again, between its frames. A frame's
+time is told as a multiple of that, so that a machine which gets slower itself is no drift.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import numpy
 from frames import find_camera
+from today import bare_scope
 
 import dmabuf
 from dmabuf.devices import v4l2
@@ -27,6 +32,7 @@ from dmabuf.devices import v4l2
 FRAMES, SECONDS = 100_000, 150.0
 PARTS, SLOTS = 10, 4
 SIZE = (320, 180)
+EVERY, FIXED = 10, 40  # a fixed work after so many frames, of so many pairs of ioctls
 MOST_BLOCKS, MOST_BYTES, MOST_DRIFT = 100, 256 << 10, 1.15  # the parts have blocks too
 
 
@@ -38,6 +44,13 @@ class Part(NamedTuple):
     resident: int
     descriptors: int
     ns: float
+    fixed_ns: float
+    """What the fixed work of the part took, each time."""
+
+    @property
+    def relative(self) -> float:
+        """A frame's time as a multiple of the fixed work's."""
+        return self.ns / self.fixed_ns
 
 
 def resident() -> int:
@@ -48,14 +61,15 @@ def resident() -> int:
 class Soak:
     """The parts of one run, which `count` is told of each frame."""
 
-    def __init__(self, frames: int, seconds: float) -> None:
+    def __init__(self, frames: int, seconds: float, fd: int) -> None:
         self.parts: list[Part] = []
+        self._fd = fd
         self._most = frames // PARTS
         self._seconds = seconds / PARTS
         self._begin()
 
     def _begin(self) -> None:
-        self._count = 0
+        self._count = self._fixed = 0
         self._end = time.monotonic() + self._seconds
         self._spent = time.process_time_ns()
 
@@ -63,16 +77,26 @@ class Soak:
         """Look at a frame; False after the last."""
         assert pixels[0, 0, 1] >= 0
         self._count += 1
+        if self._count % EVERY == 0:
+            self._do_fixed()
         if self._count < self._most and time.monotonic() < self._end:
             return True
-        spent = (time.process_time_ns() - self._spent) / self._count
+        self._do_fixed()
+        spent = (time.process_time_ns() - self._spent - self._fixed) / self._count
+        fixed = self._fixed / (self._count // EVERY + 1)
         gc.collect()
         descriptors = len(os.listdir("/proc/self/fd"))
-        part = Part(self._count, sys.getallocatedblocks(), resident(), descriptors, spent)
+        part = Part(self._count, sys.getallocatedblocks(), resident(), descriptors, spent, fixed)
         self.parts.append(part)
-        print(f"  {part}", flush=True)
+        print(f"  {part} x{part.relative:.2f}", flush=True)
         self._begin()
         return len(self.parts) < PARTS
+
+    def _do_fixed(self) -> None:
+        start = time.process_time_ns()
+        for _ in range(FIXED):
+            bare_scope(self._fd)
+        self._fixed += time.process_time_ns() - start
 
 
 def in_a_thread(stream: v4l2.Stream, soak: Soak) -> None:
@@ -108,14 +132,15 @@ def main(frames: int = FRAMES, seconds: float = SECONDS) -> None:
         camera.set_frame_rate(1000)  # the highest that it has
         size = format.sizeimage[0]
         buffers = [stack.enter_context(dmabuf.allocate(size)) for _ in range(SLOTS)]
+        still = stack.enter_context(dmabuf.allocate(4096))
         for way in (in_a_thread, in_asyncio):
             print(way.__name__)
-            soak = Soak(frames, seconds)
+            soak = Soak(frames, seconds, still.fileno())
             way(camera.stream(buffers), soak)
             first, last = soak.parts[1], soak.parts[-1]
             half = PARTS // 2
-            early = min(part.ns for part in soak.parts[:half])
-            late = min(part.ns for part in soak.parts[half:])
+            early = median(part.relative for part in soak.parts[:half])
+            late = median(part.relative for part in soak.parts[half:])
             print(f"{sum(part.frames for part in soak.parts)} frames, drift x{late / early:.3f}")
             assert last.blocks - first.blocks < MOST_BLOCKS, (first, last)
             assert last.resident - first.resident < MOST_BYTES, (first, last)
