@@ -30,3 +30,10 @@ def test_the_readme_says_within_a_screen_what_this_is_and_how_to_begin():
     recipes = re.findall(r"```python\n(.*?)```", "\n".join(lines), re.DOTALL)
     assert max(recipe.strip().count("\n") for recipe in recipes) < 20
     assert len(recipes) == 4
+
+
+def test_each_example_is_run_by_a_test():
+    tests = "\n".join(path.read_text() for path in Path(__file__).parent.rglob("*.py"))
+    names = [path.name for path in (ROOT / "examples").glob("*.py")]
+    assert names
+    assert [name for name in names if f'"{name}"' not in tests] == []

@@ -1,10 +1,13 @@
 """FFmpeg's DRM_PRIME frames as images, and ours as its frames: the same memory, checked."""
 
 import ctypes
+import runpy
+import sys
+from pathlib import Path
 
 import numpy
 import pytest
-from helpers import avutil, drm
+from helpers import drm
 
 from dmabuf.image import Image
 from dmabuf.image.layout import fourcc
@@ -13,6 +16,7 @@ from dmabuf.interop.ffmpeg._uapi import ffi
 
 pytestmark = pytest.mark.needs("exporter")
 SIZE = 64, 48
+EXAMPLE = Path(__file__).parent.parent / "examples" / "image_in_ffmpeg.py"
 
 
 @pytest.fixture
@@ -36,15 +40,26 @@ def picture(image):
 
 @pytest.mark.needs("ffmpeg", "vgem")
 def test_ffmpeg_maps_an_image_of_ours(image):
+    mapped = runpy.run_path(str(EXAMPLE))["mapped"]
     with (
         ffmpeg.descriptor(image) as described,
-        avutil.mapped(described.address, described.size, *SIZE, drm.find("vgem")) as frame,
+        mapped(described.address, described.size, *SIZE, drm.find("vgem")) as frame,
         image.read() as (luma, chroma),
     ):
         for number, plane in enumerate((luma, chroma.reshape(SIZE[1] // 2, -1))):
             for row in (0, 1, plane.shape[0] - 1):
                 start = frame.data[number] + row * frame.linesize[number]
                 assert ctypes.string_at(start, SIZE[0]) == plane[row].tobytes()
+
+
+@pytest.mark.needs("ffmpeg", "heap", "vgem")
+def test_the_example_shows_what_ffmpeg_sees(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [EXAMPLE.name, "--device", drm.find("vgem")])
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert (
+        "FFmpeg  64 bytes a row, which begins with [0, 1, 2, 3, 4, 5, 6, 7]"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_descriptor_is_what_the_image_is(image):

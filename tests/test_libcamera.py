@@ -2,6 +2,8 @@
 
 import os
 import select
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from dmabuf.interop import libcamera
 needs_it = pytest.mark.needs("libcamera", "heap")
 SIZE = 320, 240
 LONG = 30  # seconds
+EXAMPLE = Path(__file__).parent.parent / "examples" / "libcamera_frame.py"
 CONFIGURATION = Path("/usr/share/libcamera/pipeline/virtual/virtual.yaml")
 CAMERA = f"""\
 "Virtual":
@@ -56,10 +59,15 @@ class Camera:
 
 
 @pytest.fixture(scope="module")
-def camera():
-    """Give libcamera's virtual camera, which a file configures when libcamera begins."""
+def configured_camera():
+    """Have libcamera find its virtual camera, as it begins."""
     CONFIGURATION.parent.mkdir(parents=True, exist_ok=True)
     CONFIGURATION.write_text(CAMERA)
+
+
+@pytest.fixture(scope="module")
+def camera(configured_camera):
+    """Give libcamera's virtual camera."""
     made = Camera()
     yield made
     made.camera.release()
@@ -98,6 +106,22 @@ class TestItsFrames:
         with Image(duplicates[0], "NV12", *SIZE) as again:
             assert len(set(picture(again)[0])) > 2
         duplicates[0].close()
+
+
+@needs_it
+@pytest.mark.usefixtures("configured_camera")
+def test_the_example_saves_a_frame(tmp_path):
+    """In a process of its own: this one's camera may be in use."""
+    from PIL import Image as pillow
+
+    path = tmp_path / "frame.png"
+    words = sys.executable, str(EXAMPLE), str(path)
+    answer = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 0, answer.stderr
+    assert "NV12" in answer.stdout
+    with pillow.open(path) as picture:
+        assert picture.width > 100
+        assert len(picture.getcolors(1 << 24)) > 2
 
 
 def configured(name, stride, width=64, height=48):

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import dmabuf
 from dmabuf.devices.kms import Display
-from helpers import avutil, drm, uvc_camera, vfio, vgem
+from helpers import drm, uvc_camera, vfio, vgem
 from helpers.buffers import has_heap
 from helpers.drm import BUFINFO
 from helpers.leaks import IN_OUR_MACHINE
@@ -130,7 +130,10 @@ FEATURES = {
     "no libcamera": Feature(
         lambda: find_spec("libcamera") is None, "a Python without libcamera's bindings"
     ),
-    "ffmpeg": Feature(avutil.is_there, "libavutil of FFmpeg 7 (libavutil59)"),
+    "ffmpeg": Feature(
+        lambda: bool(glob.glob("/usr/lib/*/libavutil.so.59")),
+        "libavutil of FFmpeg 7 (libavutil59)",
+    ),
     "vfio": Feature(
         lambda: RELEASE >= (6, 19) and vfio.device() is not None,
         "Linux 6.19, and a PCI device to take memory of (scripts/vm --vfio)",

@@ -55,7 +55,7 @@ USERLANDS = {
         (
             *("gir1.2-gst-plugins-base-1.0", "gstreamer1.0-plugins-bad"),
             *("gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "gstreamer1.0-tools"),
-            *("libavutil59", "python3-gi", "python3-libcamera"),
+            *("libavutil59", "python3-gi", "python3-libcamera", "python3-pil"),
         ),
     ),
 }

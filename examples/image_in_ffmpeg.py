@@ -1,14 +1,26 @@
-"""libavutil of FFmpeg 7, by its C functions: it maps DRM_PRIME frames as its users do."""
+"""An image of ours in FFmpeg, without a copy: a DRM_PRIME frame, which libavutil maps by itself.
+
+    python examples/image_in_ffmpeg.py [--device /dev/dri/renderD128]
+
+PyAV hands out no pointers to frames, so this calls libavutil 59 (FFmpeg 7) by ctypes, as a program
+in C would. The device is one that imports dma-bufs, which vgem does without hardware.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import glob
+import os
 from collections.abc import Iterator
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 
+import dmabuf
+from dmabuf.interop import ffmpeg
+
 LIBRARY = "libavutil.so.59"
+WIDTH, HEIGHT = 64, 48
 _MAP_READ = 1
 _NOPTS = -(1 << 63)
 _FREE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
@@ -66,11 +78,6 @@ class _FramesContext(ctypes.Structure):
     )
 
 
-def is_there() -> bool:
-    """Whether the library is installed."""
-    return bool(glob.glob(f"/usr/lib/*/{LIBRARY}"))
-
-
 _keep = _FREE(lambda *_: None)  # the descriptor is its maker's
 
 
@@ -95,33 +102,61 @@ def _library() -> ctypes.CDLL:
     return lib
 
 
+def _check(result: int) -> None:
+    if result < 0:
+        raise OSError(-result, f"FFmpeg: {os.strerror(-result)}")
+
+
 @contextlib.contextmanager
 def mapped(address: int, size: int, width: int, height: int, node: str) -> Iterator[_Frame]:
     """Give the AVFrame in NV12 as which FFmpeg maps a DRM_PRIME frame with this descriptor."""
     lib = _library()
     device = POINTER(_Buffer)()
     kind = lib.av_hwdevice_find_type_by_name(b"drm")
-    assert lib.av_hwdevice_ctx_create(byref(device), kind, node.encode(), None, 0) == 0
+    _check(lib.av_hwdevice_ctx_create(byref(device), kind, node.encode(), None, 0))
     frames = lib.av_hwframe_ctx_alloc(device)
     context = ctypes.cast(frames.contents.data, POINTER(_FramesContext)).contents
     context.format = lib.av_get_pix_fmt(b"drm_prime")
     context.sw_format = lib.av_get_pix_fmt(b"nv12")
     context.width, context.height = width, height
-    assert lib.av_hwframe_ctx_init(frames) == 0
+    _check(lib.av_hwframe_ctx_init(frames))
     source, target = lib.av_frame_alloc(), lib.av_frame_alloc()
     frame = source.contents
-    # The layout above is the library's.
-    assert (frame.format, frame.pts, frame.best_effort_timestamp) == (-1, _NOPTS, _NOPTS)
+    if (frame.format, frame.pts, frame.best_effort_timestamp) != (-1, _NOPTS, _NOPTS):
+        raise SystemExit("the layout of an AVFrame above is not this library's")
     frame.format, frame.width, frame.height = context.format, width, height
     frame.data[0] = address
     frame.buf[0] = lib.av_buffer_create(address, size, _keep, None, 0)
     frame.hw_frames_ctx = lib.av_buffer_ref(frames)
     target.contents.format = context.sw_format
     try:
-        assert lib.av_hwframe_map(target, source, _MAP_READ) == 0
+        _check(lib.av_hwframe_map(target, source, _MAP_READ))
         yield target.contents
     finally:
         lib.av_frame_free(byref(target))
         lib.av_frame_free(byref(source))
         lib.av_buffer_unref(byref(frames))
         lib.av_buffer_unref(byref(device))
+
+
+def main() -> None:
+    """Describe an image to FFmpeg, and compare what that sees."""
+    parser = argparse.ArgumentParser(description="Map an image of ours by FFmpeg.")
+    nodes = sorted(glob.glob("/dev/dri/renderD*"))
+    parser.add_argument("--device", default=nodes[0] if nodes else None, help="a DRM node")
+    options = parser.parse_args()
+    with dmabuf.Image.allocate("NV12", WIDTH, HEIGHT, stride_align=64) as image:
+        with image.write() as (luma, chroma):
+            luma[:] = range(WIDTH)
+            chroma[:] = 128
+        with (
+            ffmpeg.descriptor(image) as described,
+            mapped(described.address, described.size, WIDTH, HEIGHT, options.device) as frame,
+        ):
+            stride, first_row = frame.linesize[0], ctypes.string_at(frame.data[0], WIDTH)
+        print(f"image   {image}")
+        print(f"FFmpeg  {stride} bytes a row, which begins with {list(first_row[:8])}")
+
+
+if __name__ == "__main__":
+    main()
