@@ -16,6 +16,7 @@ import os
 import re
 import resource
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy
@@ -68,6 +69,8 @@ def attached(buffer: dmabuf.Buffer) -> str:
 
 def screendump(name: str) -> None:
     """Have the virtual machine save what its display shows; see scripts/vm."""
+    if "DMABUF_VM_SCREENDUMP" not in os.environ:
+        raise SystemExit("--screendump is for the virtual machine: scripts/vm --display --out DIR")
     with open(os.environ["DMABUF_VM_SCREENDUMP"], "r+b", buffering=0) as port:
         port.write(f"{name}\n".encode())
         answer = port.readline().decode().strip()
@@ -78,10 +81,12 @@ def run(camera: v4l2.Capture, display: Display, count: int, dump: str | None) ->
     """Show `count` frames, and tell how that went."""
     format = agree(camera, display)
     size = max(format.sizeimage[0], format.bytesperline[0] * format.height)
-    buffers = [dmabuf.allocate(size, name=f"frame {number}") for number in range(BUFFERS)]
     begun, busy = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_utime
     lost = 0
-    with camera.stream(buffers) as frames:
+    with ExitStack() as stack:
+        allocated = (dmabuf.allocate(size, name=f"frame {number}") for number in range(BUFFERS))
+        buffers = [stack.enter_context(buffer) for buffer in allocated]
+        frames = stack.enter_context(camera.stream(buffers))
         shown: v4l2.Frame | None = None
         for number, frame in zip(range(count), frames, strict=False):
             draw(frame.image, number)
@@ -105,8 +110,6 @@ def run(camera: v4l2.Capture, display: Display, count: int, dump: str | None) ->
         print("copies   none")
         for buffer in buffers:
             print(f"buffer   {buffer.name!r}, {buffer.exporter}, attached to {attached(buffer)}")
-    for buffer in buffers:
-        buffer.close()
 
 
 def main() -> None:
