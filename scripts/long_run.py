@@ -363,7 +363,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/soak"
         parts = found(path)
-        warm = argparse.Namespace(**{**vars(options), "seconds": WARM})
+        warm = argparse.Namespace(**{**vars(options), "seconds": WARM, "faults": False})
         run(parts, path, warm)
         before = look()
         run(parts, path, options)

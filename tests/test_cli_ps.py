@@ -255,7 +255,9 @@ class TestChoice:
             "ps -p --tree",
             "ps --pid 0",
             "ps --min-size 64MB",
-            "ps --unheld --pid 3",
+            "ps --unheld --pid 4194304",
+            "watch --unheld --pid 4194304",
+            "graph --unheld --user root --from missing",
         ],
     )
     def test_what_makes_no_sense_is_one_line(self, words):

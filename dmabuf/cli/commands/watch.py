@@ -16,7 +16,7 @@ from dmabuf.cli.console.values import parse_count, parse_delay, typed
 from dmabuf.cli.views.buffers import changed_lines, totals
 from dmabuf.cli.views.selection import (
     add_filters,
-    require_processes,
+    require_possible,
     select,
     tell_unreadable,
 )
@@ -60,7 +60,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
     """Log until somebody says stop, or `--count` have come or gone."""
-    require_processes(arguments.pid)
+    require_possible(arguments)
     log = _Log(arguments, output)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals(output))

@@ -48,22 +48,29 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 def look(arguments: argparse.Namespace) -> Usage:
     """Return how things are now, or how the file of --from says that they were."""
     if arguments.snapshot is not None:
+        _require_sense(arguments)
         return read(arguments.snapshot)
     from dmabuf.usage import scan
 
-    require_processes(arguments.pid)
+    require_possible(arguments)
     return scan()
 
 
-def require_processes(pids: Sequence[int] | None) -> None:
-    """Raise Failure if one of the processes that are asked for does not exist."""
-    for pid in pids or ():
+def require_possible(wants: argparse.Namespace) -> None:
+    """Raise UsageError for filters that nothing matches, Failure for a process that is gone."""
+    _require_sense(wants)
+    for pid in wants.pid or ():
         try:
             os.kill(pid, 0)
         except PermissionError:  # somebody else's
             pass
         except (ProcessLookupError, OverflowError):
             raise Failure(f"there is no process {pid}", ESRCH) from None
+
+
+def _require_sense(wants: argparse.Namespace) -> None:
+    if wants.unheld and (wants.pid or wants.program or wants.user):
+        raise UsageError("--unheld is what no process holds: not of a pid, a command or a user")
 
 
 def read(path: str) -> Usage:
@@ -91,8 +98,6 @@ def select(usage: Usage, arguments: argparse.Namespace) -> Usage:
     What those processes hold is summed up over these buffers alone.
     """
     wants = arguments
-    if wants.unheld and (wants.pid or wants.program or wants.user):
-        raise UsageError("--unheld is what no process holds: not of a pid, a command or a user")
     chosen = [process for process in usage.processes if _is_wanted(process, wants)]
     of_processes = wants.pid or wants.program or wants.user
     pids = {process.pid for process in chosen} if of_processes else None

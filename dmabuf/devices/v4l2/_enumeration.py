@@ -16,3 +16,7 @@ class Enumeration(IntEnum):
         member._name_ = f"UNKNOWN_{int(value)}"
         member._value_ = value
         return member
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        # By its number: Python 3.11.0 to 3.11.3 would look for a member of the name.
+        return type(self), (self._value_,)
