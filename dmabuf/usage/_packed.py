@@ -98,12 +98,12 @@ class Packed:
         )
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Packed):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        if isinstance(other, Packed):
+            return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return tuple(self) == other
 
     def __hash__(self) -> int:
-        return hash(self._names)
+        return hash(tuple(self))
 
     def __len__(self) -> int:
         return len(self.inodes)

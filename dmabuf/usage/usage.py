@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import NamedTuple
 
+from dmabuf._record import record
 from dmabuf.usage import _document
 from dmabuf.usage._packed import Packed
 from dmabuf.usage.records import BufferUsage, Diff, Growth, ProcessUsage, Total
@@ -13,44 +14,39 @@ UNKNOWN = "unknown"
 """What stands in `exporters` for buffers whose exporter nothing tells."""
 
 
-class Usage:
+@record
+class _Look(NamedTuple):
+    """What is kept of a look; the records of its buffers in columns."""
+
+    buffers: Packed | tuple[BufferUsage, ...]
+    """The buffers, by inode."""
+    processes: tuple[ProcessUsage, ...]
+    """The processes that hold buffers, by number."""
+    unreadable: tuple[int, ...]
+    """Processes that could not be read, for lack of permission."""
+    gone: tuple[int, ...]
+    """Processes that ended before they were read, or that were asked for and can't be seen."""
+    in_flight: int
+    """Descriptors of any kind that wait in sockets to be received. They are looked for where
+    references to a buffer are unexplained, else this is 0."""
+    taken: float
+    """When, in seconds since 1970."""
+    boot: str | None
+    """The kernel's name for the time since it booted: inodes and process numbers belong to it."""
+    debugfs: bool
+    """Whether the kernel's own list (debugfs) was read, as root may. It alone tells devices and
+    fences: without it there are none in the records, and nothing is known of them."""
+
+
+class Usage(_Look):
     """Who held which buffer at one time; made by `usage.scan()`.
 
-    Nothing changes it, and it is free of everything it tells about: it keeps no buffer and no
-    process. Two are equal if they tell the same.
+    Immutable, and free of everything it tells about: it keeps no buffer and no process.
 
         usage.scan().total.bytes
     """
 
-    def __init__(
-        self,
-        buffers: Iterable[BufferUsage],
-        processes: tuple[ProcessUsage, ...],
-        unreadable: tuple[int, ...],
-        gone: tuple[int, ...],
-        in_flight: int,
-        taken: float,
-        boot: str | None,
-        debugfs: bool,
-    ) -> None:
-        self._packed = buffers if isinstance(buffers, Packed) else Packed.of(buffers)
-        self.processes = processes
-        """The processes that hold buffers, by number."""
-        self.unreadable = unreadable
-        """Processes that could not be read, for lack of permission."""
-        self.gone = gone
-        """Processes that ended before they were read, or that were asked for and can't be seen."""
-        self.in_flight = in_flight
-        """Descriptors of any kind that wait in sockets to be received. They are looked for where
-        references to a buffer are unexplained, else this is 0."""
-        self.taken = taken
-        """When, in seconds since 1970."""
-        self.boot = boot
-        """The kernel's name for the time since it booted: inodes and process numbers belong to
-        it."""
-        self.debugfs = debugfs
-        """Whether the kernel's own list (debugfs) was read, as root may. It alone tells devices and
-        fences: without it there are none in the records, and nothing is known of them."""
+    __slots__ = ()
 
     @property
     def buffers(self) -> tuple[BufferUsage, ...]:
@@ -60,7 +56,12 @@ class Usage:
         which could be read. A look keeps a few bytes a buffer, and the records are made anew
         whenever this is read: in a loop, keep them in a variable.
         """
-        return tuple(self._packed)
+        return tuple(self[0])
+
+    @property
+    def _packed(self) -> Packed:
+        kept = self[0]
+        return kept if isinstance(kept, Packed) else Packed.of(kept)
 
     @property
     def total(self) -> Total:
@@ -91,7 +92,8 @@ class Usage:
 
     def to_json(self) -> str:
         """Return everything as a JSON document; snapshot.schema.json describes it."""
-        return _document.write(self._asdict(), self.total, self.exporters)
+        fields = {**self._asdict(), "buffers": self.buffers}
+        return _document.write(fields, self.total, self.exporters)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Usage:
@@ -99,27 +101,8 @@ class Usage:
 
         Fields that this version does not know are ignored.
         """
-        return cls(**_document.read(text))
-
-    def __eq__(self, other: object) -> bool:
-        return vars(self) == vars(other) if isinstance(other, Usage) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self.boot, self.taken))
-
-    def __repr__(self) -> str:
-        total = self.total
-        return f"<Usage: {total.bytes} bytes in {total.buffers} buffers>"
-
-    # As of a named tuple.
-    def _asdict(self) -> dict[str, Any]:
-        return {"buffers": self.buffers, **self._others()}
-
-    def _replace(self, **fields: Any) -> Usage:
-        return Usage(**{"buffers": self._packed, **self._others(), **fields})
-
-    def _others(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_packed"}
+        fields = _document.read(text)
+        return cls(**{**fields, "buffers": Packed.of(fields["buffers"])})
 
 
 def _total(sizes: Sequence[int | None]) -> Total:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from functools import cache
 from pathlib import Path
 
 _BPF = {"x86_64": 321, "aarch64": 280}
@@ -60,8 +61,7 @@ class Types:
 
 def pin(path: Path) -> None:
     """Load the iterator, and pin it there, in a folder of the BPF file system."""
-    types = Types()
-    code = b"".join(_program(types))
+    code, function = _program()
     instructions, licence, log = (
         ctypes.create_string_buffer(bytes(text)) for text in (code, b"GPL", bytes(65536))
     )
@@ -69,7 +69,7 @@ def pin(path: Path) -> None:
         "<IIQQIIQII16sIIIIQIIQII",
         *(_TRACING, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(licence)),
         *(1, len(log), ctypes.addressof(log), 0, 0, b"dmabuf", 0, _TRACE_ITER, 0),
-        *(0, 0, 0, 0, 0, 0, types.function("bpf_iter_dmabuf")),
+        *(0, 0, 0, 0, 0, 0, function),
     )
     try:
         program = _bpf(_PROG_LOAD, load)
@@ -86,8 +86,10 @@ def pin(path: Path) -> None:
         os.close(program)
 
 
-def _program(types: Types) -> list[bytes]:
-    """Return the instructions of a call of bpf_seq_printf for each buffer."""
+@cache  # the types of a kernel are many
+def _program() -> tuple[bytes, int]:
+    """Return a call of bpf_seq_printf for each buffer, and what it is attached to."""
+    types = Types()
     text = b"%lu\n%lu\n%s\n%s\n\0"
     text += bytes(-len(text) % 8)
     words = struct.unpack(f"<{len(text) // 8}Q", text)
@@ -117,7 +119,8 @@ def _program(types: Types) -> list[bytes]:
     code += [_op(0xB7, 3, 0, 0, text.index(b"\0") + 1), _op(0xB7, 5, 0, 0, 32)]
     code += [_op(0x85, 0, 0, 0, _SEQ_PRINTF)]
     code[1] = _op(0x15, 6, 0, len(code) - 2, 0)
-    return [*code, _op(0xB7, 0, 0, 0, 0), _op(0x95, 0, 0, 0, 0)]
+    code += [_op(0xB7, 0, 0, 0, 0), _op(0x95, 0, 0, 0, 0)]
+    return b"".join(code), types.function("bpf_iter_dmabuf")
 
 
 def _op(code: int, to: int, source: int, offset: int, value: int) -> bytes:
