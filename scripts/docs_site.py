@@ -6,6 +6,7 @@ as one without a docstring is.
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ import dmabuf.testing
 ROOT = Path(__file__).parent.parent
 FILES = {"contributing.md": "Contributing", "security.md": "Security", "changelog.md": "Changelog"}
 """The files of the root that are pages, too, and their names in the navigation."""
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 SCHEMA = "dmabuf/usage/snapshot.schema.json"
 
 
@@ -63,6 +65,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for module in MODULES:
         text = f"# {module.__name__}\n\n::: {module.__name__}\n"
         files.append(File.generated(config, _page(module), content=text))
+    files.append(File.generated(config, "notebook.md", content="".join(_notebook())))
     for path in FILES:
         source = ROOT / f"{path.removesuffix('.md').upper()}.md"
         files.append(File.generated(config, path, abs_src_path=str(source)))
@@ -92,6 +95,22 @@ def on_post_build(config: MkDocsConfig) -> None:
     }
     if missing := sorted(public - documented):
         raise PluginError(f"no docstring, or not in the reference: {', '.join(missing)}")
+
+
+def _notebook() -> Iterator[str]:
+    """Give the notebook's cells as a page: what is written, what is run, and what that showed."""
+    for cell in json.loads(NOTEBOOK.read_text())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            yield f"{source}\n\n"
+            continue
+        yield f"```python\n{source}\n```\n\n"
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/png" in data:
+                yield f"![what the cell shows](data:image/png;base64,{data['image/png']})\n\n"
+            else:
+                yield f"```text\n{''.join(output.get('text') or data['text/plain'])}\n```\n\n"
 
 
 def _page(module: ModuleType) -> str:

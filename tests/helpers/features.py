@@ -234,7 +234,7 @@ for program, feature in (("zsh", "zsh"), ("fish", "fish"), ("groff", "groff"), (
 SHARED = "DMABUF_TEST_SHARED" in os.environ and not USERLAND
 FIRST, SECOND = "6.12", "7.3"
 OF_FIRST = (
-    *("test_cli*", "test_examples*", "test_guides", "test_log", "test_memory"),
+    *("test_cli*", "test_examples*", "test_guides", "test_log", "test_memory", "test_notebook"),
     *("test_odd_machines", "test_plugin", "test_rgb", "test_usage*", "test_v4l2*", "test_uvc"),
 )
 OUTSIDE = 'pytestmark = pytest.mark.needs("outside")'
