@@ -45,6 +45,8 @@ _KCMP = {
 }.get((os.uname().machine, _WIDE))
 # The first field of struct statfs; the kernel's magics have 32 bits without a sign.
 _MAGIC = Struct("I" if os.uname().machine.startswith("s390") else "L")
+# glibc's fstatfs for 32 bits fails on large file systems; other libraries have one for all.
+_fstatfs = getattr(_libc, "fstatfs64", None) or _libc.fstatfs
 _CLOCK_MONOTONIC = 1  # include/uapi/linux/time.h
 _TIMER_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -54,7 +56,7 @@ _never_unmapped: list[mmap.mmap] = []
 def filesystem_magic(fd: int) -> int:
     """Return fstatfs(2)'s f_type: which kind of file system a descriptor belongs to."""
     result: Any = ffi.new("struct statfs *")
-    if _libc.fstatfs(fd, result) < 0:
+    if _fstatfs(fd, result) < 0:
         raise os_error(ffi.errno, f"fstatfs of descriptor {fd}")
     return int(_MAGIC.unpack_from(ffi.buffer(result))[0])
 
@@ -121,6 +123,8 @@ def map_shared(fd: int, size: int, *, writable: bool) -> Any:
     descriptor's mapping. What holds a view of the result keeps it mapped; nobody may call the
     `close()` that some results have.
     """
+    if size > sys.maxsize:
+        raise os_error(errno.ENOMEM, f"mmap of {size} bytes of descriptor {fd}")
     protection = _READ_WRITE if writable else _READ
     if sys.version_info >= (3, 13):
         return mmap.mmap(fd, size, mmap.MAP_SHARED, protection, trackfd=False)

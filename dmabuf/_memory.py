@@ -12,6 +12,7 @@ import errno
 import mmap
 import operator
 import os
+import sys
 from typing import SupportsIndex
 
 from dmabuf.errors import AllocationError
@@ -93,6 +94,8 @@ def mapping_limit(size: int, number: int) -> str:
     """
     if number not in (errno.ENOMEM, errno.EAGAIN):
         return ""
+    if size > sys.maxsize:
+        return f"{size} bytes do not fit into a process of 32 bits; use a Python of 64 bits"
     from resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_MEMLOCK, getrlimit
 
     if number == errno.EAGAIN:

@@ -11,7 +11,8 @@ import warnings
 
 import numpy
 import pytest
-from helpers.process import descriptors_left
+from helpers import confine
+from helpers.process import descriptors_left, in_child
 
 import dmabuf
 from dmabuf._ioctl import dma_buf_set_name
@@ -55,6 +56,18 @@ class TestConstruction:
         finally:
             for number in opened:
                 os.close(number)
+
+    @pytest.mark.needs("root")
+    def test_a_file_of_a_large_file_system_is_refused_too(self, tmp_path):
+        def refused():
+            confine.mount_large(str(tmp_path))
+            with (
+                open(tmp_path / "file", "wb") as file,
+                pytest.raises(dmabuf.NotADmaBufError, match="left open"),
+            ):
+                dmabuf.Buffer(file.fileno())
+
+        in_child(refused)
 
     @pytest.mark.parametrize("make", [dmabuf.Buffer, dmabuf.Buffer.from_fd])
     def test_a_descriptor_that_is_not_open_is_refused(self, make):

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from helpers import vgem
 from helpers.process import in_child
 from helpers.program import run_program
 
@@ -39,8 +40,16 @@ def set_to(values: dict[Path, int]):
 
 def error_of(buffer: Buffer) -> tuple[int, str]:
     with pytest.raises(OSError, match="can't be mapped") as caught:
-        buffer.array(1)
+        _ = buffer.memory
     return caught.value.errno, caught.value.strerror
+
+
+@pytest.mark.needs("vgem", "32 bits")
+def test_of_more_than_32_bits_can_address_is_refused_with_the_cause():
+    with vgem.allocate(3 << 30) as buffer:  # which takes memory only where it is looked at
+        number, words = error_of(buffer)
+    assert number == errno.ENOMEM
+    assert f"{3 << 30} bytes do not fit into a process of 32 bits" in words
 
 
 class TestCost:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.fences import EXIT
 from helpers.holding import CLONE_FILES, SHARE_TABLE, explained, held, of
 from helpers.peer import Peer
 
@@ -54,7 +55,7 @@ class TestTables:
                 "    threading.Event().wait()\n"
                 "threading.Thread(target=serve_on, daemon=True).start()"
             )
-            peer.tell("ctypes.CDLL(None).syscall(60, 0)")  # exit, of this thread alone
+            peer.tell(f"ctypes.CDLL(None).syscall({EXIT}, 0)")  # exit, of this thread alone
             while ") Z " not in Path(f"/proc/{peer.pid}/stat").read_text():
                 time.sleep(0.01)
             assert held(buffer, peer.pid) == (1, 0)

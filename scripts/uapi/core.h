@@ -59,6 +59,7 @@ struct sw_sync_create_fence_data { uint32_t value; char name[32]; int32_t fence;
 /* The kernel writes f_type first; the rest is room for what no caller reads. */
 struct statfs { long f_type; char rest[248]; };
 int fstatfs(int fd, struct statfs *buf);
+int fstatfs64(int fd, struct statfs *buf);
 intptr_t mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
 int ioctl(int fd, unsigned long request, void *argument);
 long syscall(long number, long a, long b, long c, long d, long e);

@@ -7,6 +7,7 @@ import glob
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
 from importlib.util import find_spec
@@ -77,6 +78,7 @@ FEATURES = {
         lambda: os.access(BUFINFO, os.R_OK), "/sys/kernel/debug/dma_buf, or root to read it"
     ),
     "root": Feature(lambda: os.geteuid() == 0, "root"),
+    "32 bits": Feature(lambda: sys.maxsize < 1 << 32, "a Python of 32 bits"),
     "outside": Feature(lambda: not IN_OUR_MACHINE, "the machine that the virtual one runs on"),
     "stock kernel": Feature(
         lambda: (VM_CACHE / "linux-6.12").is_dir(),
@@ -203,7 +205,7 @@ FEATURES = {
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
 _STOCK |= {"no vgem", "egl", "moderngl", "vulkan", "weston", "vicodec", "vimc", "visl"}
-_STOCK |= {"libcamera", "ffmpeg"}
+_STOCK |= {"libcamera", "ffmpeg", "32 bits"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
@@ -212,7 +214,7 @@ ABSENT = {
     "lab": {
         *(*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"),
         *("uvc camera", "no vgem", "no vim2m", "egl", "moderngl", "vulkan", "weston"),
-        *("libcamera", "ffmpeg"),
+        *("libcamera", "ffmpeg", "32 bits"),
     },
 }
 if RELEASE < (6, 16):
@@ -255,10 +257,13 @@ _USERLANDS = {
     "media": {"unixfd", "libcamera", "ffmpeg"},
     "gpu": {"egl", "moderngl", "vulkan"},
     "desktop": {"weston"},
+    "i386": {"32 bits"},
 }
 ABSENT.setdefault(KERNEL, set()).difference_update(_USERLANDS.get(USERLAND, ()))
 if USERLAND == "media":
     ABSENT.setdefault(KERNEL, set()).add("no libcamera")
+if USERLAND == "i386":
+    ABSENT.setdefault(KERNEL, set()).update({"gstreamer", "opencv", "zenoh"})
 
 
 def needs(*features: str) -> Callable[[_Function], _Function]:

@@ -7,13 +7,14 @@ from pathlib import Path
 import dmabuf
 from dmabuf import usage
 from dmabuf._ioctl import dma_buf_set_name
+from helpers.fences import CLONE
 
 CLONE_FILES = 0x400  # include/uapi/linux/sched.h
 
 SHARE_TABLE = f"""
 import ctypes
 libc = ctypes.CDLL(None)
-result = libc.syscall(56, {CLONE_FILES} | 17, 0, 0, 0, 0)
+result = libc.syscall({CLONE}, {CLONE_FILES} | 17, 0, 0, 0, 0)
 if not result:
     libc.pause()
 """

@@ -10,23 +10,21 @@ import contextlib
 import ctypes
 import itertools
 import os
-import platform
 import signal
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from helpers.fences import CLOSE, IOCTL
 from helpers.process import Child
 
 DMA_BUF_IOCTL_SYNC = 0x40086200
 
-# System call numbers: include/uapi/asm-generic/unistd.h, and x86's own.
-_IOCTL, _CLOSE = (16, 3) if platform.machine() == "x86_64" else (29, 57)
-
 # include/uapi/linux/ptrace.h
 _SYSCALL = 24
 _POKEUSER = 6
-_RAX, _ORIG_RAX = 80, 120  # in struct user_regs_struct
+_RAX, _ORIG_RAX = (80, 120) if sys.maxsize > 1 << 32 else (24, 44)  # in struct user_regs_struct
 _SEIZE = 0x4206
 _INTERRUPT = 0x4207
 _GET_SYSCALL_INFO = 0x420E
@@ -149,9 +147,9 @@ def _record(
     if operation == _ENTRY:
         number, first, second, third = struct.unpack_from("QQQQ", _info, 24)
         descriptor = ctypes.c_int(first).value
-        if number == _CLOSE:
+        if number == CLOSE:
             entered[thread] = (descriptor, "close", 0)
-        elif number == _IOCTL:
+        elif number == IOCTL:
             request = second & 0xFFFFFFFF
             flags = _flags(thread, third) if request == DMA_BUF_IOCTL_SYNC else 0
             what = ("START", "END")[flags >> 2 & 1] if flags else hex(request)

@@ -10,7 +10,8 @@ from pathlib import Path
 import dmabuf
 
 # include/uapi/drm/drm.h and drm_mode.h
-DRM_IOCTL_VERSION = 0xC0406400
+_version = struct.Struct("@iiiNPNPNP")  # as wide as Python's words
+DRM_IOCTL_VERSION = 0xC0006400 | _version.size << 16
 DRM_IOCTL_GEM_CLOSE = 0x40086409
 DRM_IOCTL_PRIME_HANDLE_TO_FD = 0xC00C642D
 DRM_IOCTL_PRIME_FD_TO_HANDLE = 0xC00C642E
@@ -103,8 +104,6 @@ def _driver(fd: int) -> str:
     import ctypes
 
     name = ctypes.create_string_buffer(32)
-    version = bytearray(
-        struct.pack("iiiiQQQQQQ", 0, 0, 0, 0, len(name), ctypes.addressof(name), 0, 0, 0, 0)
-    )
+    version = bytearray(_version.pack(0, 0, 0, len(name), ctypes.addressof(name), 0, 0, 0, 0))
     fcntl.ioctl(fd, DRM_IOCTL_VERSION, version)
     return name.value.decode()
