@@ -178,6 +178,10 @@ class Timings(NamedTuple):
     """The kernel's struct v4l2_dv_timings, which `Device.set_dv_timings` hands back."""
 
 
+_NOBODYS = ControlId.BRIGHTNESS & ~0xFFFF
+"""A number that no control has: those of a class begin further up."""
+
+
 def read_controls(fd: int) -> list[Control]:
     """Return a node's controls, without the headings of their groups."""
     found = []
@@ -197,6 +201,8 @@ def _next_control(fd: int, last: int) -> Control | None:
         if error.errno in NOT_THERE:
             return None
         _require_broken(error)
+        # A device may fail whatever it is asked.
+        read_control(fd, _NOBODYS, broken=False)
         # The kernel does not say which control has failed, and would fail there for ever.
         for number in _numbers_after(last):
             if (control := read_control(fd, number)) is not None:
@@ -213,13 +219,15 @@ def _numbers_after(last: int) -> Iterator[int]:
         yield from range(max(last + 1, start + 0x900), start + 0x2900)
 
 
-def read_control(fd: int, number: int) -> Control | None:
-    """Return a node's control, also a broken one; None if there is none of this number."""
+def read_control(fd: int, number: int, *, broken: bool = True) -> Control | None:
+    """Return a node's control, also a `broken` one; None if there is none of this number."""
     try:
         return _control(_controls_ioctl.query_control(fd, number))
     except OSError as error:
         if error.errno in NOT_THERE:
             return None
+        if not broken:
+            raise
         _require_broken(error)
     name = ControlId(number).name.lower() if number in set(ControlId) else f"{number:#x}"
     limits = (0, 0, 0, 0)
@@ -227,8 +235,8 @@ def read_control(fd: int, number: int) -> Control | None:
 
 
 def _require_broken(error: OSError) -> None:
-    """Raise what does not tell of a control: a signal handler's error, or that the device went."""
-    if error.errno in (None, errno.ENODEV):
+    """Raise what tells of no control: a signal handler's error, a lack, or that the device went."""
+    if error.errno in (None, errno.ENODEV, errno.ENOMEM):
         raise error
 
 

@@ -279,9 +279,13 @@ def _make(device: int, wake: int, made: list[int]) -> None:
 
     An event loop can't wait for a device's events itself, which are priority data to poll(2).
     """
-    poll = select.epoll()  # its own descriptor is closed as it is collected
-    poll.register(device, select.EPOLLPRI)
-    poll.register(wake, select.EPOLLIN)
+    try:
+        poll = select.epoll()  # its own descriptor is closed as it is collected
+        poll.register(device, select.EPOLLPRI)
+        poll.register(wake, select.EPOLLIN)
+    except OSError as error:
+        what = "epoll of a device's events"
+        raise os_error(error.errno or errno.EIO, what) from None
     duplicate(poll.fileno(), made)
 
 
