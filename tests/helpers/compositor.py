@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _GLOBALS = {1: ("wl_compositor", 4), 2: ("xdg_wm_base", 1), 3: ("zwp_linux_dmabuf_v1", 3)}
+_TIMELINES = {4: ("wp_linux_drm_syncobj_manager_v1", 1)}
 _XRGB8888 = 0x34325258
 
 
@@ -26,10 +27,22 @@ class Compositor:
     "buffer" and "commit". None for one leaves out what should come then.
     """
 
-    def __init__(self, path: Path, misdeeds: dict[str, Callable[..., object] | None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        misdeeds: dict[str, Callable[..., object] | None],
+        *,
+        timelines: bool = False,
+    ) -> None:
         self.path = path
         self.pongs: list[int] = []
         self.received: list[int] = []
+        self.timelines: dict[int, int] = {}
+        """Descriptors of sync objects, by the numbers of their objects."""
+        self.points: list[tuple[int, int]] = []
+        """The timelines and points of each commit: when it is ready, and of its release."""
+        self._globals = _GLOBALS | (_TIMELINES if timelines else {})
+        self._taken = 0
         self._misdeeds = misdeeds
         self._kinds = {1: "wl_display"}
         self._numbers: dict[str, int] = {}
@@ -105,7 +118,7 @@ class Compositor:
             self._new(words[0], "wl_registry")
             self._do("registry", self._announce)
         elif request == ("wl_registry", 0):
-            self._new(words[-1], _GLOBALS[words[0]][0])
+            self._new(words[-1], self._globals[words[0]][0])
             if words[0] == 3:
                 self._do("formats", self._tell_formats)
         elif request == ("wl_compositor", 0):
@@ -119,6 +132,16 @@ class Compositor:
             self._do("configure", lambda: self.send_to("xdg_surface", 0, struct.pack("=I", 1)))
         elif request == ("zwp_linux_dmabuf_v1", 1):
             self._new(words[0], "params")
+        elif request == ("params", 1):
+            self._taken += 1
+        elif request == ("wp_linux_drm_syncobj_manager_v1", 1):
+            self._new(words[0], "points")
+        elif request == ("wp_linux_drm_syncobj_manager_v1", 2):
+            self._new(words[0], "timeline")
+            self.timelines[words[0]] = self.received[self._taken]
+            self._taken += 1
+        elif sender == self._numbers.get("points") and opcode in (1, 2):
+            self.points.append((words[0], words[1] << 32 | words[2]))
         elif request == ("params", 2):
             self._do("buffer", self.create_buffer)
         elif request == ("wl_surface", 3):
@@ -127,7 +150,7 @@ class Compositor:
             self._do("commit", self.tell_frame)
 
     def _announce(self) -> None:
-        for number, (name, version) in _GLOBALS.items():
+        for number, (name, version) in self._globals.items():
             body = struct.pack("=I", number) + text(name) + struct.pack("=I", version)
             self.send_to("wl_registry", 0, body)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import weakref
+from typing import NamedTuple
 
 from dmabuf._fd import Descriptor, Hold, require_open
 from dmabuf._mapping import prove
+from dmabuf.devices.drm import Syncobj
 from dmabuf.errors import RefusedError
 from dmabuf.fence import Fence, OutFence
 from dmabuf.image import Image
@@ -19,6 +21,7 @@ from dmabuf.interop.wayland._globals import (
     PARAMS_ADD,
     PARAMS_CREATE,
     PARAMS_DESTROY,
+    TIMELINE_DESTROY,
 )
 
 
@@ -32,16 +35,27 @@ class Release:
         self.fence: Fence | None = None
 
 
+class Timeline(NamedTuple):
+    """A sync object of ours, and the compositor's object for it."""
+
+    syncobj: Syncobj
+    number: int
+
+
 class SurfaceBuffer:
     """A wl_buffer: one image, which the compositor has at most once."""
 
-    __slots__ = ("_buffers", "number", "release")
+    __slots__ = ("_buffers", "number", "point", "release", "timelines")
 
     def __init__(self, image: Image) -> None:
         self._buffers = [weakref.ref(buffer) for buffer in image.buffers]
         self.number = 0
         self.release: Release | None = None
         """What the compositor will tell, while it has it."""
+        self.timelines: tuple[Timeline, ...] = ()
+        """Where it is told when it is ready, and when it is let go; empty for none yet."""
+        self.point = 0
+        """The last point of both."""
 
     def can_be_shown(self) -> bool:
         """Whether all of its buffers are open."""
@@ -76,6 +90,14 @@ class Shown:
         self.release.fence = OutFence.from_fd(descriptor)
         self.surface_buffer.note_release()
 
+    def note_point(self, syncobj: Syncobj, point: int) -> None:
+        """Note that the compositor has let go of it once the fence at a point has signalled."""
+        with syncobj.export_fence(point) as fence:
+            self.release.fence = OutFence.from_fd(fence)
+        self.release.told = True
+        if self.surface_buffer.release is self.release:
+            self.surface_buffer.release = None
+
     def is_told(self) -> bool:
         """Whether it is in its place, and the compositor has let go of what was there."""
         in_place = self._drawn or self.release.told
@@ -89,8 +111,10 @@ class Shown:
 class SurfaceBuffers:
     """The wl_buffers of one window, by what they show. One thread at a time."""
 
-    def __init__(self, formats: Formats) -> None:
+    def __init__(self, formats: Formats, *, with_timelines: bool) -> None:
+        """`with_timelines` where these tell of releases, which then count for nothing else."""
         self._formats = formats
+        self._with_timelines = with_timelines
         self._kept: dict[object, list[SurfaceBuffer]] = {}
 
     def get(self, client: Client, image: Image, timeout: float | None) -> SurfaceBuffer:
@@ -115,6 +139,10 @@ class SurfaceBuffers:
                     several.remove(one)
                     client.send(one.number, BUFFER_DESTROY)
                     client.forget(one.number)
+                    for syncobj, number in one.timelines:
+                        client.send(number, TIMELINE_DESTROY)
+                        client.forget(number)
+                        syncobj.close()
             if not several:
                 del self._kept[key]
 
@@ -124,7 +152,8 @@ class SurfaceBuffers:
         surface_buffer, refused = SurfaceBuffer(image), list[bool]()
 
         def note_created(number: int) -> None:
-            client.adopt(number, {0: ("", surface_buffer.note_release)})
+            note = None if self._with_timelines else surface_buffer.note_release
+            client.adopt(number, {0: ("", note)})
             surface_buffer.number = number
 
         events: Events = {0: ("n", note_created), 1: ("", lambda: refused.append(True))}

@@ -43,7 +43,7 @@ class Client(Descriptor):
 
     __slots__ = (
         *("_bytes", "_dead", "_descriptors", "_forked", "_free", "_last", "_lock", "_lost"),
-        *("_name", "_objects", "_reading", "_sock", "_unsent"),
+        *("_more", "_name", "_objects", "_reading", "_sock", "_unsent"),
     )
 
     def __init__(self, where: str | os.PathLike[str] | None) -> None:
@@ -54,6 +54,7 @@ class Client(Descriptor):
         self._bytes = bytearray()
         self._descriptors: list[Descriptor] = []
         self._unsent: list[tuple[bytes, list[Descriptor]]] = []
+        self._more: tuple[Descriptor, Callable[[], None]] | None = None
         self._last = DISPLAY
         self._free: list[int] = []
         self._dead: set[int] = set()
@@ -103,6 +104,10 @@ class Client(Descriptor):
             raise MalformedError(f"the compositor deleted an object {number}, which it has not")
         self._dead.discard(number)
         self._free.append(number)
+
+    def also_read(self, more: Descriptor, note: Callable[[], None]) -> None:
+        """Note what else has come whenever something is readable, as if the compositor told it."""
+        self._more = more, note
 
     # Requests.
 
@@ -171,6 +176,8 @@ class Client(Descriptor):
 
     def _receive(self) -> None:
         try:
+            if self._more is not None:
+                self._more[1]()
             for _ in range(_MOST_READS):
                 if self._lost is not None or not self._receive_once():
                     return
@@ -247,13 +254,25 @@ class Client(Descriptor):
                 if is_done() or self._lost is not None:
                     continue
                 events = _wait.READABLE | (_wait.WRITABLE if self._unsent else 0)
-                if not _wait.wait(self, events, seconds_left(end)):
+                if not self._sleep(events, seconds_left(end)):
                     return False
                 self._read()
             finally:
                 if taken and taken[0]:
                     self._reading.release()
         return True
+
+    def _waits(self, events: int) -> list[tuple[Descriptor, int]]:
+        more = [] if self._more is None else [(self._more[0], _wait.READABLE)]
+        return [(self, events), *more]
+
+    def _sleep(self, events: int, timeout: float | None) -> bool:
+        """Wait until there is something to read, or its time to send; False on a time-out."""
+        try:
+            return _wait.first(self._waits(events), timeout) is not None
+        except ValueError:
+            self.require_alive()  # it was closed
+            raise
 
     async def ready_for(self, is_done: Callable[[], bool]) -> None:
         """Wait until something was told, in the running event loop."""
@@ -263,7 +282,7 @@ class Client(Descriptor):
             if is_done():
                 return
             self.require_alive()
-            await _wait.ready(self, _wait.READABLE)
+            await _wait.ready_first(self._waits(_wait.READABLE))
 
     def round_trip(self, what: str, timeout: float | None) -> None:
         """Wait until the compositor has done what was requested; TimeoutError says what that is."""

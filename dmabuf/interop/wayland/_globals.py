@@ -1,7 +1,7 @@
 """What a compositor offers, and the opcodes of what is used of it.
 
-From Wayland's protocol files: wayland.xml, xdg-shell.xml, linux-dmabuf-v1.xml and
-linux-explicit-synchronization-unstable-v1.xml.
+From Wayland's protocol files: wayland.xml, xdg-shell.xml, linux-dmabuf-v1.xml,
+linux-explicit-synchronization-unstable-v1.xml and linux-drm-syncobj-v1.xml.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ FEEDBACK_DESTROY = 0
 PARAMS_DESTROY, PARAMS_ADD, PARAMS_CREATE = 0, 1, 2
 SYNC_GET_SYNCHRONIZATION = 1
 SURFACE_SYNC_SET_ACQUIRE_FENCE, SURFACE_SYNC_GET_RELEASE = 1, 2
+SYNCOBJ_GET_SURFACE, SYNCOBJ_IMPORT_TIMELINE = 1, 2
+POINTS_SET_ACQUIRE, POINTS_SET_RELEASE = 1, 2
+TIMELINE_DESTROY = 0
 
 COMPOSITOR, SHELL = "wl_compositor", "xdg_wm_base"
 DMABUF, SYNC = "zwp_linux_dmabuf_v1", "zwp_linux_explicit_synchronization_v1"
+SYNCOBJ = "wp_linux_drm_syncobj_manager_v1"
 _VERSIONS = {
     COMPOSITOR: (4, 4),  # damage_buffer
     SHELL: (1, 1),
     DMABUF: (3, 4),  # modifiers, feedback
     SYNC: (1, 2),
+    SYNCOBJ: (1, 1),
 }
 """The least and the highest version of each that is used."""
 

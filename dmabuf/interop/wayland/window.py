@@ -20,6 +20,7 @@ from dmabuf.interop.wayland._buffers import Release, Shown, SurfaceBuffers
 from dmabuf.interop.wayland._client import Client, Events
 from dmabuf.interop.wayland._formats import Formats
 from dmabuf.interop.wayland._globals import Globals
+from dmabuf.interop.wayland._timelines import Timelines, find_device, ready
 from dmabuf.interop.wayland.flip import Flip
 
 _ALL = 0x7FFFFFFF
@@ -58,7 +59,7 @@ class Window(Client):
 
     __slots__ = (
         *("_asked", "_buffers", "_events", "_formats", "_latest", "_shell", "_showing", "_size"),
-        *("_surface", "_sync", "_synced", "_xdg_surface"),
+        *("_surface", "_sync", "_synced", "_timelines", "_xdg_surface"),
     )
 
     def __init__(
@@ -85,6 +86,7 @@ class Window(Client):
         self._asked = self._size
         self._events: deque[WindowEvent] = deque()
         self._latest: Release | None = None
+        self._timelines: Timelines | None = None
         self._showing = threading.RLock()
         end = deadline(timeout)
         super().__init__(display)
@@ -99,14 +101,17 @@ class Window(Client):
         compositor = offers.bind(_globals.COMPOSITOR, {})
         self._shell = offers.bind(_globals.SHELL, {0: ("u", self._answer_ping)})
         self._formats = Formats(self, offers, seconds_left(end))
-        self._buffers = SurfaceBuffers(self._formats)
         self._surface = self.new(dict.fromkeys((0, 1), ("o", None)))
         self.send(compositor, _globals.COMPOSITOR_CREATE_SURFACE, self._surface)
         self._synced = 0
-        if offers.version(_globals.SYNC):
+        device = find_device() if offers.version(_globals.SYNCOBJ) else None
+        if device is not None:
+            self._timelines = Timelines(self, offers, self._surface, device)
+        elif offers.version(_globals.SYNC):
             sync = offers.bind(_globals.SYNC, {})
             self._synced = self.new({})
             self.send(sync, _globals.SYNC_GET_SYNCHRONIZATION, self._synced, self._surface)
+        self._buffers = SurfaceBuffers(self._formats, with_timelines=device is not None)
         configured: list[int] = []
         self._xdg_surface = self.new({0: ("u", configured.append)})
         self.send(self._shell, _globals.SHELL_GET_XDG_SURFACE, self._xdg_surface, self._surface)
@@ -144,11 +149,13 @@ class Window(Client):
 
     @property
     def explicit_sync(self) -> bool:
-        """Whether the compositor takes fences and gives some: zwp_linux_explicit_synchronization.
+        """Whether the compositor takes fences and gives some.
 
-        Without, a fence is imported into the image's buffers, where compositors look for it.
+        By wp_linux_drm_syncobj (which needs a GPU here with timelines, and Linux 6.6) or
+        zwp_linux_explicit_synchronization. Without, a fence is imported into the image's buffers,
+        where compositors look for it.
         """
-        return bool(self._synced)
+        return bool(self._synced) or self._timelines is not None
 
     @property
     def formats(self) -> dict[PixelFormat, list[int]]:
@@ -183,11 +190,15 @@ class Window(Client):
         with self._showing:
             self.read()
             surface_buffer = self._buffers.get(self, image, timeout)
-            if fence is not None and not self._synced:
+            if fence is not None and not self.explicit_sync:
                 for buffer in image.buffers:
                     buffer.import_fence(fence, Access.WRITE)
             shown = Shown(surface_buffer, self._latest)
-            self._commit(shown, fence)
+            if self._timelines is None:
+                self._commit(shown, fence)
+            else:
+                with ready(image, fence) as known:
+                    self._commit(shown, known)
             self._latest = shown.release
         self.flush()
         return Flip(self, shown)
@@ -196,7 +207,9 @@ class Window(Client):
         surface, synced = self._surface, self._synced
         surface_buffer = shown.surface_buffer
         with self._lock:  # nothing else comes between
-            if synced:
+            if self._timelines is not None and fence is not None:
+                self._timelines.set_points(self, shown, fence)
+            elif synced:
                 if fence is not None:
                     self.send(synced, _globals.SURFACE_SYNC_SET_ACQUIRE_FENCE, owners=[fence])
                 told: Events = {0: ("h", shown.note_fence), 1: ("", surface_buffer.note_release)}
@@ -207,6 +220,19 @@ class Window(Client):
             self.send(surface, _globals.SURFACE_FRAME, frame)
             self.send(surface, _globals.SURFACE_COMMIT)
             surface_buffer.release = shown.release
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self._timelines is not None:
+            self._timelines.close()
+
+    def __del__(self) -> None:
+        try:
+            super().__del__()
+        finally:  # the warning may be an error
+            timelines: Timelines | None = getattr(self, "_timelines", None)
+            if timelines is not None:
+                timelines.close()
 
     def next(self, timeout: float | None = None) -> WindowEvent:
         """Wait for an event and return it. TimeoutError if `timeout` seconds pass first.
