@@ -138,6 +138,22 @@ def test_no_packets_cost_others_a_frame(path: str, publisher: Publisher, ring: R
         assert len(publisher.subscribers()) == 1
 
 
+def test_who_floods_it_with_what_may_be_skipped_keeps_no_publisher(
+    path: str, publisher: Publisher, good: Subscriber, ring: Ring
+) -> None:
+    def flood(tell: Tell) -> None:
+        with Client(path) as client:
+            client.hello()
+            tell(b"begins")
+            while True:
+                client.sock.send(_wire._packed(99, b"", _wire.OPTIONAL))
+
+    with Process(flood) as process:
+        assert process.hear() == b"begins"
+        for _ in range(100):
+            gets_a_frame(good, publisher, ring)
+
+
 def test_who_says_nothing_is_let_go(path: str, publisher: Publisher) -> None:
     with Client(path) as silent:
         publisher.service()
@@ -314,6 +330,28 @@ def test_a_stopped_subscriber_costs_what_it_holds_and_only_for_a_time(
             publisher.service(0.01)
         assert word == b"told"
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize("depth", [1, 30])
+def test_who_gave_back_while_the_publisher_was_away_stays(
+    path: str, allocate: Allocate, depth: int
+) -> None:
+    """As of one that publishes every minute, and does not serve meanwhile."""
+    with (
+        contextlib.closing(Ring(allocate, depth + 1)) as ring,
+        Publisher(path, in_flight=depth, hold_timeout=0.2, keep_last=False) as publisher,
+        Client(path) as client,
+    ):
+        client.hello(depth)
+        client.want(depth)
+        for _ in range(depth):
+            publisher.publish(ring.frame())
+        for _ in range(depth):
+            client.release(client.frame())
+            client.want()
+        time.sleep(0.3)
+        publisher.publish(ring.frame())
+        assert [info.held for info in publisher.subscribers()] == [1]
 
 
 def test_what_a_stopped_one_held_is_given_back_when_it_ends(path: str, allocate: Allocate) -> None:

@@ -14,7 +14,9 @@ from dmabuf.share._offers import Offer
 from dmabuf.share._peers import Peer, PeerState
 from dmabuf.share._room import Room
 
-_AT_ONCE = 32  # messages that are taken of one peer before the others have their turn
+# Messages that are taken of one peer before the others have their turn: all that one may have said
+# that keeps to the rules.
+_AT_ONCE = 2 * _messages.MOST_DEPTH + 1
 
 
 class Delivery:

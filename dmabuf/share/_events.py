@@ -66,19 +66,19 @@ class Events:
             self._set_timer(moment)
 
     def ready(self, found: Sequence[tuple[int, int]] | None = None) -> list[object]:
-        """Return whom what is ready now is about; this object itself for a moment that has come.
+        """Return whom what is ready now is about; last this object itself if its moment has come.
 
         `found` is what `wait` has returned just now. Another thread may have dealt with it since:
         whoever is told looks again, and finds nothing to do.
         """
         subjects: list[object] = []
-        if self._wakes <= time.monotonic():
-            self._wakes = _NEVER
-            self._set_timer(None)
-            subjects.append(self)
         for number, _ in self._epoll.poll(0) if found is None else found:
             if number in self._subjects:
                 subjects.append(self._subjects[number])
+        if self._wakes <= time.monotonic():  # what was said in time is heard before
+            self._wakes = _NEVER
+            self._set_timer(None)
+            subjects.append(self)
         return subjects
 
     def _set_timer(self, moment: float | None) -> None:

@@ -29,6 +29,7 @@ from dmabuf.share._items import Item
 from dmabuf.share._memories import Memory
 from dmabuf.share._messages import Message, Policy, Reason
 
+_MOST_SKIPPED = 32  # messages that may be skipped, before the others have their turn
 _MOST_READ = _wire.MOST_ASKED + 1  # so that one that is longer is seen
 _credentials = Struct("=iII")  # struct ucred of include/linux/socket.h
 
@@ -153,11 +154,14 @@ class Peer:
 
     def receive(self) -> Message | None:
         """Return its next message; None if there is none now, or never again: BROKEN."""
-        while self.state not in _ENDED:
+        for _ in range(_MOST_SKIPPED):
+            if self.state in _ENDED:
+                return None
             try:
                 data = self._hello() if self.state is PeerState.NEW else self._packet()
                 if not data:
-                    break
+                    self._set_state(PeerState.BROKEN)
+                    return None
                 message = _wire.unpack(data, 0)
             except BlockingIOError:
                 return None
@@ -166,7 +170,6 @@ class Peer:
                 return None
             if message is not None:
                 return message
-        self._set_state(PeerState.BROKEN)
         return None
 
     def _hello(self) -> bytes:
