@@ -129,6 +129,17 @@ def test_a_client_that_keeps_a_buffer_too_long_is_let_go(path, allocate):
             client.read()
 
 
+def test_a_client_that_released_while_the_sink_was_away_stays(path, allocate):
+    with gstreamer.Sink(path, hold_timeout=0.1) as sink, RawClient(path) as client:
+        sink.service(60)
+        for _ in range(2):  # the first is wanted back since there is a newer one
+            sink.push(grey(allocate))
+        for _ in range(2):
+            client.release(client.read_buffer())
+        time.sleep(0.2)
+        assert sink.push(grey(allocate)) == 1
+
+
 def test_a_client_that_dies_gives_everything_back(sink, client, allocate):
     image = grey(allocate)
     sink.push(image)
