@@ -25,7 +25,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench soak workflow clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-i386 test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench soak workflow clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -82,6 +82,11 @@ test-interop: $(INSTALLED)
 	scripts/vm --userland desktop --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/interop -- \
 		python3 -m pytest -p no:cacheprovider -k "wayland" \
 		tests/test_wayland.py tests/test_guides.py $(ARGS)
+
+# A Python of 32 bits on the same kernel.
+test-i386: $(INSTALLED)
+	scripts/vm --userland i386 --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/i386 -- \
+		python3 -m pytest -p no:cacheprovider $(ARGS)
 
 test-kernels: compiled
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)

@@ -166,6 +166,7 @@ class TestUserland:
         [
             ("gpu", "/usr/lib/x86_64-linux-gnu/libEGL_mesa.so.0"),
             ("media", "/usr/bin/gst-launch-1.0"),
+            ("i386", "/usr/lib/ld-linux.so.2"),
         ],
     )
     def test_the_command_has_its_files_our_folder_and_this_package(self, name, file, tmp_path):

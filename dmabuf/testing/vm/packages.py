@@ -19,7 +19,12 @@ class Apt:
     """An apt state in ``folder``, with the machine's sources or those signed by ``keyring``."""
 
     def __init__(
-        self, folder: Path, sources: str = "", keyring: Path | None = None, suite: str = ""
+        self,
+        folder: Path,
+        sources: str = "",
+        keyring: Path | None = None,
+        suite: str = "",
+        architecture: str = "amd64",
     ) -> None:
         self._folder = folder
         for name in ("lists/partial", "cache/archives/partial", "debs"):
@@ -29,8 +34,8 @@ class Apt:
             "#clear APT::Update::Pre-Invoke;",
             "#clear APT::Update::Post-Invoke;",
             "#clear APT::Update::Post-Invoke-Success;",
-            'APT::Architecture "amd64";',
-            'APT::Architectures "amd64";',
+            f'APT::Architecture "{architecture}";',
+            f'APT::Architectures "{architecture}";',
             'APT::Sandbox::User "";',
             f'Dir::State::lists "{folder}/lists";',
             'Dir::State::status "/dev/null";',
@@ -91,19 +96,20 @@ class Apt:
         return run(program, *words, "-q", f"--config-file={self._folder}/apt.conf", folder=folder)
 
 
-def debian(folder: Path, *suites: str) -> Apt:
+def debian(folder: Path, *suites: str, architecture: str = "amd64") -> Apt:
     """An apt state with suites of Debian, the last of which goes first where several have it."""
     mirror = os.environ.get("DMABUF_VM_MIRROR") or _machines_mirror(folder)
     source = "\n".join(f"deb {mirror} {suite} main" for suite in suites)
     keyring = Path("/") / KEYRING
     if keyring.exists():
         try:
-            return Apt(folder / "first", source, keyring, suites[-1])
+            return Apt(folder / "first", source, keyring, suites[-1], architecture)
         except Failure as failure:
             # The machine's keyring may be older than the suite.
             if "NO_PUBKEY" not in str(failure):
                 raise
-    return Apt(folder / "second", source, _newest_keyring(folder), suites[-1])
+    keyring = _newest_keyring(folder)
+    return Apt(folder / "second", source, keyring, suites[-1], architecture)
 
 
 def _machines_mirror(folder: Path) -> str:

@@ -36,6 +36,8 @@ class Userland(NamedTuple):
     """What its programs need to be told."""
     wheels: tuple[str, ...] = ()
     """What PyPI has and Debian has not, in a version each: wheels for every Python."""
+    architecture: str = "amd64"
+    """Debian's name of it: programs of 32 bits run on the same kernels."""
 
 
 USERLANDS = {
@@ -58,6 +60,20 @@ USERLANDS = {
             *("libavutil59", "python3-gi", "python3-libcamera", "python3-pil"),
         ),
     ),
+    # A Python of 32 bits, and what the whole suite uses, as far as Debian has it.
+    "i386": Userland(
+        ("trixie",),
+        (
+            *("python3-anyio", "python3-jsonschema", "python3-mypy", "python3-pil"),
+            *("python3-pytest-xdist", "python3-trio", "mount", "procps", "strace", "v4l-utils"),
+        ),
+        architecture="i386",
+    ),
+}
+# The folder of a processor's libraries, and its loader.
+_LIBRARIES = {
+    "amd64": ("x86_64-linux-gnu", "lib64/ld-linux-x86-64.so.2"),
+    "i386": ("i386-linux-gnu", "lib/ld-linux.so.2"),
 }
 
 
@@ -88,13 +104,14 @@ def environment(name: str, package: Path) -> dict[str, str]:
 
 def _fetch(folder: Path, name: str, userland: Userland, wanted: tuple[str, ...]) -> None:
     say(f"fetching the userland {name} from Debian {userland.suites[-1]}, once")
-    apt = packages.debian(folder / "apt", *userland.suites)
+    suites, architecture = userland.suites, userland.architecture
+    apt = packages.debian(folder / "apt", *suites, architecture=architecture)
     apt.unpack_with_dependencies(wanted, folder)
     shutil.rmtree(folder / "apt")
     if userland.wheels:
         _unpack_wheels(folder, userland.wheels)
     _finish(folder)
-    _compile(folder)
+    _compile(folder, architecture)
 
 
 def _unpack_wheels(root: Path, wheels: tuple[str, ...]) -> None:
@@ -117,20 +134,21 @@ def _finish(root: Path) -> None:
         if not chosen.exists():
             chosen.symlink_to(f"{library.parent.name}/{library.name}")
     (root / "etc").mkdir(exist_ok=True)
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    (root / "etc/group").write_text("root:x:0:\nvideo:x:44:\n")
+    users = ("root:x:0:0:root:/root:/bin/sh", "nobody:x:65534:65534:nobody:/nonexistent:/bin/sh")
+    (root / "etc/passwd").write_text("\n".join((*users, "")))
+    (root / "etc/group").write_text("root:x:0:\nvideo:x:44:\nnogroup:x:65534:\n")
     for place in ("dev", "proc", "root", "run", "sys", "tmp"):
         (root / place).mkdir(exist_ok=True)
 
 
-def _compile(root: Path) -> None:
+def _compile(root: Path, architecture: str) -> None:
     """Compile what its Python imports, as the packages' scripts would: emulated, it takes minutes.
 
     By that Python itself, which needs no root for it.
     """
-    libraries = root / "usr/lib/x86_64-linux-gnu"
+    libraries, loader = _LIBRARIES[architecture]
     python = (str(root / "usr/bin/python3"), "-m", "compileall", "-q")
     folders = (*root.glob("usr/lib/python3*/"),)
-    loader = str(root / "usr/lib64/ld-linux-x86-64.so.2")
     home = ("env", "-u", "PYTHONPATH", f"PYTHONHOME={root / 'usr'}")
-    run(*home, loader, "--library-path", str(libraries), *python, *map(str, folders))
+    search = ("--library-path", str(root / "usr/lib" / libraries))
+    run(*home, str(root / "usr" / loader), *search, *python, *map(str, folders))
