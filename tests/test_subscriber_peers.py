@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import dmabuf
 from dmabuf import _scm
-from dmabuf.share import Publisher, SharedFrame, Subscriber, _packets, _wire
+from dmabuf.share import Publisher, SharedFrame, Subscriber, _connection, _packets, _wire
 from dmabuf.share._messages import Layout, SharedMemory, SharedPlane
 from dmabuf.share._wire import FramePacker
 
@@ -171,6 +171,16 @@ def test_an_unknown_message_is_skipped_if_it_is_optional(
     with allocate(4096) as buffer:
         _scm.send(server.sock, (frame(),), [buffer.fileno()])
         subscriber.frame(60).close()
+
+
+def test_a_publisher_that_sends_no_frame_but_all_else_without_end_hangs_nobody(
+    server: Server, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_connection, "_MOST_AT_ONCE", 20)
+    for _ in range(21):
+        server.sock.send(_wire.pack_busy(1, 1))
+    with pytest.raises(ConnectionError, match="20 messages at once, and no frame among them"):
+        subscriber.frame(60)
 
 
 def test_a_publisher_that_sends_nothing_hangs_nobody(subscriber: Subscriber) -> None:

@@ -33,6 +33,7 @@ from dmabuf.share._messages import (
 from dmabuf.share.frame import Contents, SharedFrame
 
 _MOST_MEMORIES = 1024
+_MOST_AT_ONCE = 4 * _MOST_MEMORIES  # messages between two frames: each memory may be retired
 _MOST_SCENES = 64  # more than a camera has buffers
 
 _ADVICE = {
@@ -167,9 +168,9 @@ class Connection:
         """Return a frame that has come, None if there is none.
 
         EOFError after the publisher's close; ConnectionError if it died, or disconnected this one;
-        MessageError if it says what is no message.
+        MessageError if it says what is no message, or so much at once that nobody need listen.
         """
-        while True:
+        for _ in range(_MOST_AT_ONCE):
             try:
                 with _packets.receive(self._sock, _wire.MOST_BYTES) as packet:
                     same, sequence, timestamp_ns, text = _wire.split(packet.data)
@@ -187,6 +188,7 @@ class Connection:
                 return None
             if message is not None:
                 self._obey(message)
+        raise MessageError(f"{_MOST_AT_ONCE} messages at once, and no frame among them")
 
     def _obey(self, message: _messages.Message) -> None:
         if isinstance(message, Welcome) and self._expected is None:

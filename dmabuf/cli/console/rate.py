@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from dmabuf.cli.console.size import duration
-
 
 class Meter:
     """Counts frames; the first one starts the clock."""
@@ -46,7 +44,7 @@ class Meter:
     def __str__(self) -> str:
         told = "1 frame" if self.frames == 1 else f"{self.frames} frames"
         if self.rate is not None:
-            told += f" in {duration(self.seconds)}, {self.rate:.1f} frames per second"
+            told += f", {self.rate:.1f} frames per second"
         return f"{told}, {self.dropped} dropped"
 
     def document(self) -> dict[str, object]:
