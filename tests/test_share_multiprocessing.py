@@ -7,6 +7,8 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from types import ModuleType
 from typing import Any
@@ -149,6 +151,19 @@ class TestTheSameMemory:
         for each in (ours, theirs):
             each.close()
         assert ended(process) == 0
+
+
+def test_who_asked_in_time_has_it_however_late_the_lender_looks(buffer, monkeypatch):
+    monkeypatch.setattr(_lender, "_CLIENT_SECONDS", 0.0)
+    ticket, taken = share.Ticket(buffer), []
+    asker = threading.Thread(target=lambda: taken.append(ticket.redeem()))
+    with _lender._lender.lock:
+        asker.start()
+        time.sleep(0.3)  # it connects, is accepted, and asks
+    asker.join()
+    [other] = taken
+    with other:
+        assert other == buffer
 
 
 class TestATicket:

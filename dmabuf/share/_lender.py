@@ -132,11 +132,12 @@ class _Lender:
 
     def _serve(self, listener: socket.socket) -> None:
         while True:
+            now = time.monotonic()
             with self.lock:
                 wake = self.wake
                 if self.listener is not listener or wake is None:
                     return  # a signal handler raised once this had begun
-                self._sweep()
+                self._expire(now)
                 if not self.items and not self.clients:
                     self.close_sockets()
                     return
@@ -153,15 +154,18 @@ class _Lender:
                     os.eventfd_read(ready)
                 else:
                     self._answer(ready)
+            self._hang_up(now)
 
-    def _sweep(self) -> None:
-        now = time.monotonic()
+    def _expire(self, now: float) -> None:
         for token, item in list(self.items.items()):
             if item.expire(now):
                 del self.items[token]
-        for client, until in list(self.clients.values()):
-            if now >= until:
-                del self.clients[client.fileno()]
+
+    def _hang_up(self, then: float) -> None:
+        """Close the connections whose time was over before it was looked who asks for something."""
+        for number, (client, until) in list(self.clients.items()):
+            if until <= then:
+                del self.clients[number]
                 client.close()
 
     def _timeout(self) -> float | None:
