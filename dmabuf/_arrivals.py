@@ -23,8 +23,10 @@ class Arrivals(Descriptor, Generic[_Event]):
         Other threads run meanwhile, and a signal handler that raises ends the wait.
         """
         end = deadline(timeout)
+        left: float | None = None
         while (event := self.take()) is None:
-            if not _wait.wait(self, _wait.READABLE, seconds_left(end)):
+            late, left = left == 0.0, seconds_left(end)
+            if late or not _wait.wait(self, _wait.READABLE, left):
                 raise self._late(timeout)
         return event
 

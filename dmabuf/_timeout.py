@@ -1,10 +1,14 @@
 """A time-out as its caller gives it, checked here alone, and the moment at which it has passed.
 
-Seconds, from 0; what is below counts as 0, None is for ever.
+Seconds, from 0; what is below counts as 0, None is for ever. Who waits looks once more when the
+time has passed, and then no more, whatever is said to be there:
 
     end = deadline(timeout)
-    while not wait(seconds_left(end)):
-        ...
+    left: float | None = None
+    while (found := look()) is None:
+        late, left = left == 0.0, seconds_left(end)
+        if late or not wait(left):
+            raise TimeoutError
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ class TestCamera:
         assert (status, errors) == (0, "")
         assert "RGB888 320x180" in received
         last = received.splitlines()[-1]
-        assert last.startswith("8 frames in ")
+        assert last.startswith("8 frames, ")
         assert " frames per second, " in last
         assert last.endswith(" dropped")
         with Image.open(picture) as image:
@@ -225,7 +225,7 @@ class TestCamera:
             service.wait_for("serving")
             status, sent, errors = service.end()
         assert (status, errors) == (0, "")
-        assert sent.splitlines()[-1].startswith("published 3 frames in ")
+        assert sent.splitlines()[-1].startswith("published 3 frames, ")
 
     def test_json_says_what_the_camera_gave(self, path):
         node = cameras.find("vivid")

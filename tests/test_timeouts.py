@@ -13,8 +13,11 @@ from helpers.compositor import Compositor
 
 import dmabuf
 from dmabuf import Access, devices, share
+from dmabuf._arrivals import Arrivals
+from dmabuf._fd import own
 from dmabuf.devices import drm as drm_devices
 from dmabuf.devices import v4l2
+from dmabuf.devices.v4l2._frames import Frames
 from dmabuf.interop import gstreamer, wayland
 
 NOT_NUMBERS = ("x", b"1", [], 1j, object())
@@ -209,6 +212,39 @@ def test_a_time_that_nothing_can_take_is_refused(kind, name):
 def test_a_time_below_zero_has_passed(timeout):
     with dmabuf.Pool(1, 4096) as pool, pool.acquire(timeout), pytest.raises(TimeoutError):
         pool.acquire(0 if timeout is True else timeout)
+
+
+class Idle(Arrivals):
+    """What is said to have something, and has not."""
+
+    def __init__(self):
+        own(self, lambda made: made.append(os.eventfd(1, os.EFD_CLOEXEC)))
+
+    def take(self):
+        return None
+
+    def _late(self, timeout):
+        return TimeoutError("late")
+
+
+class IdleFrames(Frames):
+    def take(self):
+        return None
+
+    def wait(self, timeout=None):
+        return True
+
+    def _timed_out(self, timeout):
+        return TimeoutError("late")
+
+
+@pytest.mark.needs("outside")
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_a_wait_that_finds_nothing_where_there_should_be_something_ends_in_time(timeout):
+    with Idle() as events, pytest.raises(TimeoutError, match="late"):
+        events.next(timeout)
+    with pytest.raises(TimeoutError, match="late"):
+        IdleFrames().frame(timeout)
 
 
 INHERITED = {

@@ -106,11 +106,13 @@ class Subscriber(Closing):
         none could come; ValueError if the subscriber is closed, also by another thread meanwhile.
         """
         end = deadline(timeout)
+        left: float | None = None
         with self._lock:
             self._waiting += 1
         try:
             while (frame := self._next()) is None:
-                if not self._events.wait(seconds_left(end)):
+                late, left = left == 0.0, seconds_left(end)
+                if late or not self._events.wait(left):
                     connection = self._connection
                     hint = "" if connection is None else connection.hint
                     what = f"no frame from {os.fspath(self._where)} within {timeout} s{hint}"

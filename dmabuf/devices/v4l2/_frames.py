@@ -62,8 +62,10 @@ class Frames:
         (EPIPE) after the last frame of a codec.
         """
         end = deadline(timeout)
+        left: float | None = None
         while (frame := self.take()) is None:
-            if not self.wait(seconds_left(end)):
+            late, left = left == 0.0, seconds_left(end)
+            if late or not self.wait(left):
                 raise self._timed_out(timeout)
         return frame
 

@@ -94,8 +94,10 @@ class Source(Closing):
         can't have so many descriptors; both end the connection.
         """
         end = deadline(timeout)
+        left: float | None = None
         while (frame := self._take()) is None:
-            if not _wait.wait(self._descriptor, _wait.READABLE, seconds_left(end)):
+            late, left = left == 0.0, seconds_left(end)
+            if late or not _wait.wait(self._descriptor, _wait.READABLE, left):
                 what = f"no frame from the pipeline at {self._name} within {timeout:g} s"
                 raise os_error(errno.ETIMEDOUT, what)
         return frame
