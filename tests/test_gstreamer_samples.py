@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from helpers import cameras
+from helpers import cameras, pipewire
 from helpers.features import needs
 from helpers.leaks import kernel_buffers
 
@@ -153,6 +153,23 @@ class TestImage:
         image.close()
         gc.collect()
         assert kernel_buffers() == before
+
+    @pytest.mark.needs("pipewire")
+    def test_of_pipewires_camera_is_the_cameras_memory(self, gst, source, tmp_path):
+        words = "pipewiresrc always-copy=false stream-properties=p,node.name=taker"
+        words += " ! video/x-raw,format=YUY2,width=320,height=180,framerate=60/1"
+        words += " ! appsink name=out sync=false max-buffers=1"
+        with (
+            pipewire.pipewire(tmp_path, cameras.find("vivid"), "taker"),
+            running(gst, words) as pipeline,
+        ):
+            image = gstreamer.image(pull(pipeline))
+        del pipeline
+        with image:  # which outlives the pipeline, and PipeWire itself
+            assert image.buffers[0].exporter.startswith("videobuf2")
+            assert (image.format.name, image.width, image.height) == ("YUYV", 320, 180)
+            bars = image.to_rgb()[170, 20::40] > 128
+            assert bars.tolist()[:2] == [[True] * 3, [True, True, False]]
 
     def test_of_plain_memory_is_refused(self, gst):
         with running(gst, "videotestsrc num-buffers=1 ! appsink name=out sync=false") as pipeline:

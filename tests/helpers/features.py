@@ -136,6 +136,13 @@ FEATURES = {
         lambda: bool(glob.glob("/usr/lib/*/libavutil.so.59")),
         "libavutil of FFmpeg 7 (libavutil59)",
     ),
+    "pipewire": Feature(
+        lambda: (
+            bool(glob.glob("/usr/lib/*/gstreamer-1.0/libgstpipewire.so"))
+            and shutil.which("pw-link") is not None
+        ),
+        "PipeWire, and GStreamer's elements for it (pipewire, gstreamer1.0-pipewire)",
+    ),
     "vfio": Feature(
         lambda: RELEASE >= (6, 19) and vfio.device() is not None,
         "Linux 6.19, and a PCI device to take memory of (scripts/vm --vfio)",
@@ -205,7 +212,7 @@ FEATURES = {
 _OLD, _NEW = {"heap", "udmabuf"}, {"no heap", "no udmabuf"}
 _STOCK = {"outside", "unixfd", "vkms", "sw_sync", "vim2m", "CMA heap", "injected failures"}
 _STOCK |= {"no vgem", "egl", "moderngl", "vulkan", "weston", "vicodec", "vimc", "visl"}
-_STOCK |= {"libcamera", "ffmpeg", "32 bits"}
+_STOCK |= {"libcamera", "ffmpeg", "pipewire", "32 bits"}
 ABSENT = {
     "5.10": {*_OLD, *_STOCK, "syncobj", "flips that wait", "export", "deadline"},
     "6.1": {*_OLD, *_STOCK, "syncobj", "no export", "deadline"},
@@ -214,7 +221,7 @@ ABSENT = {
     "lab": {
         *(*_NEW, "outside", "unixfd", "no export", "no deadline", "no sw_sync", "device rules"),
         *("uvc camera", "no vgem", "no vim2m", "egl", "moderngl", "vulkan", "weston"),
-        *("libcamera", "ffmpeg", "32 bits"),
+        *("libcamera", "ffmpeg", "pipewire", "32 bits"),
     },
 }
 if RELEASE < (6, 16):
@@ -254,7 +261,7 @@ def is_run_elsewhere(file: Path) -> bool:
 
 # scripts/vm --userland
 _USERLANDS = {
-    "media": {"unixfd", "libcamera", "ffmpeg"},
+    "media": {"unixfd", "libcamera", "ffmpeg", "pipewire"},
     "gpu": {"egl", "moderngl", "vulkan"},
     "desktop": {"weston"},
     "i386": {"32 bits"},

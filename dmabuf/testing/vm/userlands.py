@@ -57,6 +57,7 @@ USERLANDS = {
         (
             *("gir1.2-gst-plugins-base-1.0", "gstreamer1.0-plugins-bad"),
             *("gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "gstreamer1.0-tools"),
+            *("gstreamer1.0-pipewire", "pipewire"),
             *("libavutil59", "python3-gi", "python3-libcamera", "python3-pil"),
         ),
     ),
