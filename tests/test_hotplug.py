@@ -93,6 +93,16 @@ class TestWatch:
         assert select.select([watch], [], [], 30)[0] == [watch]
         assert watch.next(0).action == "change"
 
+    def test_what_has_come_is_taken_without_a_wait(self, watch, device, say):
+        assert watch.take() is None
+        say("remove")
+        assert select.select([watch], [], [], 30)[0] == [watch]
+        assert watch.take() == ("remove", "drm", device.path, None)
+        assert watch.take() is None
+        watch.close()
+        with pytest.raises(ValueError, match=CLOSED):
+            watch.take()
+
     def test_two_see_the_same(self, watch, say):
         with devices.watch("kernel") as other:
             say("change")

@@ -235,7 +235,8 @@ class _Direction(Queue):
 
         Neither a memory-to-memory device nor one that must be set up by the media controller first.
         `format` is what `set_format()` takes. Each V4L2 node is opened and asked. OSError if there
-        is none: ENODEV, or that of one which this user may not open.
+        is none: ENODEV, or that of one which this user may not open. ValueError or TypeError for
+        what is no format.
         """
 
         def fits(path: str) -> bool:
