@@ -93,6 +93,8 @@ class Shader:
 
 def screendump(name: str) -> Path:
     """Have the virtual machine save what its display shows, and return where; see scripts/vm."""
+    if "DMABUF_VM_SCREENDUMP" not in os.environ:
+        raise SystemExit("--screendump is for the virtual machine: scripts/vm --display --out DIR")
     with open(os.environ["DMABUF_VM_SCREENDUMP"], "r+b", buffering=0) as port:
         port.write(f"{name}\n".encode())
         answer = port.readline().decode().strip()
