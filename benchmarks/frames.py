@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy
 from compare import Rows, compiled, keep_best, report, run_c
+from devices import find_camera
 
 import dmabuf
 from dmabuf.devices import v4l2
@@ -140,12 +141,6 @@ WAYS = {
     "PyAV": by_pyav,
     "GStreamer": by_gstreamer,
 }
-
-
-def find_camera() -> str:
-    """Return the node of a camera with the single-planar interface, which all of them know."""
-    nodes = (v4l2.inspect(node) for node in sorted(Path("/dev").glob("video*")))
-    return next(one.path for one in nodes if one.capture and not (one.m2m or one.multi_planar))
 
 
 def spent(sums: Sums, count: int) -> float:
