@@ -1,4 +1,4 @@
-"""The Linux dma-buf: memory that devices and processes share as a file descriptor.
+"""The Linux dma-buf: memory that devices and processes share through a file descriptor.
 
     import dmabuf
 
@@ -7,18 +7,19 @@
             memory[:5] = b"hello"
         pixels = buffer.array((512, 512), "u4")  # numpy, no copy
 
-`allocate` and `Heap` make a `Buffer`, and so do `udmabuf` and the devices. A `Buffer` gives its
-memory in scopes of access, and takes and gives each `Fence` of the devices that work on it. An
-`Image` says what its bytes are as pixels. A `Pool` lends the same buffers again and again.
+`allocate` and `Heap` make a `Buffer`; so do `udmabuf` and the devices. A `Buffer` gives access to
+its memory in scopes, and exports and imports the fences (`Fence`) of the devices that work on it.
+An `Image` describes the pixels in a buffer. A `Pool` lends the same buffers again and again.
 
 `devices` has cameras (`devices.v4l2`), displays (`devices.kms`) and GPUs (`devices.drm`). `share`
-passes buffers between processes. `interop` connects them to OpenGL, GStreamer and others. `usage`
-tells who holds which buffer. `dmabuf.testing`, which a program imports by its name, has fences for
-tests and a pytest plugin.
+passes buffers between processes. `interop` connects them to OpenGL, Vulkan, Wayland, GStreamer and
+others. `usage` lists the processes that hold a buffer. `dmabuf.testing`, which a program imports by
+name, has fences for tests and a pytest plugin.
 
-A closed object raises ValueError when it is used. Time-outs are seconds, None is for ever: what is
-called `wait` returns False when the time is over, everything else raises TimeoutError. All of it is
-safe to use from several threads. Needs Linux 5.6; what a kernel lacks raises `UnsupportedError`.
+Rules for the whole package: a closed object raises ValueError when it is used. Timeouts are in
+seconds; None waits without limit. A method that is called `wait` returns False on a timeout, and
+everything else raises TimeoutError. Every object may be used from several threads. Linux 5.6 or
+later is needed; `UnsupportedError` names what the running kernel lacks.
 """
 
 import os
@@ -85,10 +86,11 @@ __getattr__ = attributes(
 
 
 def log_ioctls() -> None:
-    """Log each ioctl from now on: its name, file, argument, result and time.
+    """Log every ioctl from now on: its name, file, argument, result and duration in milliseconds.
 
-    By the logger "dmabuf.ioctl" of the module `logging`, at DEBUG; to standard error unless the
-    program has handlers. The environment variable DMABUF_LOG=debug does this at the start.
+    The records go to the logger "dmabuf.ioctl" of the module `logging`, at level DEBUG. They appear
+    on standard error unless the program has configured handlers. The environment variable
+    DMABUF_LOG=debug switches this on when the package is imported.
     """
     from dmabuf import _log
 

@@ -31,24 +31,23 @@ def array_on(
         lengths = _integers(_lengths(shape), "shape")
     start = offset if type(offset) is int else _integers((offset,), "offset")[0]
     if lengths and min(lengths) < 0:
-        raise ValueError(f"a shape has no negative lengths: {lengths}")
+        raise ValueError(f"a shape must not have negative lengths: {lengths}")
     if strides is None:
         steps = None
         first, end = start, start + math.prod(lengths) * kind.itemsize
     else:
         steps = _integers(strides, "strides")
         if len(steps) != len(lengths):
-            raise ValueError(f"{len(steps)} strides for {len(lengths)} dimensions")
+            raise ValueError(f"{len(steps)} strides were given for {len(lengths)} dimensions")
         _require_aligned(steps, kind)
         first, end = _reach(lengths, steps, start, kind.itemsize)
     if start % kind.alignment:
         _require_aligned((start,), kind)
     if first < 0 or end > len(memory):
-        what = f"an array of shape {lengths}"
-        if steps is not None:
-            what += f" and strides {steps}"
-        what += f" at offset {start} needs bytes {first} to {end}"
-        raise ValueError(f"{what}; the buffer has 0 to {len(memory)}")
+        raise ValueError(
+            f"an array of shape {lengths} at offset {start} needs bytes {first} to {end};"
+            f" the buffer has 0 to {len(memory)}"
+        )
     return view(memory, lengths, kind, start, steps)
 
 
@@ -69,7 +68,8 @@ def _require_aligned(numbers: tuple[int, ...], kind: numpy.dtype[Any]) -> None:
     for number in numbers:
         if number % kind.alignment:
             raise ValueError(
-                f"dtype {kind} wants offset and strides that {kind.alignment} divides, not {number}"
+                f"dtype {kind} needs offset and strides that are multiples of {kind.alignment},"
+                f" not {number}"
             )
 
 

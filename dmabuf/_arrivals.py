@@ -18,9 +18,9 @@ class Arrivals(Descriptor, Generic[_Event]):
     __slots__ = ()
 
     def next(self, timeout: float | None = None) -> _Event:
-        """Wait for an event and return it. TimeoutError if `timeout` seconds pass first.
+        """Wait for the next event and return it. TimeoutError if `timeout` seconds pass first.
 
-        Other threads run meanwhile, and a signal handler that raises ends the wait.
+        Other threads run meanwhile. A signal handler that raises ends the wait.
         """
         end = deadline(timeout)
         left: float | None = None
@@ -31,7 +31,7 @@ class Arrivals(Descriptor, Generic[_Event]):
         return event
 
     def take(self) -> _Event | None:
-        """Return an event that has come; None if there is none yet."""
+        """Return the next event without waiting; None if there is none yet."""
         raise NotImplementedError
 
     def _late(self, timeout: float | None) -> OSError:

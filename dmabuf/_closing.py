@@ -29,4 +29,4 @@ def require_new(made: Closing) -> None:
     What it has would be lost if it was made anew.
     """
     if hasattr(made, "_closed"):
-        raise TypeError(f"a {type(made).__name__} is made once, and this one was; make another")
+        raise TypeError(f"a {type(made).__name__} can be initialised only once; make another one")

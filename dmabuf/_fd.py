@@ -144,14 +144,14 @@ class Owner(Closing):
 
     @property
     def closed(self) -> bool:
-        """Whether `close()` or `detach()` was called; True at once, also while a hold is open."""
+        """True once `close()` or `detach()` was called, also while an access is still open."""
         return self._closed
 
     def close(self) -> None:
-        """Close, and give the number back now or with the last hold. Does nothing the second time.
+        """Close the object. Does nothing the second time.
 
-        Thread-safe: every later use raises ValueError, in every thread; a system call or an access
-        that is under way ends as it would have.
+        Every later use raises ValueError, in every thread. An access or a system call that is under
+        way ends as it would have, and the descriptor stays open until then. Thread-safe.
         """
         try:
             self._settle(True)
@@ -230,16 +230,16 @@ class Descriptor(Owner):
     _NUMBER = "descriptor"
 
     def fileno(self) -> int:
-        """Return the descriptor's number, which stays this object's. ValueError when closed."""
+        """Return the descriptor's number, which this object still owns. ValueError if closed."""
         if self._closed:
             self._require_open()
         return self._number
 
     def detach(self) -> int:
-        """Return the number and leave it to the caller; the object is closed.
+        """Close the object and return its descriptor, which the caller now owns.
 
-        OSError with EBUSY while an access or a system call holds the descriptor; ValueError when
-        closed.
+        Raises OSError (EBUSY) while an access or a system call uses the descriptor, and ValueError
+        if closed.
         """
         with lock:
             if self._closed:
@@ -388,17 +388,17 @@ def owned_number(descriptor: int) -> int:
     """Return the number of a descriptor that is handed over; an object would keep its own."""
     if not isinstance(descriptor, int) and hasattr(descriptor, "fileno"):
         kind = type(descriptor).__name__
-        raise TypeError(f"a {kind} keeps its descriptor: use from_fd(), or detach() it first")
+        raise TypeError(f"a {kind} owns its descriptor: use from_fd(), or detach() it first")
     return descriptor_number(descriptor)
 
 
 def descriptor_number(descriptor: int | HasFileno) -> int:
     """Return the number of a descriptor, or of an object with a `fileno()`."""
     if isinstance(descriptor, bool):
-        raise TypeError("a descriptor is an int or has a fileno(), not bool")
+        raise TypeError("a descriptor must be an int or have a fileno(), not bool")
     number = descriptor if isinstance(descriptor, int) else _fileno(descriptor)
     if not 0 <= number < 1 << 31:
-        raise ValueError(f"a descriptor is from 0 to {(1 << 31) - 1}, not {number}")
+        raise ValueError(f"a descriptor must be from 0 to {(1 << 31) - 1}, not {number}")
     return number
 
 
@@ -407,7 +407,7 @@ def _fileno(owner: HasFileno) -> int:
         fileno = owner.fileno
     except AttributeError:
         kind = type(owner).__name__
-        raise TypeError(f"a descriptor is an int or has a fileno(), not {kind}") from None
+        raise TypeError(f"a descriptor must be an int or have a fileno(), not {kind}") from None
     return fileno()
 
 
@@ -477,7 +477,7 @@ def check_dma_buf(number: int) -> Identity:
     device = status.st_dev
     if device != _dma_buf_device:
         if _libc.filesystem_magic(number) != _libc.DMA_BUF_MAGIC:
-            what = f"descriptor {number} is no dma-buf but {open_file(number)}; it was left open"
+            what = f"descriptor {number} is not a dma-buf but {open_file(number)}; it was left open"
             raise NotADmaBufError(what)
         _dma_buf_device = device
     if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_PATH:

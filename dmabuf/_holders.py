@@ -21,18 +21,19 @@ class Holder(NamedTuple):
     """
 
     pid: int
-    """The number of the process."""
+    """The process id."""
     started: int
-    """When it started, in clock ticks since the machine booted: its number may be used again."""
+    """The start time of the process, in clock ticks since boot. With `pid` it identifies the
+    process, since process ids are used again."""
     command: str
-    """The name of its program, at most 15 bytes, as the program itself has chosen it."""
+    """The name of the process (comm), at most 15 bytes; a program can choose its own."""
     descriptors: tuple[int, ...]
-    """Its descriptors of the buffer. Each is one reference, also if a number is there twice: a
-    thread may have a table of its own."""
+    """The numbers of its descriptors of the buffer. Each entry is one reference, also if a number
+    occurs twice: a thread may have a descriptor table of its own."""
     mapped: int
-    """How many bytes of address space it has mapped."""
+    """The number of mapped bytes of address space."""
     pieces: int
-    """In how many pieces: a mapping that was split has several. Each is one reference."""
+    """The number of mappings; one that was split counts several times. Each is one reference."""
 
 
 def holders(key: _processes.Key) -> tuple[Holder, ...]:

@@ -50,17 +50,17 @@ def how_to_get(options: Sequence[str], module: str, path: str | None = None) -> 
     built = configuration(options)
     values = set(built.options.values()) if built else set()
     if built and "n" in values:
-        return f"boot a kernel that was built with that: {built.path} says that this one was not"
+        return f"boot a kernel that was built with it: {built.path} says that this one was not"
     if built and path and values == {"y"}:
         return f"bring the node here: mount a devtmpfs, or start the container with --device {path}"
     if found is None:
-        return load if built else f"{load}, or boot a kernel that was built with that"
+        return load if built else f"{load}, or boot a kernel that was built with it"
     if built and "m" in values:
         return (
             f"install the kernel's package of more modules: {built.path} says that {module} is one,"
             f" and {_modules_folder()} lacks it"
         )
-    return f"boot a kernel that was built with that: {_modules_folder()} has no module {module}"
+    return f"boot a kernel that was built with it: {_modules_folder()} has no module {module}"
 
 
 def how_to_get_in_debugfs(option: str) -> str:

@@ -61,14 +61,17 @@ class Mapped(Polled):
 
     @property
     def size(self) -> int:
-        """The size in bytes, whole pages, as the kernel has it. Also when closed."""
+        """The size in bytes, a multiple of the page size, as the kernel reports it.
+
+        Works when closed.
+        """
         return self._size
 
     def detach(self) -> int:
-        """Return the number and leave it to the caller; the object is closed.
+        """Close the object and return its descriptor, which the caller now owns.
 
-        OSError with EBUSY while an access or a system call holds the descriptor; ValueError when
-        closed. Memory of a pool does not come back to it.
+        Raises OSError (EBUSY) while an access or a system call uses the descriptor, and ValueError
+        if closed. Memory that came from a pool does not return to it.
         """
         loan = self._loan
         number = super().detach()

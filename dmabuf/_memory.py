@@ -95,7 +95,7 @@ def mapping_limit(size: int, number: int) -> str:
     if number not in (errno.ENOMEM, errno.EAGAIN):
         return ""
     if size > sys.maxsize:
-        return f"{size} bytes do not fit into a process of 32 bits; use a Python of 64 bits"
+        return f"{size} bytes do not fit into a 32-bit process; use a 64-bit Python"
     from resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_MEMLOCK, getrlimit
 
     if number == errno.EAGAIN:

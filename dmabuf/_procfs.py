@@ -116,7 +116,7 @@ def about_own(number: int) -> About:
         raise without_proc(error) from None
     found = about(text)
     if found is None:
-        raise NotADmaBufError(f"descriptor {number} is no dma-buf but {open_file(number)}")
+        raise NotADmaBufError(f"descriptor {number} is not a dma-buf but {open_file(number)}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""How the processor may touch a buffer, and the scope in which it does."""
+"""How the CPU accesses a buffer, and the scope of one access."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ EVENTS = {
 
 
 class Access(IntFlag):
-    """Whether an access reads memory, writes it or both: DMA_BUF_SYNC_READ, _WRITE and _RW.
+    """What an access does with the memory: DMA_BUF_SYNC_READ, _WRITE or _RW.
 
         wanted = Access.READ if is_viewer else Access.READ_WRITE
         with buffer.access(wanted) as memory:
             print(bytes(memory[:16]))
 
-    `buffer.access()` takes one that is known at run time only.
+    `read()`, `write()` and `read_write()` of a buffer stand for these three. `buffer.access()`
+    takes a value that is known only at run time.
     """
 
     READ = SYNC_READ
-    """The memory is read; waits for pending writers."""
+    """The CPU reads. Waits for pending writers."""
     WRITE = SYNC_WRITE
-    """The memory is overwritten; waits for all users."""
+    """The CPU overwrites the memory. Waits for all pending readers and writers."""
     READ_WRITE = SYNC_RW
-    """The memory is read and written in part; waits for all users."""
+    """The CPU reads, and writes a part. Waits for all pending readers and writers."""
 
 
 def access_bits(access: Access) -> int:
@@ -58,21 +59,22 @@ async def access_ready(buffer: Mapped, bits: int) -> None:
 
 
 class AccessScope:
-    """The bracket of one access: SYNC START on entry, SYNC END on exit, also when the body raises.
+    """The bracket of one CPU access: SYNC START on entry, SYNC END on exit, also on an error.
 
         with buffer.write() as memory:
             memory[:5] = b"hello"
 
-    Entering blocks until the fences that stand in the way have signalled; `async with` waits for
-    them in the event loop first. It gives a memoryview of the whole buffer (bytes; read-only for
-    READ), which is released on exit; arrays and other exports made from it stay valid memory,
-    outside of any bracket.
+    Entering returns a memoryview of the whole buffer, as bytes; it is read-only for READ. `with`
+    blocks until the fences that this access waits for have signalled. `async with` waits for them
+    in the event loop first. Exit releases the memoryview. An array made from it stays valid memory,
+    but is then outside of any bracket.
 
-    ValueError if it is entered a second time, or the buffer is closed; PermissionError (EACCES) if
-    the descriptor does not allow the access. A scope belongs to whoever enters it; scopes of one
-    buffer nest and overlap freely, in any thread, each with its own pair. One that a signal handler
-    leaves open, by raising where the block has ended and the exit has not begun, ends as it is
-    collected. Follows DMA_BUF_IOCTL_SYNC in drivers/dma-buf/dma-buf.c.
+    Raises ValueError if the scope is entered a second time or the buffer is closed, and
+    PermissionError (EACCES) if the descriptor does not allow the access.
+
+    Scopes of one buffer may nest and overlap, in any thread; each issues its own START and END. If
+    a signal handler raises after the block and before the exit, END is issued when the scope is
+    garbage collected. Follows DMA_BUF_IOCTL_SYNC in drivers/dma-buf/dma-buf.c.
     """
 
     __slots__ = ("_bits", "_buffer", "_memory", "_number")
@@ -81,7 +83,7 @@ class AccessScope:
         self._buffer, self._bits, self._number = buffer, bits, UNUSED
 
     def __enter__(self) -> memoryview:
-        """Wait for the fences that stand in the way, and give the memory."""
+        """Block until the access may begin, issue SYNC START and return the memory."""
         buffer = self._buffer
         there = None if buffer._closed else buffer._mapping
         memory = memoryview(mapping(buffer) if there is None else there)
@@ -99,7 +101,7 @@ class AccessScope:
         error: BaseException | None = None,
         trace: TracebackType | None = None,
     ) -> None:
-        """Release the memory and issue END."""
+        """Release the memory and issue SYNC END."""
         try:
             try:
                 self._memory.release()
@@ -111,7 +113,7 @@ class AccessScope:
             raise
 
     async def __aenter__(self) -> memoryview:
-        """Wait in the event loop for the fences that stand in the way, and give the memory."""
+        """Wait in the event loop, then issue SYNC START and return the memory."""
         await access_ready(self._buffer, self._bits)
         return self.__enter__()
 
@@ -121,7 +123,7 @@ class AccessScope:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Release the memory and issue END, which waits for nothing."""
+        """Release the memory and issue SYNC END, which never blocks."""
         try:
             self.__exit__()
         except BaseException:
@@ -146,7 +148,7 @@ def begin(scope: AccessScope) -> None:
     if scope._number != UNUSED:  # by somebody else, whose access goes on
         call = {SYNC_READ: "read()", SYNC_WRITE: "write()"}.get(scope._bits, "read_write()")
         raise HoldUsedError(
-            f"this scope of {buffer!r} was entered before, and is for a single use; make"
+            f"this scope of {buffer!r} was entered before and can be used only once; make"
             f" a new one with {call}"
         )
     number = buffer._number

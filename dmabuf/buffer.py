@@ -1,4 +1,4 @@
-"""A dma-buf: its descriptor, its memory, and the processor's access to it."""
+"""A dma-buf: its descriptor, its memory, and the CPU's access to it."""
 
 from __future__ import annotations
 
@@ -51,26 +51,28 @@ _Buffer = TypeVar("_Buffer", bound="Buffer")
 
 
 class Buffer(Mapped):
-    """One descriptor of a dma-buf, mapped when its memory is first asked for.
+    """One descriptor of a dma-buf. Its memory is mapped once, when it is first used.
 
         with dmabuf.allocate(1 << 20, name="frame") as buffer:
             with buffer.write() as memory:
                 memory[:5] = b"hello"
             print(buffer.size, buffer.exporter)
 
-    Buffers compare and hash by the memory they stand for, so a duplicate equals its original.
-    Thread-safe. Use it as a context manager, or call `close()`. A subclass may add methods, but
-    what its `__init__` sets is missing in what `dup()` and `from_fd()` return: they don't call it.
-    Follows Documentation/driver-api/dma-buf.rst in the kernel's sources.
+    Buffers compare equal, and hash equal, if they refer to the same dma-buf: a duplicate equals its
+    original. Thread-safe. Use it as a context manager, or call `close()`.
+
+    A subclass may add methods. `dup()` and `from_fd()` do not call its `__init__`, so attributes
+    that are set there are missing in their results. Follows Documentation/driver-api/dma-buf.rst in
+    the kernel's sources.
     """
 
     __slots__ = ("_begun",)
 
     def __init__(self, fd: int) -> None:
-        """Take over a dma-buf's descriptor.
+        """Take ownership of a dma-buf's descriptor.
 
-        NotADmaBufError if it is something else and OSError (EBADF) if it is not open; the caller
-        keeps it then. See `from_fd` for a descriptor that stays the caller's.
+        Raises NotADmaBufError if it refers to something else, and OSError (EBADF) if it is not
+        open; the caller then still owns it. `from_fd` duplicates a descriptor instead.
         """
         number = owned_number(fd)
         found = check_dma_buf(number)
@@ -94,7 +96,12 @@ class Buffer(Mapped):
 
     @classmethod
     def from_fd(cls: type[_Buffer], fd: int | HasFileno) -> _Buffer:
-        """Return a buffer with a descriptor of its own, a duplicate of `fd`, which stays open."""
+        """Return a buffer that owns a duplicate of `fd`. `fd` stays open.
+
+        `fd` is a number or an object with `fileno()`. Raises NotADmaBufError if it refers to
+        something else, and OSError: EBADF if it is not open, EMFILE if this process can't open more
+        descriptors.
+        """
         if isinstance(fd, Buffer):
             copy: _Buffer = proved(fd, _duplicate, cls, fd, loan_of(fd))
             return copy
@@ -106,16 +113,22 @@ class Buffer(Mapped):
 
     @property
     def inode(self) -> int:
-        """The inode number: the buffer's identity in fdinfo, maps and bufinfo. Also when closed."""
+        """The inode number, which identifies the buffer in fdinfo, maps and bufinfo.
+
+        Works when closed.
+
+        Before Linux 6.1 the kernel may use the number of a freed buffer again.
+        """
         return self._inode
 
     @property
     def name(self) -> str | None:
-        """The name that the kernel shows to whoever looks (fdinfo, bufinfo); None while unset.
+        """The name that the kernel shows in fdinfo and bufinfo; None while unset. It can be set.
 
-        At most 31 bytes in UTF-8, no newline, carriage return or NUL: ValueError. It belongs to
-        the buffer, not to this descriptor. OSError (EBUSY) when set while attached to a device
-        before Linux 6.1. Follows DMA_BUF_SET_NAME in drivers/dma-buf/dma-buf.c.
+        The name belongs to the buffer, so every process that has the buffer sees it. At most 31
+        bytes in UTF-8, without newline, carriage return or NUL: else ValueError. Before Linux 6.1
+        setting it raises OSError (EBUSY) while a device is attached. Follows DMA_BUF_SET_NAME in
+        drivers/dma-buf/dma-buf.c.
         """
         return self._about().name
 
@@ -126,51 +139,54 @@ class Buffer(Mapped):
 
     @property
     def exporter(self) -> str:
-        """Who made the buffer, as the kernel calls it: "system", "udmabuf", "drm" and so on."""
+        """The kernel's name of the exporter: "system", "udmabuf", "drm" and so on."""
         return self._about().exporter
 
     def _about(self) -> _procfs.About:
         return proved(self, _procfs.about_own)
 
     def dup(self: _Buffer) -> _Buffer:
-        """Return another owner of the same memory, with a descriptor and a mapping of its own."""
+        """Return another `Buffer` of the same dma-buf, with its own descriptor and its own mapping.
+
+        Raises OSError (EMFILE) if this process can't open more descriptors.
+        """
         copy: _Buffer = proved(self, _duplicate, type(self), self, self._loan)
         return copy
 
     def read(self) -> AccessScope:
-        """Return a scope in which the processor reads: `with buffer.read() as memory`.
+        """Return a scope in which the CPU reads: `with buffer.read() as memory`.
 
-        The memory is a read-only memoryview of all bytes. Entering blocks until pending writers are
+        `memory` is a read-only memoryview of all bytes. Entering blocks until pending writers are
         done; in asyncio use `async with`. The call itself does nothing.
         """
         return AccessScope(self, 1)
 
     def write(self) -> AccessScope:
-        """Return a scope in which the processor overwrites: `with buffer.write() as memory`.
+        """Return a scope in which the CPU overwrites the memory: `with buffer.write() as memory`.
 
-        Old contents may be invisible in it: a partial update is `read_write()`. Entering blocks
-        until all other users are done; in asyncio use `async with`. PermissionError (EACCES) on a
-        read-only descriptor.
+        The old contents may not be visible in it: use `read_write()` to change a part. Entering
+        blocks until all other users are done; in asyncio use `async with`. PermissionError (EACCES)
+        on a read-only descriptor.
         """
         return AccessScope(self, 2)
 
     def read_write(self) -> AccessScope:
-        """Return a scope in which the processor reads and writes; it gives a memoryview.
+        """Return a scope in which the CPU reads and writes: `with buffer.read_write() as memory`.
 
-        Entering blocks until all other users are done; in asyncio use `async with`.
-        PermissionError (EACCES) on a read-only descriptor.
+        Entering blocks until all other users are done; in asyncio use `async with`. PermissionError
+        (EACCES) on a read-only descriptor.
         """
         return AccessScope(self, 3)
 
     def access(self, access: Access) -> AccessScope:
-        """Return the scope for an access that is known at run time only."""
+        """Return the scope for an `Access` that is known only at run time."""
         return AccessScope(self, access_bits(access))
 
     def begin_access(self, access: Access) -> None:
-        """Begin an access without a scope; `end_access` with the same access ends it.
+        """Begin an access without a scope; `end_access` with the same argument ends it.
 
-        For code that can't use `with`: each begin wants its own end, from any thread, and also
-        after `close()`, which keeps the descriptor for it.
+        For code that can't use `with`. Blocks until the access may begin. Each begin needs its own
+        end, which any thread may call, also after `close()`: the descriptor stays open until then.
         """
         bits = access_bits(access)
         scope = AccessScope(self, bits)
@@ -189,7 +205,7 @@ class Buffer(Mapped):
             raise
 
     def end_access(self, access: Access) -> None:
-        """End an access that was begun with the same argument; ValueError if none is open."""
+        """End an access that `begin_access` began. ValueError if none is open."""
         bits = access_bits(access)
         begun = self._begun[bits] if self._begun else []
         scope = None
@@ -200,7 +216,9 @@ class Buffer(Mapped):
                     scope = begun[-1]
                     del begun[-1]
             if scope is None:
-                raise ValueError(f"no access {Access(bits)!r} was begun on {self!r}")
+                raise ValueError(
+                    f"no access {Access(bits)!r} is open on {self!r}; call begin_access() first"
+                )
             end(scope)
         except BaseException as error:
             if scope is not None:
@@ -210,18 +228,19 @@ class Buffer(Mapped):
     def export_fence(self, access: Access) -> Fence:
         """Export the fences that `access` would wait for, as one sync_file.
 
-        READ waits for pending writers, WRITE and READ_WRITE for all users. A snapshot: what is
-        queued later does not join, and an idle buffer gives a fence that has signalled.
-        Needs Linux 6.0: UnsupportedError. Follows DMA_BUF_IOCTL_EXPORT_SYNC_FILE.
+        READ waits for pending writers, WRITE and READ_WRITE for all users. The result is a
+        snapshot: a fence that is added later is not in it. An idle buffer gives a fence that has
+        already signalled. Needs Linux 6.0: UnsupportedError. Follows
+        DMA_BUF_IOCTL_EXPORT_SYNC_FILE.
         """
         bits = access_bits(access)
         return proved(self, _export_fence, bits)
 
     def import_fence(self, fence: Fence, access: Access) -> None:
-        """Add a fence to the buffer, as that of a reader (READ) or of a writer (WRITE).
+        """Add a fence to the buffer, as that of a reader (READ) or a writer (WRITE, READ_WRITE).
 
-        A reader's fence holds back writers only, a writer's fence all users. The fence stays the
-        caller's and may be closed. Needs Linux 6.0: UnsupportedError. Follows
+        Writers wait for a reader's fence; readers and writers wait for a writer's fence. The caller
+        still owns `fence` and may close it. Needs Linux 6.0: UnsupportedError. Follows
         DMA_BUF_IOCTL_IMPORT_SYNC_FILE.
         """
         bits = access_bits(access)
@@ -233,7 +252,7 @@ class Buffer(Mapped):
         """Return True if this access could begin without blocking.
 
         READ waits for pending writers, WRITE and READ_WRITE for all users. A buffer on a screen
-        counts as idle: wait for the Flip that replaces it.
+        counts as idle: wait for the `Flip` that replaces it.
         """
         events = EVENTS[access_bits(access)]
         return proved(self, _wait.has, self, events)
@@ -241,25 +260,25 @@ class Buffer(Mapped):
     def wait(self, access: Access, timeout: float | None = None) -> bool:
         """Block until `access` could begin. Return False if `timeout` seconds pass first.
 
-        By poll(2), on every kernel. Other threads run meanwhile, and a signal handler that raises
-        ends the wait; `close()` in another thread does not.
+        Uses poll(2), so it works on every kernel. Other threads run meanwhile. A signal handler
+        that raises ends the wait; `close()` in another thread does not.
         """
         events = EVENTS[access_bits(access)]
         return proved(self, _wait.wait_for, self, events, timeout)
 
     async def ready(self, access: Access) -> None:
-        """Wait in asyncio until `access` could begin; ValueError if the buffer gets closed.
+        """Wait in asyncio until `access` could begin. ValueError if the buffer is closed meanwhile.
 
-        It waits on a duplicate, so that the loop's own reader of the buffer is left alone. OSError
-        (EMFILE) if this process can't have one more descriptor.
+        It waits on a duplicate of the descriptor, so the program may have a reader of its own in
+        the event loop. OSError (EMFILE) if this process can't open one more descriptor.
         """
         await access_ready(self, access_bits(access))
 
     @property
     def memory(self) -> memoryview:
-        """A fresh memoryview of all bytes, without a bracket: begin and end accesses yourself.
+        """A new memoryview of all bytes, without a bracket: begin and end each access yourself.
 
-        Read-only if the descriptor is. It stays valid after `close()`, for as long as it lives.
+        Read-only if the descriptor is. It stays valid after `close()`.
         """
         return memoryview(mapping(self))
 
@@ -272,12 +291,12 @@ class Buffer(Mapped):
         strides: Sequence[int] | None = None,
         writable: bool | None = None,
     ) -> numpy.ndarray[Any, Any]:
-        """Return a numpy array on the memory: no copy and no bracket.
+        """Return a numpy array on the buffer's memory, without a copy and without a bracket.
 
-        `offset` and `strides` are bytes. `writable` is what the descriptor allows unless given.
-        The array keeps its memory, whatever is closed. ValueError if an element would lie outside
-        of the buffer or at an address that its dtype can't have; PermissionError for a writable
-        array on a read-only descriptor.
+        `offset` and `strides` are in bytes. `writable` defaults to what the descriptor allows. The
+        array keeps its memory mapped, whatever is closed. ValueError if an element would lie
+        outside of the buffer, or at an address that is not aligned for `dtype`. PermissionError
+        (EACCES) for a writable array on a read-only descriptor.
         """
         memory = memoryview(mapping(self))
         if writable is not None:
@@ -288,11 +307,10 @@ class Buffer(Mapped):
         return _array_on(memory, shape, dtype, offset, strides)
 
     def holders(self) -> tuple[Holder, ...]:
-        """Look for the processes that hold this buffer, this one among them.
+        """Return the processes that hold this buffer, including this one.
 
-        Everybody may look at processes of their own, root at all of them; `usage.scan` tells too
-        what could not be looked at. Ends of processes meanwhile are no error. ValueError when
-        closed.
+        A user sees only their own processes; root sees all. `usage.scan` also reports what could
+        not be read. A process that ends meanwhile is left out. ValueError if closed.
         """
         from dmabuf._holders import holders  # which few need, and every start would wait for
 
@@ -302,8 +320,8 @@ class Buffer(Mapped):
     def send(self, sock: socket.socket) -> None:
         """Send the buffer over a connected Unix socket; it stays open here.
 
-        The other process gets it with `Buffer.receive`, or `share.receive`. Both then have the
-        same memory. Errors are those of `share.send`.
+        The other process receives it with `Buffer.receive` or `share.receive`, and then both have
+        the same memory. Raises what `share.send` raises.
         """
         from dmabuf import _message
 
@@ -315,9 +333,10 @@ class Buffer(Mapped):
 
     @classmethod
     def receive(cls, sock: socket.socket) -> Buffer:
-        """Receive the one buffer that a process sent with `send`, or with `share.send`.
+        """Receive the one buffer that another process sent with `send` or `share.send`.
 
-        `share.MessageError` if it sent anything else. Errors are those of `share.receive`.
+        Raises `share.MessageError` if the message holds anything else, and what `share.receive`
+        raises.
         """
         from dmabuf import _message
         from dmabuf._scm import MessageError
@@ -327,7 +346,7 @@ class Buffer(Mapped):
         try:
             _message.receive(sock, 0, kinds, arrival)
             if arrival.table != _message.ONE_BUFFER:
-                raise MessageError("the peer sent another message than one of one buffer")
+                raise MessageError("the peer's message is not a single buffer; use share.receive()")
             buffer: Buffer = arrival.owners[0]
             return buffer
         except BaseException:
@@ -336,8 +355,8 @@ class Buffer(Mapped):
 
     def __array__(self, *arguments: object, **options: object) -> NoReturn:
         raise TypeError(
-            "a Buffer is no array: use buffer.array(shape, dtype), or numpy.asarray(memory) in a"
-            " scope, `with buffer.read() as memory`"
+            "a Buffer is not an array: use buffer.array(shape, dtype), or numpy.asarray(memory)"
+            " in a scope, `with buffer.read() as memory`"
         )
 
     def __len__(self) -> NoReturn:
@@ -415,5 +434,5 @@ def checked_name(name: str) -> bytes:
     if len(encoded) > _NAME_BYTES:
         raise ValueError(f"name must be at most {_NAME_BYTES} bytes, {name!r} has {len(encoded)}")
     if not _ENDS.isdisjoint(encoded):  # of lines, for who reads fdinfo, and of the name
-        raise ValueError(f"name must have no newline, no carriage return and no NUL: {name!r}")
+        raise ValueError(f"name must not contain a newline, a carriage return or a NUL: {name!r}")
     return encoded

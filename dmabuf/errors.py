@@ -8,27 +8,27 @@ from collections.abc import Sequence
 
 
 class UnsupportedError(OSError):
-    """The running kernel lacks what was asked; the message names what version or option has it.
+    """The running kernel or device lacks a feature; the message names the version or option.
 
         try:
             fence.set_deadline(time.monotonic() + 0.016)
         except dmabuf.UnsupportedError as error:
             print(error)  # ... needs Linux 6.6; this is Linux 6.1.0-44-amd64
 
-    Another kernel, or another device, can do it.
+    The same call can succeed on another kernel or with another device.
     """
 
 
 class AllocationError(OSError):
-    """The memory that was asked for could not be allocated.
+    """The requested memory could not be allocated.
 
         try:
             buffer = dmabuf.allocate(1 << 40)
         except dmabuf.AllocationError as error:
             print(error, error.attempts)
 
-    `attempts` holds the error of each exporter that was tried, in order; it is empty when only one
-    was asked.
+    `attempts` holds the error of each exporter that was tried, in order. It is empty if a single
+    exporter was asked.
     """
 
     def __init__(self, number: int, message: str, attempts: Sequence[OSError] = ()) -> None:
@@ -44,31 +44,31 @@ class RefusedError(OSError, ValueError):
         except dmabuf.RefusedError as error:
             print(error.strerror)  # memfd 5 could shrink under the buffer; seal it: ...
 
-    Nothing was changed, and trying again won't help.
+    Nothing was changed. The same request will fail again.
     """
 
 
 class NotADmaBufError(ValueError):
-    """The descriptor belongs to something else than a dma-buf. It is left open.
+    """The descriptor does not refer to a dma-buf. It is left open.
 
         try:
             buffer = dmabuf.Buffer(fd)
         except dmabuf.NotADmaBufError:
             os.close(fd)
 
-    The message tells what it is instead.
+    The message says what it refers to instead.
     """
 
 
 class NotASyncFileError(ValueError):
-    """The descriptor belongs to something else than a sync_file. It is left open.
+    """The descriptor does not refer to a sync_file. It is left open.
 
         try:
             fence = dmabuf.Fence(fd)
         except dmabuf.NotASyncFileError:
             os.close(fd)
 
-    The message tells what it is instead.
+    The message says what it refers to instead.
     """
 
 

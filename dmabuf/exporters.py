@@ -19,13 +19,18 @@ def allocate(
     name: str | None = None,
     heaps: Iterable[str | os.PathLike[str]] | None = None,
 ) -> Buffer:
-    """Allocate from the best exporter that works here, or from the first of `heaps` that does.
+    """Allocate from the best exporter that works here, or from the first of `heaps` that works.
 
-    The best is the system heap, then any other heap that the processor may touch, then udmabuf.
-    `heaps` are names or paths, "udmabuf" among them. Memory that the machine does not have is not
-    asked for, but what is free is looked at and not reserved: two processes that ask at once for
-    more than half of it may both be let through, and the kernel's OOM killer ends one.
-    AllocationError lists each one with its own reason and remedy; `attempts` has them as errors.
+    Returns `size` bytes of zeroed memory, rounded up to whole pages. Without `heaps` the order is:
+    the system heap, every other heap that the CPU may access, udmabuf. `heaps` are names or paths;
+    one of them may be "udmabuf". `name` becomes the buffer's name, see `Buffer.name`.
+
+    A request for more memory than the machine has free is refused before the kernel is asked. This
+    check reserves nothing: if two processes ask at once for more than half of the free memory, both
+    may pass, and then the kernel's OOM killer may end a process.
+
+    AllocationError lists each exporter that was tried, with the reason and the remedy; its
+    `attempts` holds the errors.
     """
     length = _memory.checked_size(size)
     if name is not None:
@@ -42,7 +47,7 @@ def allocate(
             attempts.append(error)
             reasons.append(f"\n  {exporter}: {message_of(error)}")
     numbers = [error.errno for error in attempts if error.errno not in (None, errno.ENOENT)]
-    listed = "".join(reasons) or " heaps is empty"
+    listed = "".join(reasons) or " the list of heaps is empty"
     text = f"no exporter could allocate {length} bytes:{listed}"
     raise AllocationError(numbers[0] if numbers else errno.ENODEV, text, attempts)
 

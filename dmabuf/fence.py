@@ -1,4 +1,4 @@
-"""Fences: sync_files, which signal once the work before them is done."""
+"""Fences: sync_files, which signal when the work that they stand for is done."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _Fence = TypeVar("_Fence", bound="Fence")
 
 
 class FenceStatus(Enum):
-    """How far the work behind a fence is.
+    """The state of the work that a fence stands for.
 
         if fence.status is FenceStatus.ERROR:
             print("the device failed:", os.strerror(fence.error))
 
-    An error is an end too: whoever waits goes on.
+    A fence that ends with an error has signalled too: waits for it return.
     """
 
     ACTIVE = "active"
@@ -51,39 +51,39 @@ class FenceStatus(Enum):
 
 @record
 class FencePoint(NamedTuple):
-    """One of the fences that a sync_file is made of, as the kernel reports it.
+    """One of the fences in a sync_file, as the kernel reports it.
 
         for point in fence.info().points:
             print(point.driver, point.timeline, point.status)
 
-    `Fence.info()` lists them; merging adds them up.
+    `Fence.info()` lists them. A merged fence has several.
     """
 
     driver: str
-    """The driver that signals it. Since Linux 7 no longer reported once signalled."""
+    """The driver that signals the fence. Linux 7 and later no longer report it once signalled."""
     timeline: str
-    """The timeline that it is on. Since Linux 7 no longer reported once signalled."""
+    """The name of the fence's timeline. Linux 7 and later no longer report it once signalled."""
     status: FenceStatus
-    """Its own status."""
+    """The status of this fence alone."""
     timestamp_ns: int
-    """When it signalled, in nanoseconds of CLOCK_MONOTONIC; 0 before."""
+    """The time when it signalled, in nanoseconds of CLOCK_MONOTONIC; 0 while it is active."""
 
 
 @record
 class FenceInfo(NamedTuple):
-    """What the kernel tells of a sync_file: its name, its status and its fences.
+    """What the kernel reports about a sync_file: its name, its status and its fences.
 
         name, status, points = fence.info()
 
-    `Fence.info()` gives it, as it is at that moment.
+    `Fence.info()` returns it. It is a snapshot.
     """
 
     name: str
-    """The name given when it was merged, else one that the kernel makes up."""
+    """The name given to `merge()`, or one that the kernel chose."""
     status: FenceStatus
-    """The status of all points together."""
+    """The status of all fences together."""
     points: list[FencePoint]
-    """The fences in it."""
+    """The fences in the sync_file."""
 
 
 class Fence(Descriptor):
@@ -93,19 +93,21 @@ class Fence(Descriptor):
         if not fence.wait(timeout=1.0):
             print("still pending:", fence.info())
 
-    Compares and hashes by identity: the kernel gives fences none. Thread-safe. Use it as a context
-    manager, or call `close()`. `await fence` waits in asyncio; for trio and anyio it has a
-    `fileno()`, which becomes readable. A subclass may add methods, but what its `__init__` sets is
-    missing in what `dup()` and `from_fd()` return: they don't call it.
+    `await fence` waits in asyncio. For trio and anyio wait until its `fileno()` is readable. Fences
+    compare and hash by object identity, because the kernel gives a fence no identity. Thread-safe.
+    Use it as a context manager, or call `close()`.
+
+    A subclass may add methods. `dup()` and `from_fd()` do not call its `__init__`, so attributes
+    that are set there are missing in their results. Follows include/uapi/linux/sync_file.h.
     """
 
     __slots__ = ()
 
     def __init__(self, fd: int) -> None:
-        """Take over a sync_file's descriptor.
+        """Take ownership of a sync_file's descriptor.
 
-        NotASyncFileError if it is something else and OSError (EBADF) if it is not open; the caller
-        keeps it then. See `from_fd` for a descriptor that stays the caller's.
+        Raises NotASyncFileError if it refers to something else, and OSError (EBADF) if it is not
+        open; the caller then still owns it. `from_fd` duplicates a descriptor instead.
         """
         number = owned_number(fd)
         _check_sync_file(number)
@@ -113,44 +115,49 @@ class Fence(Descriptor):
 
     @classmethod
     def from_fd(cls: type[_Fence], fd: int | HasFileno) -> _Fence:
-        """Return a fence with a descriptor of its own, a duplicate of `fd`, which stays open."""
+        """Return a fence that owns a duplicate of `fd`. `fd` stays open.
+
+        `fd` is a number or an object with `fileno()`. Raises NotASyncFileError if it refers to
+        something else, and OSError: EBADF if it is not open, EMFILE if this process can't open more
+        descriptors.
+        """
         number = descriptor_number(fd)
         _check_sync_file(number)
         return own_duplicate(cls.__new__(cls), number)
 
     def dup(self: _Fence) -> _Fence:
-        """Return another owner of the same fence, with a descriptor of its own."""
+        """Return another `Fence` of the same sync_file, with its own descriptor."""
         kind = type(self)
         return own_duplicate(kind.__new__(kind), self)
 
     @property
     def status(self) -> FenceStatus:
-        """The status now."""
+        """The current status."""
         return _status(self._file_info().status)
 
     @property
     def signaled(self) -> bool:
-        """Whether the work is done, in error too."""
+        """True once the work has ended, successfully or with an error."""
         return held(self, _ioctl.sync_file_info).status != 0
 
     @property
     def error(self) -> int | None:
-        """The errno, positive, that the work ended with; None while it goes on, or without one."""
+        """The error that the work ended with, as a positive errno; None if active or successful."""
         status = self._file_info().status
         return -status if status < 0 else None
 
     @property
     def signaled_at(self) -> float | None:
-        """When the last point signalled, in `time.monotonic()` seconds; None while active.
+        """The time when the last fence signalled, in `time.monotonic()` seconds; None while active.
 
-        It means nothing for the fence that an idle buffer exports.
+        It has no meaning for the fence that an idle buffer exports.
         """
         if not self.signaled:
             return None
         return max((point.timestamp_ns for point in self.info().points), default=0) / _NANOSECONDS
 
     def info(self) -> FenceInfo:
-        """Return what the kernel knows: name, status and every point.
+        """Return what the kernel reports now: the name, the status and each fence.
 
         Follows SYNC_IOC_FILE_INFO in include/uapi/linux/sync_file.h.
         """
@@ -171,27 +178,28 @@ class Fence(Descriptor):
             return about._replace(status=_outcome(about.status, _ioctl.sync_fences(number)))
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it signals. Return False if `timeout` seconds pass first.
+        """Block until the fence signals. Return False if `timeout` seconds pass first.
 
-        By poll(2). Other threads run meanwhile, and a signal handler that raises ends the wait;
-        `close()` in another thread does not. A fence that ends in error has signalled: see `error`.
+        A fence that ends with an error has signalled too: look at `error`. Uses poll(2). Other
+        threads run meanwhile. A signal handler that raises ends the wait; `close()` in another
+        thread does not.
         """
         return held(self, _wait.wait_for, self, _wait.READABLE, timeout)
 
     def __await__(self) -> Generator[object, None, None]:
-        """Wait in the running asyncio event loop; ValueError if the fence gets closed.
+        """Wait in the running asyncio event loop. ValueError if the fence is closed meanwhile.
 
-        It waits on a duplicate, so that `loop.add_reader(fence, …)` is left alone. OSError (EMFILE)
-        if this process can't have one more descriptor.
+        It waits on a duplicate of the descriptor, so the program may use `loop.add_reader(fence,
+        …)` too. OSError (EMFILE) if this process can't open one more descriptor.
         """
         return _wait.ready(self, _wait.READABLE).__await__()
 
     def merge(self, *others: Fence, name: str | None = None) -> Fence:
-        """Return a fence that signals when this one and all others have.
+        """Return a fence that signals when this one and all others have signalled.
 
-        `name` is at most 31 bytes: ValueError; the kernel makes one up for None. Merging drops what
-        has signalled, with its error, and keeps the latest of each timeline. Follows
-        SYNC_IOC_MERGE.
+        `name` is at most 31 bytes in UTF-8, else ValueError; without it the kernel chooses one. The
+        kernel leaves out fences that have already signalled, with their errors, and keeps only the
+        latest fence of each timeline. Follows SYNC_IOC_MERGE.
         """
         fences = [self, *others]
         for fence in fences:
@@ -203,15 +211,16 @@ class Fence(Descriptor):
         return own_fence(partial(_merge, fences, label))
 
     def __and__(self, other: Fence) -> Fence:
-        """Return a fence that signals when both have: `a & b`."""
+        """Return a fence that signals when both have signalled: `a & b`."""
         if not isinstance(other, Fence):
             return NotImplemented
         return self.merge(other)
 
     def set_deadline(self, monotonic_seconds: float) -> None:
-        """Tell the driver by when the result is wanted, in `time.monotonic()` seconds.
+        """Tell the driver by when the result is needed, in `time.monotonic()` seconds.
 
-        A hint. Needs Linux 6.6: UnsupportedError. Follows SYNC_IOC_SET_DEADLINE.
+        A hint, which the driver may ignore. Needs Linux 6.6: UnsupportedError. Follows
+        SYNC_IOC_SET_DEADLINE.
         """
         try:
             is_time = 0 <= monotonic_seconds < _LATEST
@@ -262,7 +271,7 @@ def _check_sync_file(number: int) -> None:
     except OSError as error:
         if error.errno == errno.EBADF:
             raise
-        what = f"descriptor {number} is no sync_file but {open_file(number)}; it was left open"
+        what = f"descriptor {number} is not a sync_file but {open_file(number)}; it was left open"
         raise NotASyncFileError(what) from None
 
 
@@ -327,5 +336,7 @@ def _checked_label(name: str | None) -> bytes:
         raise TypeError(f"name must be a str, not {type(name).__name__}")
     label = (name or "").encode("utf-8", "surrogateescape")
     if len(label) > _NAME_BYTES or b"\0" in label:
-        raise ValueError(f"a fence's name has at most {_NAME_BYTES} bytes and no NUL: {name!r}")
+        raise ValueError(
+            f"a fence's name must be at most {_NAME_BYTES} bytes without a NUL: {name!r}"
+        )
     return label

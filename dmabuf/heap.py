@@ -1,4 +1,4 @@
-"""dma-heaps: what /dev/dma_heap offers, and allocation from it."""
+"""dma-heaps: the list in /dev/dma_heap, and allocation from them."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ _PROTECTED = re.compile(r"(?<![a-z])(protected|secure|restricted)", re.IGNORECAS
 
 @record
 class HeapInfo(NamedTuple):
-    """A heap as /dev/dma_heap lists it, not opened.
+    """A heap as /dev/dma_heap lists it. The heap is not opened.
 
         contiguous = [info for info in dmabuf.heaps() if info.contiguous]
         buffer = dmabuf.allocate(1 << 20, heaps=contiguous)
 
-    `Heap(info)` opens it, and `allocate` takes some to choose from.
+    `Heap(info)` opens it. `dmabuf.allocate` takes a list of them to choose from.
     """
 
     name: str
-    """The kernel's own name, also where the node is a symbolic link."""
+    """The kernel's own name, also if the node is a symbolic link."""
     path: str
-    """The node in /dev/dma_heap."""
+    """The path of the node in /dev/dma_heap."""
 
     def __fspath__(self) -> str:
         """Return the path, so that `Heap(info)` and `allocate(heaps=heaps())` work too."""
@@ -57,19 +57,20 @@ class HeapInfo(NamedTuple):
 
     @property
     def contiguous(self) -> bool:
-        """Whether its memory comes from a CMA region, judged by its name."""
+        """True if its memory comes from a CMA region and is contiguous, judged by its name."""
         return self.name in _CMA_NAMES or "@" in self.name
 
     @property
     def protected(self) -> bool:
-        """Whether its memory is closed to the processor, judged by the words of its name."""
+        """True if the CPU can't access its memory, judged by the words in its name."""
         return _PROTECTED.search(self.name) is not None
 
 
 def heaps() -> list[HeapInfo]:
-    """Return the heaps of this machine, by name; empty where the kernel or a container has none.
+    """Return the heaps of this machine, sorted by name; an empty list if there are none.
 
-    Opens nothing, so it needs no permission. Two nodes can be the same pool.
+    Opens no heap, so it needs no permission for them. Two nodes can stand for the same memory pool.
+    PermissionError (EACCES) if /dev/dma_heap may not be listed.
     """
     try:
         nodes = sorted(os.listdir(DIRECTORY))
@@ -102,8 +103,9 @@ class Heap(Descriptor):
     def __init__(self, heap: str | os.PathLike[str] = "system") -> None:
         """Open a heap by its name, such as "system", or by the path of its node.
 
-        UnsupportedError if the kernel has no heaps; FileNotFoundError, PermissionError with what
-        fixes it; OSError (ENOTTY) if the path is something else. Needs Linux 5.6.
+        Raises UnsupportedError if the kernel has no heaps, FileNotFoundError if it has no such
+        heap, PermissionError (EACCES) if this user may not open it, and OSError (ENOTTY) if the
+        path is not a heap. The message says what to do.
         """
         path = _path(heap)
         self._info = _info(path)
@@ -116,7 +118,7 @@ class Heap(Descriptor):
 
     @property
     def path(self) -> str:
-        """The path it was opened by."""
+        """The path by which it was opened."""
         return self._info.path
 
     def allocate(
@@ -126,11 +128,11 @@ class Heap(Descriptor):
         name: str | None = None,
         access: Access = Access.READ_WRITE,
     ) -> Buffer:
-        """Allocate at least `size` bytes of zeroed memory, rounded up to whole pages.
+        """Allocate `size` bytes of zeroed memory, rounded up to whole pages.
 
-        `access` is what the descriptor allows: one without WRITE maps read-only, one without READ
-        not at all. AllocationError (ENOMEM) if the memory is not there; ValueError for a size under
-        1 or a name that can't be one.
+        `access` is what the descriptor allows: without WRITE the memory can be mapped only for
+        reading, and without READ not at all. AllocationError (ENOMEM) if there is not enough
+        memory. ValueError for a size below 1, or a `name` that `Buffer.name` does not allow.
         """
         length = _memory.checked_size(size)
         mode = _MODES[access_bits(access)]
@@ -183,5 +185,5 @@ def _refused(error: OSError, size: int, heap: HeapInfo) -> AllocationError:
         return AllocationError(error.errno, f"{error.strerror}")
     cma = heap.contiguous
     reason = _memory.shortage(size, cma=cma) if error.errno == errno.ENOMEM else ""
-    reason = reason or f"{size} bytes refused by {heap.path}; see dmesg"
+    reason = reason or f"{heap.path} refused to allocate {size} bytes; see dmesg"
     return AllocationError(error.errno or errno.EIO, f"{error.strerror}: {reason}")

@@ -1,4 +1,4 @@
-"""Buffers that are used again: allocated once, lent out, and back when the last view is gone."""
+"""Buffers that are used again: allocated once, lent, and returned when the last view is gone."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ _wake = methodcaller("wake")
 
 
 class Pool(Closing):
-    """Buffers of one size that are allocated once, and lent again and again.
+    """A fixed number of buffers of one size, allocated once and lent again and again.
 
         with dmabuf.Pool(4, 1920 * 1080 * 4) as pool:
             with pool.acquire() as buffer:
                 with buffer.write() as memory:
                     memory[:5] = b"frame"
 
-    What `acquire` gives is a `Buffer`. Closing it, by a scope, `close()` or collection, gives the
-    memory back, and the next one gets it once the last view of it is gone, a memoryview or an
-    array, its duplicates and accesses too, and its fences have signalled. `detach()` takes it out
-    for good: the pool allocates another.
+    `acquire` returns a `Buffer`. Closing it gives the memory back to the pool. The pool lends the
+    memory again when nothing uses it any more: no duplicate, no open access, no memoryview, no
+    array, and no pending fence. `detach()` takes the memory out of the pool, which then allocates
+    another buffer.
 
-    Memory that comes again has in it what was there before, and whoever else got a descriptor or a
-    mapping of it, another process or a device, goes on seeing it. `zero` wipes it before it is
-    lent, which isolates nobody. `retire_after_share` never lends again what was sent to another
-    process, or what anybody else still has, by the kernel's count; the pool allocates another. That
-    count has every descriptor, and mappings but of exporters that map a file of their own (vgem
-    before Linux 6.1, i915).
+    Memory that is lent again still has its old contents. Another process or device that has a
+    descriptor or a mapping of it still sees it. `zero` clears it each time before it is lent, which
+    isolates nobody. With `retire_after_share` the pool never lends memory again that was sent to
+    another process, or that anybody else still has according to the kernel's reference count; it
+    allocates another buffer instead. That count includes every descriptor. It includes mappings
+    too, except with exporters that map a file of their own (vgem before Linux 6.1, i915).
 
-    `size` is in bytes. `allocate` is any callable that takes the size and returns a `Buffer`. All
-    is allocated at once: AllocationError. Thread-safe. Use it as a context manager, or call
-    `close()`. A forked child can't acquire from its parent's pool.
+    `size` is in bytes. `allocate` is a callable that takes the size and returns a `Buffer`. The
+    constructor allocates all buffers: AllocationError if that fails. Thread-safe. Use it as a
+    context manager, or call `close()`. A forked child can't acquire from its parent's pool.
     """
 
     def __init__(
@@ -94,29 +94,32 @@ class Pool(Closing):
 
     @property
     def count(self) -> int:
-        """How many buffers it has."""
+        """The number of buffers."""
         return self._count
 
     @property
     def size(self) -> int:
-        """The size that was asked for, in bytes; a buffer has whole pages."""
+        """The requested size in bytes. The size of a buffer is that, rounded up to whole pages."""
         return self._size
 
     @property
     def free(self) -> int:
-        """How many are not lent. One whose fences are pending counts, and can't be acquired yet."""
+        """The number of buffers that are not lent.
+
+        A buffer with pending fences counts, although it can't be acquired yet.
+        """
         return sum(slot.loan() is None for slot in self._slots)
 
     @property
     def closed(self) -> bool:
-        """Whether `close()` was called."""
+        """True once `close()` was called."""
         return self._closed
 
     def acquire(self, timeout: float | None = None) -> Buffer:
-        """Return a buffer of the pool; wait until one is back and its fences have signalled.
+        """Return a buffer of the pool. Block until one is free and its fences have signalled.
 
-        TimeoutError if `timeout` seconds pass first; ValueError if the pool is closed, also
-        meanwhile. AllocationError if a retired buffer can't be replaced.
+        TimeoutError if `timeout` seconds pass first. ValueError if the pool is closed, also while
+        waiting. AllocationError if a retired buffer can't be replaced.
         """
         end = deadline(timeout)
         buffer = self._lend()
@@ -126,12 +129,15 @@ class Pool(Closing):
             while (buffer := self._lend(wake)) is None:
                 left = seconds_left(end)
                 if left == 0.0:
-                    raise TimeoutError(errno.ETIMEDOUT, f"no buffer came back in time to {self!r}")
+                    raise TimeoutError(
+                        errno.ETIMEDOUT,
+                        f"no buffer was given back in time to {self!r}; close one, or use more",
+                    )
                 _wait.first(self._events(wake), left)
         return buffer
 
     async def acquire_async(self) -> Buffer:
-        """Acquire in asyncio: the event loop runs while it waits."""
+        """Acquire a buffer in asyncio: as `acquire`, but wait in the event loop."""
         await _wait.turn()
         buffer = self._lend()
         if buffer is not None:
@@ -153,13 +159,16 @@ class Pool(Closing):
         return buffer
 
     def allocate(self, size: SupportsIndex, *, name: str | None = None) -> Buffer:
-        """Acquire as an allocator does, which does not wait: `Image.allocate(…, allocate=…)`.
+        """Acquire a buffer without waiting.
 
-        AllocationError if no buffer is free; ValueError if `size` exceeds that of the pool.
+        For what takes an allocator: `Image.allocate(…, allocate=pool.allocate)`. AllocationError if
+        no buffer is free. ValueError if `size` exceeds that of the pool.
         """
         wanted = whole(size, "size")
         if not 1 <= wanted <= self._size:
-            raise ValueError(f"{self!r} has buffers of {self._size} bytes, not of {wanted}")
+            raise ValueError(
+                f"{self!r} has buffers of {self._size} bytes; {wanted} bytes do not fit"
+            )
         buffer = self._lend()
         if buffer is None:
             busy = f"all {self._count} buffers of {self!r} are in use; close one, or make more"
@@ -173,9 +182,11 @@ class Pool(Closing):
             raise
 
     def close(self) -> None:
-        """Free what is not lent; what is stays valid and is freed with its last user.
+        """Free the buffers that are not lent.
 
-        Whoever waits gets ValueError. Does nothing the second time.
+        Lent ones stay valid, and are freed with their last user.
+
+        Threads and tasks that wait in `acquire` get ValueError. Does nothing the second time.
         """
         self._closed = True
         self._wake()
@@ -212,7 +223,7 @@ class Pool(Closing):
             raise ValueError(f"operation on a closed pool: {self!r}")
         if self._process != _process:
             raise ValueError(
-                "the pool is another process's, which lends the memory too: make one in this"
+                "this pool belongs to the parent process, which lends its memory; make one here"
             )
 
     def _lend(self, wake: Descriptor | None = None) -> Buffer | None:

@@ -1,6 +1,7 @@
 """The kernel's software timeline: fences that the caller signals, for tests and demonstrations.
 
-Needs CONFIG_SW_SYNC, debugfs and root. Follows drivers/dma-buf/sw_sync.c.
+Needs CONFIG_SW_SYNC, debugfs and root. Most distributions' kernels lack it; `devices.drm.Vgem` is
+an alternative. Follows drivers/dma-buf/sw_sync.c.
 """
 
 from __future__ import annotations
@@ -21,20 +22,24 @@ _U32 = 2**32
 
 
 class Timeline(Descriptor):
-    """A counter that starts at 0, and fences that signal when it reaches their value.
+    """A counter that starts at 0, with fences that signal when it reaches their value.
 
         with sw_sync.Timeline() as timeline, timeline.fence(2) as fence:
             timeline.advance(2)
             assert fence.signaled
 
-    Closing it ends the fences that are still active with ENOENT. Thread-safe. Use it as a context
-    manager, or call `close()`.
+    Closing it ends the fences that are still active with the error ENOENT. Thread-safe. Use it as a
+    context manager, or call `close()`.
     """
 
     __slots__ = ()
 
     def __init__(self) -> None:
-        """Create a timeline. UnsupportedError where the kernel has none, PermissionError."""
+        """Create a timeline.
+
+        Raises UnsupportedError if the kernel has no sw_sync, and PermissionError (EACCES) if the
+        user is not root.
+        """
         try:
             own(self, lambda made: keep(made, os.open, PATH, os.O_RDWR | os.O_CLOEXEC))
         except FileNotFoundError:
@@ -49,17 +54,17 @@ class Timeline(Descriptor):
             raise os_error(error.errno or errno.EIO, PATH) from None
 
     def fence(self, value: int) -> Fence:
-        """Return a fence that signals when the timeline reaches `value`, 0 to 2**32 - 1.
+        """Return a fence that signals when the counter reaches `value`, 0 to 2**32 - 1.
 
-        A value that was reached already gives a fence that has signalled. The counter wraps: more
-        than 2**31 - 1 ahead counts as behind.
+        A value that the counter has already reached gives a fence that has signalled. The counter
+        wraps: a value more than 2**31 - 1 ahead counts as reached.
         """
         _check(value)
         with Hold(self) as number:
             return own_fence(partial(_ioctl.sw_sync_create_fence, number, value))
 
     def advance(self, count: int = 1) -> None:
-        """Move on by `count`, 0 to 2**32 - 1, and signal what that reaches."""
+        """Add `count`, 0 to 2**32 - 1, to the counter and signal the fences that it reaches."""
         _check(count)
         with Hold(self) as number:
             _ioctl.sw_sync_inc(number, count)
@@ -71,6 +76,6 @@ class Timeline(Descriptor):
 
 def _check(value: int) -> None:
     if not isinstance(value, int):
-        raise TypeError(f"a timeline counts in int, not {type(value).__name__}")
+        raise TypeError(f"a timeline's value must be an int, not {type(value).__name__}")
     if not 0 <= value < _U32:
-        raise ValueError(f"a timeline counts from 0 to {_U32 - 1}, not to {value}")
+        raise ValueError(f"a timeline counts from 0 to {_U32 - 1}; {value} is outside")

@@ -1,7 +1,7 @@
-"""udmabuf: memory of a memfd as a dma-buf, without a heap.
+"""udmabuf: the memory of a memfd as a dma-buf, without a heap.
 
-The kernel answers EINVAL to every mistake, so each one is explained before it is asked
-(drivers/dma-buf/udmabuf.c). Needs Linux 4.20 with CONFIG_UDMABUF.
+The kernel answers every mistake with EINVAL, so this module checks first and gives the reason.
+Needs Linux 4.20 with CONFIG_UDMABUF. Follows drivers/dma-buf/udmabuf.c.
 """
 
 from __future__ import annotations
@@ -41,23 +41,24 @@ _FORBIDDEN_SEALS = {"F_SEAL_WRITE": 0x08, "F_SEAL_FUTURE_WRITE": 0x10}  # linux/
 
 @record
 class Limits(NamedTuple):
-    """The largest udmabuf that the kernel makes.
+    """The limits that the kernel sets for one udmabuf.
 
         size, count = dmabuf.udmabuf.limits()
 
-    The module's parameters; root may raise them in /sys/module/udmabuf/parameters.
+    They are parameters of the module. Root may raise them in /sys/module/udmabuf/parameters.
     """
 
     size: int | None
-    """Bytes in all: the module's size_limit_mb. None without a limit, as on Linux 7.3."""
+    """The largest size of one udmabuf in bytes (size_limit_mb); None if there is no limit, as on
+    Linux 7.3."""
     count: int  # type: ignore[assignment]
-    """Pieces: the module's list_limit."""
+    """The largest number of pieces of one udmabuf (list_limit)."""
 
 
 def limits() -> Limits:
-    """Return the limits of this machine; UnsupportedError if the kernel has no udmabuf.
+    """Return the limits of this machine. UnsupportedError if the kernel has no udmabuf.
 
-    OSError (ENOENT) where /sys/module is hidden, as containers may do. Allocation works all the
+    OSError (ENOENT) if /sys/module is hidden, as in some containers. Allocation works there all the
     same.
     """
     found = _limits()
@@ -96,11 +97,12 @@ def _parameter(name: str) -> int:
 def allocate(
     size: SupportsIndex, *, name: str | None = None, hugepages: SupportsIndex | None = None
 ) -> Buffer:
-    """Allocate at least `size` bytes of zeroed memory, rounded up to whole pages.
+    """Allocate `size` bytes of zeroed memory, rounded up to whole pages.
 
-    `hugepages` is the size of the huge page to take, such as 2 << 20 (Linux 6.12, and pages
-    reserved in /sys/kernel/mm/hugepages). AllocationError if the memory is not there or over the
-    limit. The memory is charged to the caller's cgroup as shared memory.
+    `hugepages` is the size in bytes of the huge pages to use, such as 2 << 20. They need Linux
+    6.12, and pages reserved in /sys/kernel/mm/hugepages. AllocationError if there is not enough
+    memory, or `size` exceeds the limit. The kernel charges the memory to the caller's cgroup as
+    shared memory.
     """
     length = _memory.checked_size(size)
     label = checked_name(name) if name is not None else b""
@@ -135,11 +137,13 @@ def _memfd(name: bytes, flags: int, made: list[int]) -> None:
 def from_memfd(
     memfd: int | HasFileno, offset: SupportsIndex = 0, size: SupportsIndex | None = None
 ) -> Buffer:
-    """Return a buffer of a part of a memfd, all after `offset` without a size; shared, no copy.
+    """Return a buffer on a part of a memfd: the same memory, no copy.
 
-    The memfd stays the caller's, and must have F_SEAL_SHRINK, and neither F_SEAL_WRITE nor
-    F_SEAL_FUTURE_WRITE; offset and size must be whole pages of it. RefusedError says which is not;
-    AllocationError if its holes can't be filled, or it is over the limits.
+    `offset` and `size` are in bytes and multiples of the page size. Without `size` the part extends
+    to the end. The memfd must have the seal F_SEAL_SHRINK, and neither F_SEAL_WRITE nor
+    F_SEAL_FUTURE_WRITE. It still belongs to the caller, and may be closed. RefusedError (EINVAL)
+    says which of these is wrong. AllocationError if its holes can't be filled, or it exceeds the
+    limits.
     """
     number = descriptor_number(memfd)
     start = _memory.checked_bytes(offset, "offset")
@@ -152,15 +156,15 @@ def from_memfd(
 def from_memfds(
     pieces: Iterable[tuple[int | HasFileno, SupportsIndex, SupportsIndex]],
 ) -> Buffer:
-    """Return one buffer of several pieces, (memfd, offset, size) each, in this order.
+    """Return one buffer that joins several pieces, each (memfd, offset, size), in this order.
 
-    Each memfd is as in `from_memfd`, and may come more than once.
+    Each piece is as in `from_memfd`, with the same errors. The same memfd may occur more than once.
     """
     checked = _memory.checked_bytes
     given = list(pieces)
     for piece in given:
         if not isinstance(piece, (tuple, list)) or len(piece) != 3:
-            raise TypeError(f"pieces are [(memfd, offset, size), …], and {piece!r} is none")
+            raise TypeError(f"pieces are [(memfd, offset, size), …], and {piece!r} is not one")
     items = [
         (descriptor_number(memfd), checked(offset, "offset"), checked(size, "size"))
         for memfd, offset, size in given
@@ -205,7 +209,7 @@ def _check_memfd(memfd: int) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise os_error(error.errno or errno.EIO, f"memfd {memfd}") from None
-        text = f"descriptor {memfd} is no memfd; make one with {create}"
+        text = f"descriptor {memfd} is not a memfd; make one with {create}"
         raise RefusedError(errno.EBADFD, text) from None
     if not seals & fcntl.F_SEAL_SHRINK:
         remedy = "seal it: fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)"
@@ -220,10 +224,10 @@ def _check_memfd(memfd: int) -> None:
 def _check_piece(memfd: int, offset: int, size: int) -> None:
     for what, number in (("offset", offset), ("size", size)):
         if number % _memory.PAGE:
-            _refuse(f"{what} {number} is no multiple of the page, {_memory.PAGE} bytes")
+            _refuse(f"{what} {number} is not a multiple of the page size, {_memory.PAGE} bytes")
     length = os.fstat(memfd).st_size
     if size <= 0 or offset < 0 or offset + size > length:
-        _refuse(f"{size} bytes at offset {offset} are no part of memfd {memfd} of {length} bytes")
+        _refuse(f"{size} bytes at offset {offset} lie outside of memfd {memfd} of {length} bytes")
 
 
 def _refuse(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for the first of several: fences, and accesses to buffers."""
+"""Wait for the first of several fences, or of several accesses to buffers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ _Item = TypeVar("_Item", bound="Fence | tuple[Buffer, Access]")
 def wait_any(fences: Iterable[_Item], timeout: float | None = None) -> _Item | None:
     """Block until one of several fences signals, and return that fence.
 
-    A pair of a buffer and an `Access` stands for the fences that this access would wait for:
+    An item may also be a pair (buffer, `Access`), which stands for the fences that this access
+    waits for:
 
         first = dmabuf.wait_any([fence, (buffer, dmabuf.Access.READ)], timeout=0.1)
 
-    The first in the given order if several have signalled. None, which is false, if `timeout`
-    seconds pass first. ValueError if there is nothing to wait for, or one is closed; one that
-    another thread closes meanwhile is waited for as before. Other threads run meanwhile, and a
+    Returns the item as it was given, the first in order if several have signalled, and None if
+    `timeout` seconds pass first. ValueError if there is nothing to wait for, or one is closed; one
+    that another thread closes during the wait is still waited for. Other threads run meanwhile. A
     signal handler that raises ends the wait.
     """
     if isinstance(fences, (Fence, Buffer)):
         raise TypeError(f"wait_any takes several: [{type(fences).__name__}, …]")
     items = list(fences)
     if not items:
-        raise ValueError("there is no fence to wait for")
+        raise ValueError("wait_any was given no fence to wait for")
     index = _wait.first([_wanted(item) for item in items], timeout)
     return None if index is None else items[index]
 

@@ -442,7 +442,7 @@ class TestMisuse:
         assert "did you mean" not in run("nonsense").err
 
     def test_a_name_with_a_newline(self, run):
-        run("4K", "--name", "a\nb").fails(2, "no newline")
+        run("4K", "--name", "a\nb").fails(2, "must not contain a newline")
 
     @pytest.mark.parametrize(
         ("path", "word"),

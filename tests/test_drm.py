@@ -155,7 +155,7 @@ class TestWrongNodes:
     @pytest.mark.needs("vgem")
     def test_a_device_is_made_once(self, buffer, device, gem):
         for make in (lambda: device.__init__(device.path), device.__init__):
-            with pytest.raises(TypeError, match="a Vgem is made once"):
+            with pytest.raises(TypeError, match="a Vgem can be initialised only once"):
                 make()
         assert claimed(device) == [gem.handle]
 

@@ -101,7 +101,7 @@ class TestConstruction:
     def test_an_object_is_not_taken_for_its_descriptor(self, pending, buffer):
         """It would be closed twice."""
         for make, owner in ((dmabuf.Fence, pending.fence), (dmabuf.Buffer, buffer)):
-            with pytest.raises(TypeError, match=rf"{make.__name__} keeps its descriptor.*from_fd"):
+            with pytest.raises(TypeError, match=rf"{make.__name__} owns its descriptor.*from_fd"):
                 make(owner)
             assert not owner.closed
 

@@ -71,7 +71,7 @@ class TestMerge:
 
     @pytest.mark.parametrize("name", ["x" * 32, "ü" * 16, "nul\0", "\0"])
     def test_a_name_that_the_kernel_would_cut_is_refused(self, pending, name):
-        with pytest.raises(ValueError, match="31 bytes and no NUL"):
+        with pytest.raises(ValueError, match="31 bytes without a NUL"):
             pending.fence.merge(name=name)
 
     @pytest.mark.parametrize("name", [b"bytes", 0, 5])

@@ -373,7 +373,7 @@ class TestOwnership:
         assert heap.closed
 
     def test_is_made_once(self, heap):
-        with pytest.raises(TypeError, match="a Heap is made once"):
+        with pytest.raises(TypeError, match="a Heap can be initialised only once"):
             heap.__init__("system")
         heap.allocate(PAGE).close()
 

@@ -15,7 +15,7 @@ from dmabuf.cli.checks.kernel import advise
 from dmabuf.devices.drm import Vgem
 
 LOAD = "run modprobe udmabuf as root"
-BOOT = "boot a kernel that was built with that"
+BOOT = "boot a kernel that was built with it"
 
 
 @pytest.fixture

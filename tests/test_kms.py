@@ -222,7 +222,7 @@ class TestMisuse:
         nodes = [drm.find("vgem"), *Path("/dev/dri").glob("renderD*")]
         assert len(nodes) >= 2
         for path in nodes:
-            with pytest.raises(OSError, match=f"{path}.* is no display") as caught:
+            with pytest.raises(OSError, match=f"{path}.* is not a display") as caught:
                 kms.Display(path)
             assert caught.value.errno == errno.ENODEV
         with pytest.raises(OSError, match="not a DRM device") as caught:
@@ -287,7 +287,7 @@ class TestMisuse:
                 display.show(image)
             assert caught.value.errno == errno.EINVAL
             mode = display.connector.modes[0]
-            with pytest.raises(dmabuf.RefusedError, match=f"doesn't fill the mode {mode}"):
+            with pytest.raises(dmabuf.RefusedError, match=f"not have the size of mode {mode}"):
                 display.show(image, mode=mode)
 
     def test_a_mode_that_the_driver_refuses_leaves_the_one_before(self, display, image):

@@ -28,6 +28,6 @@ def test_an_object_is_made_once(
             stack.enter_context(SERVED_BY[kind](path))
         made = stack.enter_context(kind(**terms))
         for _ in range(2):
-            with pytest.raises(TypeError, match=f"a {kind.__name__} is made once"):
+            with pytest.raises(TypeError, match=f"a {kind.__name__} can be initialised only once"):
                 made.__init__(**terms)
             made.close()

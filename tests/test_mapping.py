@@ -49,7 +49,7 @@ def test_of_more_than_32_bits_can_address_is_refused_with_the_cause():
     with vgem.allocate(3 << 30) as buffer:  # which takes memory only where it is looked at
         number, words = error_of(buffer)
     assert number == errno.ENOMEM
-    assert f"{3 << 30} bytes do not fit into a process of 32 bits" in words
+    assert f"{3 << 30} bytes do not fit into a 32-bit process" in words
 
 
 class TestCost:

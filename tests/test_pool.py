@@ -36,7 +36,7 @@ def several(allocate):
 
 def is_out(pool):
     """Whether a pool of one buffer has it not."""
-    with pytest.raises(TimeoutError, match="no buffer came back in time"):
+    with pytest.raises(TimeoutError, match="no buffer was given back in time"):
         pool.acquire(timeout=0)
     return pool.free == 0
 
@@ -419,7 +419,7 @@ class TestSharing:
     def test_a_child_can_not_acquire_and_disturbs_nobody(self, several):
         def child():
             for call in (several.acquire, lambda: several.allocate(1)):
-                with pytest.raises(ValueError, match="another process's"):
+                with pytest.raises(ValueError, match="this pool belongs to the parent process"):
                     call()
             buffer.close()
             several.close()

@@ -95,7 +95,7 @@ class TestSame:
 
 @pytest.mark.parametrize("fd", [-1, 1 << 31, (1 << 32) + 1, True, "1", None])
 def test_a_number_that_no_descriptor_has_is_refused_and_not_cut(fd):
-    with pytest.raises((ValueError, TypeError), match="a descriptor is"):
+    with pytest.raises((ValueError, TypeError), match="a descriptor must be"):
         share.from_process(os.getpid(), fd)
 
 

@@ -509,22 +509,22 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("offset", "size", "word"),
         [
-            (1, PAGE, "offset 1 is no multiple of the page, 4096 bytes"),
-            (PAGE - 1, None, "offset 4095 is no multiple"),
-            (-1, PAGE, "offset -1 is no multiple"),
-            (0, 1, "size 1 is no multiple of the page"),
-            (0, PAGE + 2048, "size 6144 is no multiple"),
-            (0, 0, "0 bytes at offset 0 are no part of memfd"),
-            (0, -PAGE, "-4096 bytes at offset 0 are no part"),
-            (-PAGE, PAGE, "4096 bytes at offset -4096 are no part"),
-            (0, 5 * PAGE, r"20480 bytes at offset 0 are no part of memfd \d+ of 16384 bytes"),
-            (4 * PAGE, PAGE, "4096 bytes at offset 16384 are no part"),
-            (4 * PAGE, None, "0 bytes at offset 16384 are no part"),
-            (8 * PAGE, None, "-16384 bytes at offset 32768 are no part"),
-            (2**63, PAGE, "are no part"),
-            (2**64, PAGE, "are no part"),
-            (PAGE, 2**64 - PAGE, "are no part"),
-            (2**64 - PAGE, 2 * PAGE, "are no part"),
+            (1, PAGE, "offset 1 is not a multiple of the page size, 4096 bytes"),
+            (PAGE - 1, None, "offset 4095 is not a multiple"),
+            (-1, PAGE, "offset -1 is not a multiple"),
+            (0, 1, "size 1 is not a multiple of the page"),
+            (0, PAGE + 2048, "size 6144 is not a multiple"),
+            (0, 0, "0 bytes at offset 0 lie outside of memfd"),
+            (0, -PAGE, "-4096 bytes at offset 0 lie outside"),
+            (-PAGE, PAGE, "4096 bytes at offset -4096 lie outside"),
+            (0, 5 * PAGE, r"20480 bytes at offset 0 lie outside of memfd \d+ of 16384 bytes"),
+            (4 * PAGE, PAGE, "4096 bytes at offset 16384 lie outside"),
+            (4 * PAGE, None, "0 bytes at offset 16384 lie outside"),
+            (8 * PAGE, None, "-16384 bytes at offset 32768 lie outside"),
+            (2**63, PAGE, "lie outside"),
+            (2**64, PAGE, "lie outside"),
+            (PAGE, 2**64 - PAGE, "lie outside"),
+            (2**64 - PAGE, 2 * PAGE, "lie outside"),
         ],
     )
     def test_of_a_piece_says_which_number_is_wrong(self, offset, size, word):
@@ -542,13 +542,13 @@ class TestRefusal:
         with memfd(0, seals=0) as number:
             os.ftruncate(number, 5000)
             fcntl.fcntl(number, fcntl.F_ADD_SEALS, SHRINK)
-            with pytest.raises(dmabuf.RefusedError, match="size 5000 is no multiple of the page"):
+            with pytest.raises(dmabuf.RefusedError, match="size 5000 is not a multiple"):
                 udmabuf.from_memfd(number)
 
     def test_of_an_empty_memfd_says_so(self):
         with (
             memfd(0) as number,
-            pytest.raises(dmabuf.RefusedError, match=f"no part of memfd {number} of 0 bytes"),
+            pytest.raises(dmabuf.RefusedError, match=f"outside of memfd {number} of 0 bytes"),
         ):
             udmabuf.from_memfd(number)
 
@@ -586,7 +586,7 @@ class TestRefusal:
                 os.close(number)
 
     def test_of_a_dma_buf_says_that_it_is_no_memfd(self, buffer):
-        with pytest.raises(dmabuf.RefusedError, match="no memfd") as caught:
+        with pytest.raises(dmabuf.RefusedError, match="is not a memfd") as caught:
             udmabuf.from_memfd(buffer)
         assert caught.value.errno == errno.EBADFD
         assert not buffer.closed
@@ -607,10 +607,10 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("arguments", "error", "word"),
         [
-            (("3",), TypeError, "a descriptor is an int or has a fileno"),
+            (("3",), TypeError, "a descriptor must be an int or have a fileno"),
             ((None,), TypeError, "descriptor"),
             ((True,), TypeError, "descriptor"),
-            ((-1,), ValueError, "a descriptor is from 0 to"),
+            ((-1,), ValueError, "a descriptor must be from 0 to"),
             (("memfd", "0"), TypeError, "offset must be a number of bytes, not str"),
             (("memfd", None), TypeError, "offset .* not NoneType"),
             (("memfd", 0.0), TypeError, "offset .* not float"),
@@ -629,9 +629,9 @@ class TestRefusal:
         ("pieces", "words"),
         [
             (3, "iterable"),
-            ([3], "pieces are .*, and 3 is none"),
-            ([(0, 0)], r"and \(0, 0\) is none"),
-            ([(0, 0, 0, 0)], r"and \(0, 0, 0, 0\) is none"),
+            ([3], "pieces are .*, and 3 is not one"),
+            ([(0, 0)], r"and \(0, 0\) is not one"),
+            ([(0, 0, 0, 0)], r"and \(0, 0, 0, 0\) is not one"),
         ],
     )
     def test_of_pieces_that_are_none_says_what_they_are(self, pieces, words):

@@ -78,7 +78,7 @@ class TestEncoder:
             coding.stop()
             coding.stop()
             assert list(coding) == []
-            with pytest.raises(BrokenPipeError, match="has made all of what it was given"):
+            with pytest.raises(BrokenPipeError, match="has finished all that it was given"):
                 coding.frame()
 
     def test_pictures_on_heap_buffers_are_encoded_where_they_are(self, encoder, coded):
@@ -113,7 +113,7 @@ class TestEncoder:
     def test_it_is_none_of_other_devices(self):
         paths = [v4l2.Decoder.find(codecs.CODED), cameras.find("vivid")]
         for path in paths:
-            with pytest.raises(OSError, match="is no stateful encoder") as caught:
+            with pytest.raises(OSError, match="is not a stateful encoder") as caught:
                 v4l2.Encoder(path)
             assert caught.value.errno == errno.ENODEV
 
@@ -218,7 +218,7 @@ class TestDecoder:
     @pytest.mark.needs("visl")
     def test_it_is_no_stateless_decoder(self):
         for path in (cameras.find("visl", multi_planar=True), v4l2.Encoder.find(codecs.CODED)):
-            with pytest.raises(OSError, match="is no stateful decoder") as caught:
+            with pytest.raises(OSError, match="is not a stateful decoder") as caught:
                 v4l2.Decoder(path)
             assert caught.value.errno == errno.ENODEV
 

@@ -138,7 +138,7 @@ class TestListeners:
 
 class TestWaiting:
     def test_a_time_out_is_an_error(self, device, events):
-        with pytest.raises(TimeoutError, match=f"no event of {device.path} within 0.01 s"):
+        with pytest.raises(TimeoutError, match=f"no event from {device.path} within 0.01 s"):
             events.next(0.01)
 
     def test_a_thread_waits_until_it_comes(self, device, events):

@@ -156,7 +156,7 @@ class TestOutput:
         with output.stream() as frames, frames.frame() as frame:
             size = output.format().sizeimage[0]
             for wrong in ((), (0,), (-1,), (size + 1,), (1, 1)):
-                with pytest.raises(ValueError, match="bytes_used of a frame are 1 to"):
+                with pytest.raises(ValueError, match="bytes_used of a frame must be from 1 to"):
                     frame.bytes_used = wrong
             with pytest.raises(TypeError):
                 frame.bytes_used = 1

@@ -173,10 +173,10 @@ class TestCapture:
 
     def test_a_ring_is_for_a_single_use(self, camera):
         with running(camera) as ring:
-            with pytest.raises(ValueError, match="for a single use"):
+            with pytest.raises(ValueError, match="used only once"):
                 ring.start()
             assert ring.session.running
-        with pytest.raises(ValueError, match="for a single use"):
+        with pytest.raises(ValueError, match="used only once"):
             ring.start()
 
 

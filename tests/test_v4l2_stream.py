@@ -364,11 +364,11 @@ class TestStreams:
         with frames:
             assert frames.running
             assert frames.format == camera.format()
-            with pytest.raises(ValueError, match="for a single use"):
+            with pytest.raises(ValueError, match="used only once"):
                 frames.__enter__()
             assert frames.running
         assert "[over]" in repr(frames)
-        for use, error in ((frames.frame, OVER), (frames.__enter__, "for a single use")):
+        for use, error in ((frames.frame, OVER), (frames.__enter__, "used only once")):
             with pytest.raises(ValueError, match=error):
                 use()
         assert list(frames) == []

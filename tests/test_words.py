@@ -9,7 +9,7 @@ from dmabuf.image import FORMATS, fourcc, from_drm, from_v4l2, pixel_format
 WRONG = {
     "allocate": (lambda: dmabuf.allocate(4096, heaps=5), "heaps must be several names or paths"),
     "from_memfds": (lambda: udmabuf.from_memfds([5]), r"pieces are \[\(memfd, offset, size\), …\]"),
-    "from_memfds pair": (lambda: udmabuf.from_memfds([(1, 2)]), r"and \(1, 2\) is none"),
+    "from_memfds pair": (lambda: udmabuf.from_memfds([(1, 2)]), r"and \(1, 2\) is not one"),
     "Image": (lambda: Image(5, "R8", 4, 4), "an image is on a dmabuf.Buffer, .* not on int"),
     "format": (lambda: pixel_format(1.5), "a pixel format, unless it is text, must be a whole"),
     "from_drm": (lambda: from_drm("NV12"), "a code of DRM's must be a whole number, not str"),

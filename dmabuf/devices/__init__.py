@@ -1,4 +1,4 @@
-"""The devices that export and import buffers: what there is, and what comes and goes."""
+"""The devices that export and import buffers: list them, and watch them come and go."""
 
 from typing import TYPE_CHECKING
 

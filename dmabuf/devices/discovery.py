@@ -28,10 +28,10 @@ _Result = TypeVar("_Result")
 
 
 def find() -> list[FoundDevice]:
-    """Return the heaps, udmabuf, the DRM and the V4L2 devices of this machine, in that order.
+    """Return the heaps, udmabuf, DRM devices and V4L2 devices of this machine, in that order.
 
-    Opens each device, asks it and closes it. One that can't be opened is listed too, with the
-    reason, and without what only the device itself could tell. Needs neither libudev nor udevd.
+    Opens each device, queries it and closes it. A device that can't be opened is listed too, with
+    the reason, and with None for what only the device could tell. Needs neither libudev nor udevd.
     Opening an unused display makes this process DRM master for a moment.
     """
     return [describe(kind, path) for kind, path in _nodes()]

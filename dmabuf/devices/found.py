@@ -1,4 +1,4 @@
-"""What `find` lists: devices of four kinds, their nodes, and what is known of each."""
+"""The devices that `find` lists: four kinds, their nodes, and what is known about each."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Node(NamedTuple):
         for node in device.nodes:
             print(node.path, node.permissions, node.error or "usable")
 
-    A container may lack nodes of devices that the kernel has.
+    In a container the node of a device that the kernel has may be missing.
     """
 
     path: str
-    """The path."""
+    """The path of the node."""
     permissions: str | None
-    """Mode, owner and group as `ls -l` shows them; None if the node is not here."""
+    """Mode, owner and group as `ls -l` shows them; None if the node does not exist here."""
     error: str | None
     """Why this process can't open the node, and what to do about it; None if it can."""
 
@@ -47,36 +47,37 @@ class Found(NamedTuple):
             if device.kind == "drm" and device.info.imports:
                 print(device.path, device.driver)
 
-    Every device has a `kind` too, which tells a type checker the type of its `info`.
+    Each device has a `kind` too. It tells a type checker the type of `info`.
     """
 
     nodes: tuple[Node, ...]
-    """The device's nodes. Only a DRM device can have two: its primary node and its render node."""
+    """The nodes of the device. Only a DRM device can have two: a primary node and a render node."""
     driver: str | None
-    """The kernel's name of the driver; None for heaps and udmabuf, and where it is not known."""
+    """The kernel's name of the driver; None for heaps and udmabuf, and if it is unknown."""
     name: str | None
-    """What the device is called: a heap's own name, a camera's card, else the driver's name."""
+    """A name for people: the heap's name, the camera's card, otherwise the driver's name; None if
+    unknown."""
     info: Any
-    """What the device says of itself; each kind has its type."""
+    """What the device reports about itself; the type depends on the kind."""
 
     @property
     def path(self) -> str:
-        """The path of the node; of a DRM device its primary node's."""
+        """The path of the node; for a DRM device, of its primary node."""
         return self.nodes[0].path
 
     @property
     def permissions(self) -> str | None:
-        """The permissions of that node; None if it is not here."""
+        """The permissions of the node at `path`; None if it does not exist here."""
         return self.nodes[0].permissions
 
     @property
     def error(self) -> str | None:
-        """Why that node can't be opened, and what to do about it; None if it can."""
+        """Why the node at `path` can't be opened, and what to do about it; None if it can."""
         return self.nodes[0].error
 
     @property
     def usable(self) -> bool:
-        """True if this process can open the device, by any of its nodes."""
+        """True if this process can open at least one node of the device."""
         return any(node.usable for node in self.nodes)
 
 
@@ -91,13 +92,13 @@ class HeapDevice(Found):
 
     __slots__ = ()
     kind: Final[Literal["heap"]] = "heap"
-    """The same for all heaps."""
+    """Always "heap"."""
     info: HeapInfo
-    """What `dmabuf.heaps()` lists."""
+    """The entry in `dmabuf.heaps()`."""
 
 
 class UdmabufDevice(Found):
-    """The device that makes buffers of memfds.
+    """The device that makes buffers from memfds.
 
         if device.usable:
             buffer = dmabuf.udmabuf.allocate(4096)
@@ -107,9 +108,9 @@ class UdmabufDevice(Found):
 
     __slots__ = ()
     kind: Final[Literal["udmabuf"]] = "udmabuf"
-    """The same for every udmabuf device."""
+    """Always "udmabuf"."""
     info: Limits | None
-    """What `dmabuf.udmabuf.limits()` returns; None if that is not known."""
+    """The result of `dmabuf.udmabuf.limits()`; None if it is unknown."""
 
 
 class DrmDevice(Found):
@@ -119,14 +120,14 @@ class DrmDevice(Found):
             with dmabuf.devices.drm.Device(device.path) as opened:
                 gem = opened.import_buffer(buffer)
 
-    A display can be opened by `devices.kms.Display(device.path)` too.
+    `devices.kms.Display(device.path)` opens one that is a display.
     """
 
     __slots__ = ()
     kind: Final[Literal["drm"]] = "drm"
-    """The same for all DRM devices."""
+    """Always "drm"."""
     info: DrmInfo
-    """What `devices.drm.inspect()` returns, with None for all that could not be asked."""
+    """The result of `devices.drm.inspect()`, with None for what could not be queried."""
 
     @property
     def render(self) -> Node | None:
@@ -141,14 +142,15 @@ class V4l2Device(Found):
             with dmabuf.devices.v4l2.Capture(device.path) as camera:
                 print(camera.formats())
 
-    Nodes that carry no video (metadata) are listed too, with neither capture nor output.
+    A node without video, such as one for metadata, is listed too; its `info` has neither `capture`
+    nor `output`.
     """
 
     __slots__ = ()
     kind: Final[Literal["v4l2"]] = "v4l2"
-    """The same for all V4L2 devices."""
+    """Always "v4l2"."""
     info: V4l2Info | None
-    """What `devices.v4l2.inspect()` returns; None if this process can't open the device."""
+    """The result of `devices.v4l2.inspect()`; None if this process can't open the device."""
 
 
 FoundDevice: TypeAlias = HeapDevice | UdmabufDevice | DrmDevice | V4l2Device

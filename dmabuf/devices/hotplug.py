@@ -1,4 +1,4 @@
-"""Devices that are added and removed: the kernel's events, by udev's library."""
+"""Events of devices that are added, removed or changed, from the kernel or udev."""
 
 from __future__ import annotations
 
@@ -28,28 +28,29 @@ class Event(NamedTuple):
     """A device that was added, removed or changed.
 
         if event.kind == "drm" and event.action == "change":
-            print(f"a monitor was plugged into {event.path}, or pulled")
+            print(f"a monitor was plugged into {event.path}, or unplugged")
 
-    Made by a `Watch`.
+    A `Watch` returns them.
     """
 
     action: _Action
-    """What happened; "change" is, for example, a display that was plugged in or pulled."""
+    """What happened: "add", "remove" or "change", such as a monitor that was plugged in or
+    unplugged."""
     kind: Kind
     """The kind of the device."""
     path: str
-    """The path of the node; of a DRM device its primary node's."""
+    """The path of the node; for a DRM device, of its primary node."""
     device: FoundDevice | None
-    """What `find` would list now; None after "remove"."""
+    """The entry that `find` would list now; None after "remove"."""
 
 
 def watch(source: str | None = None) -> Watch:
-    """Watch devices from now on: return an iterator of the events.
+    """Watch for devices from now on, and return an iterator of the events.
 
-    Call `find` after this, and no device is missed in between. `source` is "udev", whose events
-    come once the permissions are set, or "kernel", for machines without udevd; the default is the
-    one that fits this machine. Containers get no events. UnsupportedError without pyudev or
-    libudev.
+    Call `find` afterwards to miss no device. `source` is "udev", whose events come once the
+    permissions of the node are set, or "kernel", for machines without udevd. The default is chosen
+    for this machine. A container receives no events. UnsupportedError if pyudev or libudev is
+    missing.
     """
     if source not in (None, "udev", "kernel"):
         raise ValueError(f'source must be "udev" or "kernel", not {source!r}')
@@ -82,15 +83,16 @@ def _udev() -> Any | None:
 
 
 class Watch(Arrivals[Event]):
-    """An iterator of events, also for `async for`. Made by `watch`.
+    """An iterator of events, also for `async for`. `watch` returns one.
 
         with dmabuf.devices.watch() as watch:
             for event in watch:
                 print(event.action, event.path)
 
-    `fileno()` is readable when an event has come. Thread-safe. Use it as a context manager, or call
-    `close()`: then an `async for` ends with ValueError, and so does every later call. In a forked
-    child too, which would take the events from its parent: call `watch` there.
+    `fileno()` is readable when there is an event. Thread-safe. Use it as a context manager, or call
+    `close()`. After that an `async for` ends with ValueError, and so does every later call. In a
+    forked child every call raises ValueError, because the events belong to the parent: call `watch`
+    there.
     """
 
     __slots__ = ("_forked", "_lock", "_monitor")
@@ -104,7 +106,7 @@ class Watch(Arrivals[Event]):
         own(self, partial(duplicate, monitor.fileno()))
 
     def take(self) -> Event | None:
-        """Return an event that has come; None if there is none yet."""
+        """Return the next event without waiting; None if there is none yet."""
         while True:
             monitor = self._monitor
             if monitor is None:

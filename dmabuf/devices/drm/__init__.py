@@ -1,4 +1,4 @@
-"""DRM devices: import, export and creation of buffers, sync objects, and vgem, a test device."""
+"""DRM devices: buffers that they import and create, sync objects, and vgem, a test device."""
 
 from typing import TYPE_CHECKING
 

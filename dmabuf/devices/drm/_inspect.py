@@ -16,9 +16,10 @@ _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def inspect(path: str | os.PathLike[str]) -> DrmInfo:
-    """Open a node, ask and close it; OSError, with the path, if it can't be opened.
+    """Open a node, query it and close it. OSError, with the path, if it can't be opened.
 
-    A page of memory is imported on trial: see `can_import`.
+    It tries to import one page of memory, because some drivers claim that they import and then
+    refuse.
     """
     with Device(path) as device:
         return device.capabilities()._replace(imports=can_import(device))

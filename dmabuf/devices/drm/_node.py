@@ -29,7 +29,7 @@ class Node(Descriptor):
     __slots__ = ("_driver", "_handles", "_path")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open a primary or render node; OSError, with the path, if that fails."""
+        """Open a primary node or a render node. OSError, with the path, if that fails."""
         require_new(self)
         self._path = os.fspath(path)
         self._handles = Handles()
@@ -42,7 +42,7 @@ class Node(Descriptor):
 
     @property
     def path(self) -> str:
-        """The node that was opened."""
+        """The path of the node."""
         return self._path
 
     @property
@@ -52,7 +52,7 @@ class Node(Descriptor):
 
     @property
     def forked(self) -> bool:
-        """True in a forked child of the process that opened it, which gives no handle back."""
+        """True in a child that the process forked after opening; it releases no handle."""
         return self._handles.forked
 
     def __repr__(self) -> str:
@@ -81,17 +81,17 @@ class Handle(Owner, Generic[NodeT]):
 
     @property
     def device(self) -> NodeT:
-        """The device that it belongs to."""
+        """The device that the handle belongs to."""
         return self._device
 
     @property
     def closed(self) -> bool:
-        """Whether it, or its device, was closed."""
+        """True once this object or its device was closed."""
         return self._closed or self._device.closed
 
     @property
     def handle(self) -> int:
-        """The device's own number of it; ValueError when closed."""
+        """The device's own number of the object. ValueError if closed."""
         if self._closed:
             self._require_open()
         return self._number

@@ -9,12 +9,12 @@ from dmabuf._fd import Descriptor, Hold, Owner, unwatch, watch
 
 
 class SyncobjEvent(Descriptor):
-    """An eventfd, which stays readable once the sync object has reached a point.
-
-    Use it as a context manager, or call `close()`.
+    """A descriptor that becomes readable, and stays so, once a sync object has reached a point.
 
         with syncobj.event(1) as event:
             select.select([event], [], [])
+
+    `Syncobj.event` returns it. Use it as a context manager, or call `close()`.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""DRM devices: what they can do, and the buffers that they import and create."""
+"""DRM devices: their capabilities, and the buffers that they import and create."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ _Self = TypeVar("_Self", bound="Device")
 
 @record
 class DrmInfo(NamedTuple):
-    """What a node says of itself. None stands for what could not be asked.
-
-    `inspect()` and `Device.capabilities()` give it:
+    """What a DRM node reports about itself. None stands for what could not be queried.
 
         info = inspect("/dev/dri/card0")
         print(info.driver, info.imports, info.timeline)
+
+    `inspect()` and `Device.capabilities()` return it.
     """
 
     path: str
-    """The node."""
+    """The path of the node."""
     driver: str | None
     """The kernel's name of the driver."""
     imports: bool | None
-    """True if it takes buffers of other devices. `Device.capabilities()` tells what the driver
-    claims, `inspect()` tries it, since some drivers then take their own buffers alone."""
+    """True if it imports buffers of other devices. `Device.capabilities()` reports what the driver
+    claims; `inspect()` tries it, because some drivers import only their own buffers."""
     exports: bool | None
-    """True if it gives its own buffers as dma-bufs."""
+    """True if it exports its own buffers as dma-bufs."""
     display: bool
     """True if it has connectors for monitors."""
     dumb: bool | None
-    """True if this node makes buffers that the processor draws into: a render node makes none."""
+    """True if this node creates dumb buffers, for the CPU to draw into; a render node does not."""
     syncobj: bool | None
     """True if it has sync objects."""
     timeline: bool | None
-    """True if its sync objects have timelines."""
+    """True if it has timeline sync objects."""
 
 
 class Device(Node):
-    """An open DRM device. Thread-safe. Use it as a context manager, or call `close()`.
-
-    A forked child shares the device's handles with its parent and gives none back: it should open
-    the device itself.
+    """An open DRM device.
 
         with Device("/dev/dri/renderD128") as device, device.import_buffer(buffer) as gem:
             print(device.driver, gem.handle)
+
+    Thread-safe. Use it as a context manager, or call `close()`. A forked child shares the device's
+    handles with its parent and releases none of them; it should open the device itself.
     """
 
     __slots__ = ()
 
     def capabilities(self) -> DrmInfo:
-        """Ask the driver what it can do through this node. Follows DRM_IOCTL_GET_CAP."""
+        """Query what the driver can do through this node. Follows DRM_IOCTL_GET_CAP."""
         with Hold(self) as number:
             prime = _ioctl.get_cap(number, _ioctl.DRM_CAP_PRIME)
             return DrmInfo(
@@ -74,9 +74,10 @@ class Device(Node):
             )
 
     def import_buffer(self: _Self, buffer: Buffer) -> GemBuffer[_Self]:
-        """Attach the device to a buffer; released with the last `GemBuffer` of the same memory.
+        """Import a buffer: attach the device to it, and return the device's handle of it.
 
-        OSError if the device can't reach that memory. Follows DRM_IOCTL_PRIME_FD_TO_HANDLE.
+        The device stays attached until the last `GemBuffer` of the same memory is closed. OSError
+        if the device can't access that memory. Follows DRM_IOCTL_PRIME_FD_TO_HANDLE.
         """
         if not isinstance(buffer, Buffer):
             raise TypeError(f"buffer must be a dmabuf.Buffer, not {type(buffer).__name__}")
@@ -85,11 +86,12 @@ class Device(Node):
     def create_dumb(
         self: _Self, width: SupportsIndex, height: SupportsIndex, bpp: SupportsIndex
     ) -> DumbBuffer[_Self]:
-        """Allocate a buffer of `width` x `height` pixels of `bpp` bits.
+        """Allocate a dumb buffer of `width` x `height` pixels with `bpp` bits per pixel.
 
-        Memory that the processor draws into and the device's display scans out. ValueError for a
-        shape that can't be; AllocationError (ENOMEM); PermissionError (EACCES) through a render
-        node; UnsupportedError if the driver makes none. Follows DRM_IOCTL_MODE_CREATE_DUMB.
+        The CPU draws into it and the device's display can show it. ValueError for a number that
+        can't be a side or a depth; AllocationError (ENOMEM) if there is not enough memory;
+        PermissionError (EACCES) through a render node; UnsupportedError if the driver has no dumb
+        buffers. Follows DRM_IOCTL_MODE_CREATE_DUMB.
         """
         columns, rows = _checked("width", width), _checked("height", height)
         depth = _checked("bpp", bpp)

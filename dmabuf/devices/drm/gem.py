@@ -1,4 +1,4 @@
-"""The buffers of a DRM device: imported ones, and its own, and how they are exported."""
+"""The buffers of a DRM device: imported ones and its own, and their export."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ACCESS = {os.O_RDONLY: "READ", os.O_WRONLY: "WRITE", os.O_RDWR: "READ_WRITE"}
 
 
 class GemBuffer(Handle[NodeT]):
-    """A buffer as one device has it, by its handle. Thread-safe. Closing it detaches the device.
-
-    Closing the device closes all of its buffers. Type checkers know it by its device's type, such
-    as `GemBuffer[Device]`.
+    """A buffer on one DRM device, known to it by a handle.
 
         with Device("/dev/dri/card0") as device, device.import_buffer(buffer) as gem:
             print(gem.handle, gem.size)
+
+    Closing it detaches the device from the buffer. Closing the device closes all of its buffers.
+    Thread-safe. For type checkers it is generic in the device's type, such as `GemBuffer[Device]`.
     """
 
     __slots__ = ("_size",)
@@ -48,15 +48,15 @@ class GemBuffer(Handle[NodeT]):
 
     @property
     def size(self) -> int:
-        """The size in bytes. Also when closed."""
+        """The size in bytes. Works when closed."""
         return self._size
 
     def export(self, access: Access = Access.READ_WRITE) -> Buffer:
-        """Return the memory as a buffer, which lives on when the device is closed.
+        """Return the memory as a `Buffer`, which stays valid when the device is closed.
 
-        `access`, READ or READ_WRITE, is what its descriptor allows. The first export fixes it for
-        good, and that of an imported buffer is its exporter's: PermissionError (EACCES) for
-        another. Follows DRM_IOCTL_PRIME_HANDLE_TO_FD.
+        `access`, READ or READ_WRITE, is what the buffer's descriptor allows. The first export
+        decides it for good; for an imported buffer its exporter did. PermissionError (EACCES) for a
+        different one. ValueError for WRITE. Follows DRM_IOCTL_PRIME_HANDLE_TO_FD.
         """
         wanted = Access(access_bits(access))
         if wanted not in _MODES:
@@ -76,10 +76,10 @@ class GemBuffer(Handle[NodeT]):
         return buffer
 
     def map(self) -> memoryview:
-        """Return the memory, without a bracket: that of an `export()` which is closed at once.
+        """Return the memory as a memoryview, without a bracket.
 
-        The memoryview keeps its memory, whatever is closed. To bracket an access export a buffer,
-        and use its scopes.
+        The memoryview keeps its memory mapped, whatever is closed. To bracket an access, `export()`
+        a buffer and use its scopes.
         """
         with self.export() as buffer:
             return buffer.memory
@@ -100,13 +100,13 @@ class Shape(NamedTuple):
 
 
 class DumbBuffer(GemBuffer[NodeT]):
-    """A buffer that the device allocated; its last owner, imports included, frees it.
-
-    The processor draws into it, and the device's display can show it.
+    """A dumb buffer: the device allocated it, the CPU draws into it, its display can show it.
 
         with Device("/dev/dri/card0") as device, device.create_dumb(640, 480, 32) as dumb:
             buffer = dumb.export()
             image = dmabuf.Image(buffer, "XRGB8888", 640, 480, strides=dumb.pitch)
+
+    The memory is freed with its last user, exported buffers and imports included.
     """
 
     __slots__ = ("_shape",)
@@ -122,20 +122,20 @@ class DumbBuffer(GemBuffer[NodeT]):
 
     @property
     def width(self) -> int:
-        """Pixels per row."""
+        """The number of pixels in a row."""
         return self._shape.width
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """The number of rows."""
         return self._shape.height
 
     @property
     def bpp(self) -> int:
-        """Bits per pixel."""
+        """The number of bits per pixel."""
         return self._shape.bpp
 
     @property
     def pitch(self) -> int:
-        """Bytes from one row to the next, as the device needs them."""
+        """The number of bytes from the start of one row to the start of the next."""
         return self._shape.pitch

@@ -1,7 +1,7 @@
-"""DRM sync objects: containers for fences, binary or a timeline, created before the work is.
+"""DRM sync objects: containers for fences that can be created before the work is submitted.
 
-A sync object holds at most one fence, at point 0, or the fences of a timeline, at points from 1 on.
-drivers/gpu/drm/drm_syncobj.c.
+A binary sync object holds at most one fence, at point 0. A timeline holds a fence at each of its
+points, which start at 1. Follows drivers/gpu/drm/drm_syncobj.c.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _Result = TypeVar("_Result")
 class Syncobj(Handle[Device]):
     """A container for fences that can be created before the work is submitted.
 
-    It has one fence at point 0, or is a timeline with fences at points from 1 on. Thread-safe. Use
-    it as a context manager, or call `close()`. Closing it, or its device, ends awaits with
-    ValueError. UnsupportedError where a driver lacks timelines, which points other than 0,
-    `available` and events need.
-
         with Device("/dev/dri/renderD128") as gpu, Syncobj(gpu) as done:
             done.import_fence(fence, 1)
             assert done.wait(1, timeout=2)
+
+    It holds one fence at point 0, or it is a timeline with fences at points from 1 on. Points other
+    than 0, `available` and events need a driver with timelines: UnsupportedError. Thread-safe. Use
+    it as a context manager, or call `close()`. Closing it, or its device, ends awaits with
+    ValueError.
     """
 
     __slots__ = ()
@@ -54,9 +54,10 @@ class Syncobj(Handle[Device]):
 
     @classmethod
     def from_fd(cls, device: Device, fd: int | HasFileno) -> Syncobj:
-        """Return the sync object that `export()` gave a descriptor of, perhaps on another device.
+        """Return the sync object that `export()` gave a descriptor of, also from another device.
 
-        The descriptor stays open. OSError (EINVAL) if it is something else.
+        `fd` is a number or an object with `fileno()`, and stays open. OSError (EINVAL) if it is
+        something else.
         """
         number = descriptor_number(fd)
         syncobj = cls.__new__(cls)
@@ -73,17 +74,17 @@ class Syncobj(Handle[Device]):
 
     @property
     def point(self) -> int:
-        """The last point of the timeline up to which all have signalled; 0 without any."""
+        """The last point of the timeline up to which all fences have signalled; 0 if none has."""
         return self._call(lambda fd, handle: _ioctl.syncobj_query(fd, handle, 0))
 
     @property
     def submitted(self) -> int:
-        """The last point of the timeline that has a fence; 0 without any."""
+        """The last point of the timeline that has a fence; 0 if none has."""
         flags = _ioctl.DRM_SYNCOBJ_QUERY_FLAGS_LAST_SUBMITTED
         return self._call(lambda fd, handle: _ioctl.syncobj_query(fd, handle, flags))
 
     def signal(self, point: int = 0) -> None:
-        """Put a fence that has signalled at a point. Points of a timeline must increase."""
+        """Put a fence that has signalled at a point. The points of a timeline must increase."""
         if _checked_point(point):
             self._call(lambda fd, handle: _ioctl.syncobj_timeline_signal(fd, handle, point))
         else:
@@ -104,7 +105,7 @@ class Syncobj(Handle[Device]):
             self._call(lambda fd, own: _ioctl.syncobj_transfer(fd, (own, start), (other, end)))
 
     def import_fence(self, fence: Fence, point: int = 0) -> None:
-        """Put a fence at a point and replace what is there. The caller keeps its `fence`."""
+        """Put a fence at a point, in place of the fence there. The caller still owns `fence`."""
         if not isinstance(fence, Fence):
             raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")
         if _checked_point(point):
@@ -116,7 +117,7 @@ class Syncobj(Handle[Device]):
             self._call(lambda fd, handle: _ioctl.syncobj_import_sync_file(fd, handle, sync_file))
 
     def export_fence(self, point: int = 0) -> Fence:
-        """Return the fence at a point. OSError (EINVAL) if there is none yet."""
+        """Return the fence at a point. OSError (EINVAL) if there is no fence yet."""
         if _checked_point(point):
             with Syncobj(self._device) as binary:
                 self.transfer(binary, point=point)
@@ -140,17 +141,19 @@ class Syncobj(Handle[Device]):
         for_submit: bool = False,
         available: bool = False,
     ) -> bool:
-        """Block until a point signals. Returns False if `timeout` seconds pass first.
+        """Block until a point signals. Return False if `timeout` seconds pass first.
 
-        OSError (EINVAL) if the point has no fence yet. `for_submit` waits for the fence as well,
-        `available` for that alone. Releases the GIL; a signal handler that raises ends the wait.
+        OSError (EINVAL) if the point has no fence yet, unless `for_submit`, which waits for the
+        fence to be there and to signal. `available` waits only until the fence is there. Other
+        threads run meanwhile. A signal handler that raises ends the wait.
         """
         return wait_all([(self, point)], timeout, for_submit=for_submit, available=available)
 
     async def ready(self, point: int = 0, *, available: bool = False) -> None:
-        """Wait in asyncio until a point signals or, if `available`, has a fence. Uses no thread.
+        """Wait in asyncio until a point signals or, if `available`, until it has a fence.
 
-        ValueError if the sync object or its device gets closed. Needs Linux 6.6: UnsupportedError.
+        ValueError if the sync object or its device is closed meanwhile. Needs Linux 6.6:
+        UnsupportedError.
         """
         with (
             self.event(point, available=available) as event,
@@ -160,10 +163,11 @@ class Syncobj(Handle[Device]):
             await _wait.ready(event, _wait.READABLE)
 
     def event(self, point: int = 0, *, available: bool = False) -> SyncobjEvent:
-        """Return a descriptor that is readable once a point signals or (`available`) has a fence.
+        """Return a descriptor that is readable once a point signals or, if `available`, exists.
 
-        For select, selectors, trio and anyio. It stays silent when the sync object is destroyed.
-        Needs Linux 6.6: UnsupportedError. Follows DRM_IOCTL_SYNCOBJ_EVENTFD.
+        For select, selectors, trio and anyio. A point exists once it has a fence. The descriptor
+        does not become readable when the sync object is destroyed. Needs Linux 6.6:
+        UnsupportedError. Follows DRM_IOCTL_SYNCOBJ_EVENTFD.
         """
         flags = _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_AVAILABLE if available else 0
         wanted = _checked_point(point)
@@ -188,12 +192,13 @@ class Syncobj(Handle[Device]):
 
 
 class SyncobjFile(Descriptor):
-    """A descriptor of a sync object, which `Syncobj.export` gives and `Syncobj.from_fd` takes.
-
-    Use it as a context manager, or call `close()`. Another process may get it over a socket.
+    """A descriptor of a sync object: `Syncobj.export` returns it and `Syncobj.from_fd` takes it.
 
         with syncobj.export() as file, Syncobj.from_fd(another_gpu, file) as same:
             same.signal()
+
+    It can be sent to another process over a Unix socket. Use it as a context manager, or call
+    `close()`.
     """
 
     __slots__ = ()
@@ -206,10 +211,10 @@ def wait_all(
     for_submit: bool = False,
     available: bool = False,
 ) -> bool:
-    """Block until all points have signalled. Returns False if `timeout` seconds pass first.
+    """Block until all points have signalled. Return False if `timeout` seconds pass first.
 
-    Each point is a sync object or a pair (sync object, point), all of one device; else as
-    `Syncobj.wait`.
+    Each point is a sync object, or a pair (sync object, point); all must belong to one device. The
+    options and errors are those of `Syncobj.wait`.
     """
     flags = _ioctl.DRM_SYNCOBJ_WAIT_FLAGS_WAIT_ALL
     pairs = [_checked_pair(point) for point in points]
@@ -247,8 +252,8 @@ def wait_any(
 ) -> Syncobj | tuple[Syncobj, int] | None:
     """Block until one point has signalled, and return it. None if `timeout` seconds pass first.
 
-    The one that is returned is the object that was given: a sync object, or a pair (sync object,
-    point). Takes what `wait_all` takes.
+    Takes what `wait_all` takes. The result is the item as it was given: a sync object, or a pair
+    (sync object, point).
     """
     given = list(points)
     pairs = [_checked_pair(point) for point in given]
@@ -265,7 +270,7 @@ def _checked_pair(point: Syncobj | tuple[Syncobj, int]) -> tuple[Syncobj, int]:
 def _device_of(pairs: Sequence[tuple[Syncobj, int]]) -> Device:
     """Return the device that all sync objects are of; ValueError if there is none."""
     if not pairs:
-        raise ValueError("there is no sync object to wait for")
+        raise ValueError("there is no sync object to wait for: the list of points is empty")
     device = pairs[0][0].device
     for syncobj, _ in pairs:
         _checked_target(syncobj, device)
@@ -274,15 +279,15 @@ def _device_of(pairs: Sequence[tuple[Syncobj, int]]) -> Device:
 
 def _checked_point(point: int) -> int:
     if isinstance(point, bool) or not isinstance(point, int):
-        raise TypeError(f"a point is an int, not {type(point).__name__}")
+        raise TypeError(f"a point must be an int, not {type(point).__name__}")
     if not 0 <= point <= _LAST_POINT:
-        raise ValueError(f"points go from 0 to {_LAST_POINT}, not to {point}")
+        raise ValueError(f"a point must be from 0 to {_LAST_POINT}, not {point}")
     return point
 
 
 def _checked_syncobj(syncobj: Syncobj) -> Syncobj:
     if not isinstance(syncobj, Syncobj):
-        raise TypeError(f"this takes a drm.Syncobj, not {type(syncobj).__name__}")
+        raise TypeError(f"a sync object must be a drm.Syncobj, not {type(syncobj).__name__}")
     return syncobj
 
 

@@ -1,4 +1,4 @@
-"""vgem, the kernel's own test device: it exports memory, and holds buffers busy with fences."""
+"""vgem, the kernel's test device: it exports and imports buffers, and puts fences on them."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ _CLASS = "/sys/class/drm"
 
 
 class Vgem(Device):
-    """vgem, which every distribution has: it puts fences on buffers that the caller signals.
-
-    A fence that nobody signals expires after 10 seconds as signalled, without an error. Closing the
-    device signals all. Thread-safe.
+    """vgem, a test device of most distributions' kernels: it puts fences on buffers for the caller.
 
         with Vgem() as vgem, vgem.import_buffer(buffer) as gem:
             fence = vgem.attach_fence(gem, Access.WRITE)
             assert not buffer.is_idle(Access.READ)
             fence.signal()
+
+    A fence that nobody signals expires after 10 seconds: it then counts as signalled, without an
+    error. Closing the device signals all of its fences. Thread-safe. Use it as a context manager,
+    or call `close()`. Follows drivers/gpu/drm/vgem.
     """
 
     __slots__ = ()
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Open vgem. Without `path` its node is found by the driver, the primary one if permitted.
+        """Open vgem. Without `path` find its node: the primary node if this user may open it.
 
-        UnsupportedError where the kernel has no vgem, or has not loaded it; PermissionError and
-        FileNotFoundError where it has, and its node is not for this user, or not here.
+        UnsupportedError if the kernel has no vgem, or has not loaded it. PermissionError (EACCES)
+        or FileNotFoundError if it has, and this user may not open the node, or the node is missing
+        here.
         """
         super().__init__(_find() if path is None else path)
         if self.driver != "vgem":
@@ -48,10 +50,11 @@ class Vgem(Device):
             raise os_error(errno.ENODEV, f"{self.path} is not vgem but {self.driver}")
 
     def attach_fence(self, gem: GemBuffer[Vgem], access: Access) -> VgemFence:
-        """Make a buffer busy, as a reader (READ) or as a writer, until the fence is signalled.
+        """Put a pending fence on a buffer, as a reader's (READ) or a writer's (WRITE, READ_WRITE).
 
-        OSError (EBUSY) if a pending fence excludes it: a buffer has one writer, or readers.
-        Follows DRM_IOCTL_VGEM_FENCE_ATTACH.
+        The buffer is busy until the fence is signalled. OSError (EBUSY) if another fence of vgem is
+        pending that excludes it: a buffer has one writer, or readers. Follows
+        DRM_IOCTL_VGEM_FENCE_ATTACH.
         """
         flags = _ioctl.VGEM_FENCE_WRITE if access_bits(access) & Access.WRITE else 0
         if not isinstance(gem, GemBuffer):
@@ -78,24 +81,24 @@ class Vgem(Device):
 
 @record
 class VgemFence(NamedTuple):
-    """A pending fence of vgem, which `Vgem.attach_fence` gives.
-
-    It is signalled by hand:
+    """A pending fence of vgem, which `Vgem.attach_fence` returns. The caller signals it.
 
         with vgem.import_buffer(buffer) as gem:
             fence = vgem.attach_fence(gem, Access.WRITE)
             fence.signal()
+
+    `buffer.export_fence()` returns the same fence as a sync_file.
     """
 
     device: Vgem
-    """The device whose fence it is."""
+    """The device that the fence belongs to."""
     handle: int
-    """The device's own number of it."""
+    """The device's own number of the fence."""
 
     def signal(self) -> None:
-        """Signal the fence, once.
+        """Signal the fence.
 
-        TimeoutError (ETIMEDOUT) after the fence has expired; FileNotFoundError (ENOENT) the second
+        TimeoutError (ETIMEDOUT) if the fence has expired. FileNotFoundError (ENOENT) the second
         time, also after that.
         """
         with Hold(self.device) as number:

@@ -1,4 +1,4 @@
-"""Displays: images on a screen, by kernel mode setting (KMS), without a copy."""
+"""Displays: show images on a screen by kernel mode setting (KMS), without a copy."""
 
 from dmabuf.devices.kms.display import Display
 from dmabuf.devices.kms.flip import Flip

@@ -25,26 +25,27 @@ class CapturedScreen(Screen):
         super().__init__(path, connector, atomic)
 
     def capture(self, image: Image, *, timeout: float | None = None) -> Fence:
-        """Have the display write what it shows into an image; return the fence that says it has.
-
-        What is shown is all that `show()` was given, and what the hardware adds to it. The kernel
-        writes the next frame: use the image once the fence has signalled, `fence.wait()`, or have
-        others wait by `buffer.import_fence(fence, Access.WRITE)`. It is for tests, recordings and
-        pictures of the screen.
+        """Write what the display shows into an image; return a fence that signals when it is done.
 
             with display.capture(image) as fence:
                 fence.wait()
             image.save("screen.png")
 
-        Blocks until a pending flip and the capture before are done, TimeoutError after `timeout`
-        seconds. The first time the screen may flicker. Where the device can't drive both at once,
-        as vkms on Linux 6.12, the monitor is dark from there on, until the next `show()`.
+        For tests, recordings and screenshots. The picture is the image that `show()` was given,
+        with what the hardware adds to it. The kernel writes the next frame. Wait for the fence
+        before you use the image, or have other devices wait for it with `buffer.import_fence(fence,
+        Access.WRITE)`.
 
-        UnsupportedError where the device has no writeback connector: vkms, the Raspberry Pi and
-        many SoCs of ARM have one, PCs' GPUs and virtual ones don't; and on a display that is not
-        atomic. RefusedError (EINVAL) before the first `show()`, or if the image has not the size of
-        the mode, or a format that is not written back. OSError of the device, as for `show()`.
-        Follows drivers/gpu/drm/drm_writeback.c (Linux 5.0).
+        Blocks until a pending flip and the previous capture are done; TimeoutError after `timeout`
+        seconds. The first capture may make the screen flicker. Where the hardware can't drive the
+        monitor and the capture together, as vkms on Linux 6.12, the monitor stays dark until the
+        next `show()`.
+
+        UnsupportedError if the device has no writeback connector, or the display is not atomic:
+        vkms, the Raspberry Pi and many ARM SoCs have one; GPUs of PCs and of virtual machines do
+        not. RefusedError (EINVAL) before the first `show()`, and if the image does not have the
+        size of the mode or a format that the device writes. OSError of the device as for `show()`.
+        Needs Linux 5.0. Follows drivers/gpu/drm/drm_writeback.c.
         """
         require_types(image, None)
         return self._take_turn(partial(self._try_to_capture, image, timeout), timeout)

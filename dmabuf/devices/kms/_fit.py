@@ -58,11 +58,11 @@ def choose_mode(connector: Connector, image: Image, wanted: Mode | None) -> Mode
     size = image.width, image.height
     if wanted is not None:
         if not isinstance(wanted, Mode):
-            raise TypeError(f"mode must be one of a connector's, not {type(wanted).__name__}")
+            raise TypeError(f"mode must be one of a connector's modes, not {type(wanted).__name__}")
         if wanted.size != size:
             raise RefusedError(
                 errno.EINVAL,
-                f"an image of {size[0]}x{size[1]} pixels doesn't fill the mode {wanted}",
+                f"an image of {size[0]}x{size[1]} pixels does not have the size of mode {wanted}",
             )
         return wanted
     fitting = [mode for mode in connector.modes if mode.size == size]

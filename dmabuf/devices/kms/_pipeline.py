@@ -69,9 +69,12 @@ def require_display(device: Device, fd: int) -> None:
         _require_master(device, fd)
         return
     if os.path.basename(device.path).startswith("renderD"):
-        what = f"{device.path} is no display but a render node; open /dev/dri/card…"
+        what = f"{device.path} is not a display but a render node; open /dev/dri/card…"
         raise os_error(errno.ENODEV, what)
-    raise os_error(errno.ENODEV, f"{device.path} ({device.driver}) is no display")
+    raise os_error(
+        errno.ENODEV,
+        f"{device.path} ({device.driver}) is not a display; see dmabuf.devices.find()",
+    )
 
 
 def _require_master(device: Device, fd: int) -> None:
@@ -114,7 +117,7 @@ def _choose_crtc(device: Device, fd: int, connector: Connector) -> tuple[int, in
     usable = [crtc for index, crtc in enumerate(crtcs) if possible >> index & 1]
     free = [crtc for crtc in usable if not _ioctl.get_crtc(fd, crtc).timings]
     if not usable:
-        what = f"{device.path} ({device.driver}) has nothing to drive {connector.name} with"
+        what = f"{device.path} ({device.driver}) has no CRTC that can drive {connector.name}"
         raise os_error(errno.ENODEV, what)
     chosen = (free or usable)[0]
     return chosen, crtcs.index(chosen)

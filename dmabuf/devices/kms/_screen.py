@@ -152,16 +152,16 @@ class Screen(Device):
         return os_error(error.errno, f"{self.path} ({self.driver}): {reason} ({error.args[1]})")
 
     def close(self) -> None:
-        """Close, and show again what was there before the first `show()`.
+        """Close the display and restore the picture from before the first `show()`.
 
-        Blocks until the pending flip is done, which waits for its fence and then for a frame, but
-        for 10 seconds at the most; a signal handler that raises ends that, too. Then a thread does
-        the rest once the fence has signalled: until then this process stays the display's master.
-        A process that ends before hangs in the kernel until somebody signals the fence: close what
-        it is of first.
+        Blocks until the pending flip is done, at most 10 seconds; a signal handler that raises ends
+        the wait. After that a thread restores the picture once the flip's fence has signalled, and
+        this process stays DRM master until then. If the process ends earlier, its exit blocks in
+        the kernel until the fence signals: close the fence's source first.
 
-        Nothing is restored by a forked child, when another program has become master, or when the
-        device is gone. A display that is collected unclosed restores nothing, and may block.
+        Nothing is restored by a forked child, or if another program has become master, or if the
+        device is gone. A display that is garbage collected without `close()` restores nothing, and
+        may block.
         """
         try:
             if not (self._closed or self.forked):

@@ -1,4 +1,4 @@
-"""Displays: images on a screen, by kernel mode setting (KMS), without a copy."""
+"""Displays: show images on a screen by kernel mode setting (KMS), without a copy."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ from dmabuf.image import Image
 
 
 class Display(CapturedScreen):
-    """One monitor on one DRM device, whose master this process is: the one who may change it.
+    """One monitor on one DRM device.
 
-    Closing it shows again what was there before. Thread-safe. Use it as a context manager, or call
-    `close()`. A forked child has a copy of the descriptor, which keeps the master's right until it
-    is closed; it shows nothing (ValueError), and leaves the picture and what is pending alone.
+    This process is DRM master, which alone may change the picture.
 
         with Display() as display:
             image = dmabuf.Image(buffer, "XRGB8888", *display.connector.modes[0].size)
             display.show(image).wait()
+
+    Closing it restores the picture that was there before. Thread-safe. Use it as a context manager,
+    or call `close()`. A forked child has a copy of the descriptor, and the device keeps its master
+    until the child has closed it too. The child can't show anything (ValueError), and closing there
+    changes neither the picture nor a pending flip.
     """
 
     __slots__ = ()
@@ -49,22 +52,26 @@ class Display(CapturedScreen):
         """Open a device's primary node and choose a connector.
 
         Without `path`, the first connected display whose driver can import buffers. `connector` is
-        the name of one of its `connectors()`, by default the first with a monitor. With `atomic`
-        False, and where the driver can't, images are shown by the calls that came before atomic
-        commits. OSError: ENODEV for what is no display or has no monitor, EBUSY while another
-        program is master. ValueError if there is no such connector.
+        the name of one of its `connectors()`; the default is the first one with a monitor. With
+        `atomic` False, and if the driver has no atomic commits, images are shown by the older
+        ioctls (SETCRTC, PAGE_FLIP).
+
+        OSError: ENODEV if the device is not a display or has no monitor, EBUSY while another
+        program is master, EACCES if this user may not open the node. ValueError if there is no such
+        connector.
         """
         super().__init__(_find_display() if path is None else path, connector, atomic)
 
     @property
     def atomic(self) -> bool:
-        """True if images are shown by atomic commits, which take and give fences."""
+        """True if images are shown by atomic commits, which accept and return fences."""
         return isinstance(self._commit, Atomic)
 
     def connectors(self) -> list[Connector]:
-        """Ask for the device's connectors; the kernel asks each monitor, which may take a second.
+        """Return the device's connectors as they are now.
 
-        Follows DRM_IOCTL_MODE_GETCONNECTOR.
+        The kernel queries each monitor, which may take a second. Follows
+        DRM_IOCTL_MODE_GETCONNECTOR.
         """
         with Hold(self) as fd:
             return read_connectors(fd)
@@ -75,13 +82,13 @@ class Display(CapturedScreen):
         return self._pipeline.connector
 
     def planes(self) -> list[DisplayPlane]:
-        """Ask for the device's planes. Follows DRM_IOCTL_MODE_GETPLANE."""
+        """Return the device's planes. Follows DRM_IOCTL_MODE_GETPLANE."""
         with Hold(self) as fd:
             return list(read_planes(fd))
 
     @property
     def plane(self) -> DisplayPlane:
-        """The plane that images are shown on; its formats are those that can be shown."""
+        """The plane that shows the images. Its `formats` are those that can be shown."""
         return self._pipeline.plane
 
     @property
@@ -97,23 +104,24 @@ class Display(CapturedScreen):
         mode: Mode | None = None,
         timeout: float | None = None,
     ) -> Flip:
-        """Show an image as soon as it is ready, and return the flip to it without waiting for that.
+        """Show an image as soon as it is ready. Return the `Flip` to it at once.
 
         The kernel waits for `fence` or, without one, for the pending writers of the image's
-        buffers, and flips at the next frame; no code of this process is needed for that. Readers
-        hold nothing up. (Before Linux 5.15 not every driver waits for the writers: cirrus does
-        not.) On a driver that is not atomic the fence is imported into the buffers, as a writer's
-        (Linux 6.0), and setting a mode blocks until the image is ready.
+        buffers, and flips with the next frame. It does not wait for readers. Before Linux 5.15 some
+        drivers, such as cirrus, do not wait for the writers. If the display is not atomic, the
+        fence is imported into the buffers as that of a writer (Linux 6.0), and setting a mode
+        blocks until the image is ready.
 
-        Only one flip can be pending: blocks until the one before is done, TimeoutError after
-        `timeout` seconds; nothing has changed then. `mode` is one of the connector's, by default
-        the best of the image's size, which it must have; it is set when it differs from the last.
-        The framebuffer is kept until its buffers are closed or collected.
+        Only one flip can be pending: the call blocks until the previous one is done. TimeoutError
+        after `timeout` seconds; nothing has changed then. `mode` is one of the connector's modes;
+        the default is the best one that has the image's size. It is set if it differs from the
+        previous one. The kernel's framebuffer is kept until the image's buffers are closed or
+        collected.
 
-        RefusedError (EINVAL) if the plane doesn't have the image's format or modifier, or no mode
-        its size. An NV12 image of a camera is converted so: `rgb = image.to_rgb()`, and in a
-        `write()` of an XRGB8888 image `planes[0][..., 2::-1] = rgb`. OSError of the device: EACCES
-        when another program has become master, ENODEV when it is gone. Follows
+        RefusedError (EINVAL) if the plane does not support the image's format or modifier, or if no
+        mode has its size. To show an NV12 image of a camera, convert it: `rgb = image.to_rgb()`,
+        and in a `write()` of an XRGB8888 image `planes[0][..., 2::-1] = rgb`. OSError of the
+        device: EACCES if another program has become master, ENODEV if the device is gone. Follows
         drivers/gpu/drm/drm_atomic_uapi.c.
         """
         require_types(image, fence)

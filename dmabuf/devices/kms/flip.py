@@ -1,4 +1,4 @@
-"""Flips: images on their way to the screen."""
+"""Flips: changes of the picture on a screen."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dmabuf.fence import Fence
 
 
 class Flip:
-    """The change of the screen to an image, which `Display.show` has handed to the kernel.
-
-    It is done once the image is on the screen. The previous image's buffers may be written again
-    then; this one's may not. Thread-safe. `await flip` waits in asyncio.
+    """The change of the screen to an image that `Display.show` has submitted to the kernel.
 
         flip = display.show(image)
         assert flip.wait(timeout=1)
         print(flip.timestamp)
+
+    It is done once the image is on the screen. Then the buffers of the previous image may be
+    written again; those of this image may not. `await flip` waits in asyncio. Thread-safe.
     """
 
     __slots__ = ("_device", "_events", "_pending")
@@ -33,16 +33,17 @@ class Flip:
 
     @property
     def fence(self) -> Fence:
-        """The out-fence, which signals when the flip is done. Closing it is optional.
+        """The out-fence, which signals when the flip is done. It does not need to be closed.
 
-        Give it to whoever fills the previous image's buffers next. UnsupportedError (EOPNOTSUPP) on
-        a display that is not atomic. Follows OUT_FENCE_PTR in drivers/gpu/drm/drm_atomic_uapi.c.
+        Give it to the device that writes the previous image's buffers next. UnsupportedError
+        (EOPNOTSUPP) if the display is not atomic. Follows OUT_FENCE_PTR in
+        drivers/gpu/drm/drm_atomic_uapi.c.
         """
         fence = self._pending.fence
         if fence is None:
             raise UnsupportedError(
                 errno.EOPNOTSUPP,
-                f"{self._device!r} gives no fences: its driver is not atomic; use wait()",
+                f"{self._device!r} has no fences: its driver is not atomic; use wait()",
             )
         return fence
 
@@ -58,10 +59,10 @@ class Flip:
         return self._event() is not None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the flip is done. Returns False if `timeout` seconds pass first.
+        """Block until the flip is done. Return False if `timeout` seconds pass first.
 
-        Uses poll(2) and releases the GIL; a signal handler that raises ends the wait. ValueError
-        if the display is closed before, on one that is not atomic.
+        ValueError if the display is closed before the flip is done and is not atomic. Uses poll(2);
+        other threads run meanwhile. A signal handler that raises ends the wait.
         """
         fence = self._open_fence()
         if fence is not None:
@@ -72,7 +73,7 @@ class Flip:
         return self._events.wait(self._device, self._pending, timeout)
 
     def __await__(self) -> Generator[object, None, None]:
-        """Wait in the running asyncio event loop, on its selector."""
+        """Wait in the running asyncio event loop until the flip is done."""
         fence = self._open_fence()
         if fence is None:
             return self._events.ready(self._device, self._pending).__await__()
@@ -85,16 +86,19 @@ class Flip:
 
     @property
     def sequence(self) -> int | None:
-        """The number of the frame that the image came with; gaps tell of frames between.
+        """The display's frame counter at the flip; a gap between flips means frames in between.
 
-        None before, and where the driver counts no frames.
+        None until the flip is done, and if the driver does not count frames.
         """
         event = self._event()
         return None if event is None else event.sequence
 
     @property
     def timestamp(self) -> float | None:
-        """When that frame began, in `time.monotonic()` seconds. None before."""
+        """The time at which the first frame with the image began, in `time.monotonic()` seconds.
+
+        None until the flip is done.
+        """
         event = self._event()
         return None if event is None else event.timestamp
 

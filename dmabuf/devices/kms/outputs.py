@@ -1,4 +1,4 @@
-"""What a display device has: connectors with their modes, and planes with their formats."""
+"""The outputs of a display device: connectors with their modes, and planes with formats."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ _CONNECTORS = (
 class ConnectorStatus(Enum):
     """Whether a monitor is connected: enum drm_connector_status.
 
-    Ask all connectors again to see changes:
-
         free = [c for c in display.connectors() if c.status is ConnectorStatus.DISCONNECTED]
+
+    Call `Display.connectors()` again to see changes.
     """
 
     CONNECTED = 1
-    """A monitor is connected, or the driver can't tell and shows a picture anyway."""
+    """A monitor is connected, or the driver can't detect one and shows a picture anyway."""
     DISCONNECTED = 2
     """No monitor is connected."""
     UNKNOWN = 3
-    """The driver can't tell."""
+    """The driver can't detect whether a monitor is connected."""
 
 
 @record
 class Mode(NamedTuple):
-    """A size and a rate that a monitor can show, as the kernel reports it.
-
-    The fastest mode of a size:
+    """A picture size and refresh rate that a monitor supports, as the kernel reports it.
 
         size = image.width, image.height
         modes = [mode for mode in display.connector.modes if mode.size == size]
         display.show(image, mode=max(modes, key=lambda mode: mode.refresh))
+
+    The example sets the fastest mode of a size. `Connector.modes` lists them.
     """
 
     name: str
-    """The kernel's name: "1024x768"."""
+    """The kernel's name of the mode, such as "1024x768"."""
     width: int
-    """In pixels."""
+    """The width of the picture in pixels."""
     height: int
-    """In pixels."""
+    """The height of the picture in pixels."""
     refresh: float
-    """In frames per second."""
+    """The refresh rate in frames per second."""
     preferred: bool
-    """True for the mode that the monitor prefers, mostly its native size."""
+    """True for the mode that the monitor prefers, usually its native size."""
     timings: bytes
-    """The kernel's struct drm_mode_modeinfo, which is given back to it as it is."""
+    """The kernel's struct drm_mode_modeinfo as bytes, passed back to it unchanged."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height."""
+        """The width and the height in pixels."""
         return self.width, self.height
 
     def __str__(self) -> str:
@@ -69,32 +69,33 @@ class Mode(NamedTuple):
 
 @record
 class Connector(NamedTuple):
-    """A socket for a monitor, as the kernel reports it.
-
-    Every one of a device:
+    """A connector for a monitor, as the kernel reports it.
 
         for connector in display.connectors():
             print(connector.name, connector.status.name, *connector.modes)
+
+    `Display.connectors()` returns all of a device.
     """
 
     name: str
-    """As in sysfs: "HDMI-A-1", "Virtual-1"."""
+    """The name as in sysfs, such as "HDMI-A-1" or "Virtual-1"."""
     status: ConnectorStatus
     """Whether a monitor is connected."""
     modes: tuple[Mode, ...]
-    """What the monitor can show, the best first; empty without a monitor."""
+    """The modes that the monitor supports, the best first; empty without a monitor."""
     size_mm: tuple[int, int]
-    """Width and height of the picture in millimetres; (0, 0) if the monitor doesn't tell."""
+    """The width and height of the picture in millimetres; (0, 0) if the monitor does not report
+    them."""
     number: int
-    """The kernel's id."""
+    """The kernel's id of the connector."""
 
 
 class PlaneKind(Enum):
-    """What a plane is for: enum drm_plane_type.
-
-    How many pictures can be above one another:
+    """The purpose of a plane: enum drm_plane_type.
 
         overlays = [p for p in display.planes() if p.kind is PlaneKind.OVERLAY]
+
+    A plane is a layer of the picture, with a framebuffer of its own.
     """
 
     OVERLAY = 0
@@ -107,25 +108,25 @@ class PlaneKind(Enum):
 
 @record
 class DisplayPlane(NamedTuple):
-    """The hardware that reads a framebuffer for the screen, as the kernel reports it.
-
-    Its formats are those of the images that it shows:
+    """A plane as the kernel reports it: the hardware that reads a framebuffer for the screen.
 
         if image.format.name not in display.plane.formats:
             print("only", *display.plane.formats)
+
+    `Display.planes()` lists them, and `Display.plane` is the one that shows the images.
     """
 
     kind: PlaneKind
-    """What it is for."""
+    """The purpose of the plane."""
     formats: Mapping[str, tuple[int, ...] | None]
-    """The pixel formats that it shows, by their names in `dmabuf.image` ("XRGB8888"), each with the
-    modifiers that go with it. None where the driver lists no modifiers: linear images, or what it
-    and the exporting device agree on. A format that `dmabuf.image` does not know has DRM's code of
-    four characters as its name."""
+    """The pixel formats that the plane supports, by their names in `dmabuf.image` ("XRGB8888"),
+    each with the modifiers that it supports for them. None in place of the modifiers if the
+    driver lists none: then use linear images, or a layout on which it and the exporter agree. A
+    format that `dmabuf.image` does not know is listed by its four-character DRM code."""
     number: int
-    """The kernel's id."""
+    """The kernel's id of the plane."""
     crtcs: int
-    """The CRTCs that it can be on: a bit for each, in the device's order."""
+    """The CRTCs that can use the plane: one bit for each, in the device's order."""
 
 
 def read_connectors(fd: int) -> list[Connector]:

@@ -1,4 +1,4 @@
-"""V4L2 devices: cameras, outputs and memory-to-memory devices, which fill and take dma-bufs.
+"""V4L2 devices: cameras, outputs, codecs and other memory-to-memory devices, on dma-bufs.
 
     with v4l2.Capture("/dev/video0") as camera:
         format = camera.set_format("XRGB8888", 640, 360)
@@ -8,7 +8,7 @@
                 with frame:
                     frame.image.save("frame.png")
 
-Without buffers `stream()` has the device allocate, and exports its memory as `Buffer`s. Follows
+Without `buffers`, the device allocates the memory, which is exported as `Buffer`s. Follows
 Documentation/userspace-api/media/v4l in the kernel's sources.
 """
 

@@ -43,12 +43,12 @@ class DeviceFile(Descriptor):
 
     @property
     def info(self) -> V4l2Info:
-        """What the node said of itself when it was opened. Also when closed."""
+        """What the node reported when it was opened. Works when closed."""
         return self._info
 
     @property
     def path(self) -> str:
-        """The path that was opened. Also when closed."""
+        """The path of the node. Works when closed."""
         return self._info.path
 
     @property
@@ -63,10 +63,10 @@ class DeviceFile(Descriptor):
 
 
 def inspect(path: str | os.PathLike[str]) -> V4l2Info:
-    """Open a node, ask it and close it. Other users of the device are not disturbed.
+    """Open a node, query it and close it. Other users of the device are not disturbed.
 
-    Nodes for anything else than video (metadata, radio, touch) have neither capture nor output.
-    OSError, with the path, if it can't be opened. Follows VIDIOC_QUERYCAP and VIDIOC_REQBUFS.
+    A node without video (metadata, radio, touch) has neither `capture` nor `output`. OSError, with
+    the path, if it can't be opened. Follows VIDIOC_QUERYCAP and VIDIOC_REQBUFS.
     """
     with DeviceFile(path) as file:
         return file.info

@@ -39,7 +39,7 @@ class Frames:
         self._end()
 
     def take(self) -> Frame | None:
-        """Return a frame that is there now; None if there is none yet."""
+        """Return a frame without waiting; None if there is none yet."""
         raise NotImplementedError
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -55,11 +55,11 @@ class Frames:
         raise NotImplementedError
 
     def frame(self, timeout: float | None = None) -> Frame:
-        """Return the next frame, which is the caller's until given back: `with frame`.
+        """Return the next frame. The caller has it until it is given back: `with frame`.
 
-        TimeoutError if `timeout` seconds pass first; None waits for ever. ValueError once the
-        stream is over. OSError: ENODEV if the device is gone, EIO if it has failed; BrokenPipeError
-        (EPIPE) after the last frame of a codec.
+        TimeoutError if `timeout` seconds pass first. ValueError after the end of the stream.
+        OSError: ENODEV if the device is gone, EIO if it has failed; BrokenPipeError (EPIPE) after
+        the last frame of a codec.
         """
         end = deadline(timeout)
         left: float | None = None

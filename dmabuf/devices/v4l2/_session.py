@@ -117,7 +117,7 @@ class Session:
             raise ValueError(f"{what}; stop it there, and open {path} here")
         if state is _NEW:
             self.device.fileno()  # ValueError if closed
-            raise ValueError("a stream is for a single use; make a new one")
+            raise ValueError("a stream can be used only once; make a new one")
         if self._state is _NEW:
             raise ValueError("the stream has not begun: use it as `with … as frames`")
         raise StreamOverError(f"the stream from {self.device.path} is over")

@@ -1,4 +1,4 @@
-"""Stateful codecs: memory-to-memory devices that encode pictures, or decode them."""
+"""Stateful codecs: memory-to-memory devices that encode or decode pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NO_SELECTION = (errno.EINVAL, errno.ENOTTY, errno.ENODATA)
 
 
 class Codec(Device):
-    """A memory-to-memory device that encodes, or decodes. See `Encoder` and `Decoder`."""
+    """A memory-to-memory device that encodes or decodes. See `Encoder` and `Decoder`."""
 
     __slots__ = ()
     _what: ClassVar[str]
@@ -36,22 +36,25 @@ class Codec(Device):
     """Whether events tell what its results are."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open a node. OSError, with the path, if that fails; ENODEV if it is none of this kind."""
+        """Open a node.
+
+        OSError, with the path, if that fails; ENODEV if it is not a codec of this kind.
+        """
         super().__init__(path)
         try:
             if not (self.m2m and self._codes()):
                 about = f"{self.path} ({self.info.card})"
-                raise os_error(errno.ENODEV, f"{about} is no stateful {self._what}")
+                raise os_error(errno.ENODEV, f"{about} is not a stateful {self._what}")
         except BaseException:
             self.close()
             raise
 
     @classmethod
     def find(cls, coded: str | None = None) -> str:
-        """Return the path of the first device of this kind here, which has a coded format: "H264".
+        """Return the path of the first device of this kind and, if given, a coded format: "H264".
 
-        Each V4L2 node is opened and asked. OSError if there is none: ENODEV, or that of one which
-        this user may not open.
+        Opens each V4L2 node and queries it. OSError if there is no such device: ENODEV, or the
+        error of a node that this user may not open.
         """
 
         def fits(path: str) -> bool:
@@ -82,12 +85,14 @@ class Codec(Device):
         results: Results | None = None,
         count: int = 4,
     ) -> Coding:
-        """Return the codec's work; the device is not touched before it is entered.
+        """Return the running codec, a `Coding`.
 
-        `sources` are buffers of yours to be fed, as in `Output.stream()`. `results` is called with
-        the `Format` of what the codec makes, once that is known, each time it changes, and returns
-        buffers of yours for it, as `Capture.stream()` takes. Without them the device allocates
-        `count` each, or more.
+        It starts when it is entered, and touches no device before.
+
+        `sources` are your own buffers for the frames to feed, as in `Output.stream()`. `results` is
+        a function that returns your own buffers for the frames that come out, as `Capture.stream()`
+        takes them. It is called with their `Format` as soon as that is known, and each time that it
+        changes. Without them the device allocates `count` buffers each, or more.
         """
         sink = self.output.stream(sources, count=count)
         announcements = partial(self.events, EventType.SOURCE_CHANGE) if self._announces else None
@@ -101,10 +106,7 @@ class Codec(Device):
 
 
 class Encoder(Codec):
-    """A device that encodes: raw pictures go in, H264, VP8, JPEG or the like come out.
-
-    Thread-safe. Use it as a context manager, or call `close()`. Its settings, such as the bit rate,
-    are controls.
+    """A device that encodes: raw pictures go in; H264, VP8, JPEG or similar data comes out.
 
         with v4l2.Encoder("/dev/video0") as encoder:
             encoder.set_format("NV12", 640, 360, coded="H264")
@@ -112,6 +114,9 @@ class Encoder(Codec):
                 for frame in coding.process(pictures):
                     with frame, frame.data as data:
                         file.write(data)
+
+    Settings such as the bit rate are controls: see `Device.set_control`. Thread-safe. Use it as a
+    context manager, or call `close()`.
     """
 
     __slots__ = ()
@@ -126,10 +131,10 @@ class Encoder(Codec):
     def set_format(
         self, format: str | int | PixelFormat, width: int, height: int, *, coded: str | int
     ) -> Format:
-        """Set what is encoded, and to what; return what the driver made of the pictures' format.
+        """Set the format of the pictures and the coded format. Return the pictures' format as set.
 
-        Where the driver needs them larger, with a rim, it encodes the part that was asked for: see
-        `visible()`. The errors are those of `Queue.set_format()`.
+        If the driver needs larger pictures, with a border, it encodes the part that was requested:
+        see `visible()`. The errors are those of `Queue.set_format()`.
         """
         self.capture.set_format(coded, width, height)
         made = self.output.set_format(format, width, height)
@@ -148,10 +153,7 @@ class Encoder(Codec):
 
 
 class Decoder(Codec):
-    """A device that decodes: H264, VP8, JPEG or the like go in, pictures come out.
-
-    Thread-safe. Use it as a context manager, or call `close()`. Decoders that leave it to programs
-    to parse the data (stateless ones) are none of these.
+    """A device that decodes: H264, VP8, JPEG or similar data goes in; pictures come out.
 
         with v4l2.Decoder("/dev/video1") as decoder:
             decoder.set_format("H264", 1280, 720)
@@ -159,6 +161,9 @@ class Decoder(Codec):
                 for frame in coding.process(packets):
                     with frame:
                         frame.image.save("frame.png")
+
+    Stateless decoders, which need a program to parse the data, are not supported. Thread-safe. Use
+    it as a context manager, or call `close()`.
     """
 
     __slots__ = ()
@@ -171,15 +176,15 @@ class Decoder(Codec):
         return self.output
 
     def set_format(self, coded: str | int, width: int, height: int) -> Format:
-        """Set what is decoded. The size decides how much of it a buffer holds: the largest to come.
+        """Set the coded format, and the size of the largest picture to come, in pixels.
 
-        The pictures' own size, and their format, are told by the data: see `Coding.format`. The
-        errors are those of `Queue.set_format()`.
+        The size decides how much data a buffer can hold. The actual size and format of the pictures
+        come from the data: see `Coding.format`. The errors are those of `Queue.set_format()`.
         """
         return self.output.set_format(coded, width, height)
 
     def visible(self) -> Rectangle:
-        """Return the part of the pictures that is to be shown, without the rim of the coding.
+        """Return the part of the pictures to show, without the border that the coding adds.
 
         It is known once there is a picture. Follows VIDIOC_G_SELECTION.
         """

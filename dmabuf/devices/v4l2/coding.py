@@ -1,4 +1,4 @@
-"""A codec at work: frames go in, and others come out, until it has finished what it was given."""
+"""A running codec: frames go in and others come out, until all that was fed is finished."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ Results = Callable[[Format], Sequence[Source]]
 
 
 class Coding(Frames):
-    """A codec at work: `with encoder.stream() as coding`, or a decoder's.
-
-    `feed()` it, and take what it makes as from a `Stream`: by `frame()`, `for`, `async for`, or by
-    `take()` where there is no time to wait. Several threads or tasks may do so at once: a codec
-    takes no more once its results wait to be taken. One loop does both with `process()`.
-
-    After `stop()` the codec finishes what it has, and the iteration ends behind the last frame.
-    Leaving the block ends all of it at once. Single use.
-
-    A decoder has no `format` before it has seen enough data. When the pictures change their size,
-    the later ones come on new buffers, with another `format`: frames of the old ones that are still
-    held stay valid if their buffers are yours, and the device's own are closed.
+    """A running codec: `with encoder.stream() as coding`, or a decoder's.
 
         with v4l2.Decoder("/dev/video1") as decoder, decoder.stream() as coding:
             for frame in coding.process(packets):
                 with frame:
                     frame.image.save("frame.png")
+
+    `process()` feeds frames and returns the results in one loop. Or `feed()` frames and take the
+    results as from a `Stream`: by `frame()`, `for`, `async for`, or by `take()` without waiting.
+    Several threads or tasks may do both at once. The codec takes no more frames while its results
+    wait to be taken.
+
+    After `stop()` the codec finishes what it was given, and the iteration ends after the last
+    frame. Leaving the block ends everything at once. A `Coding` can be used once.
+
+    A decoder has no `format` until it has seen enough data. If the size of the pictures changes,
+    later pictures come on new buffers, with another `format`. A frame of the old size that is still
+    held stays valid if its buffers are your own; the device's own are closed. Thread-safe.
     """
 
     __slots__ = (
@@ -97,17 +98,17 @@ class Coding(Frames):
 
     @property
     def sources(self) -> OutputStream:
-        """The frames to be fed: take an empty one, fill it, and leave its scope."""
+        """The stream of the frames to feed: take an empty one, fill it, and leave its scope."""
         return self._sources
 
     @property
     def format(self) -> Format:
-        """The format of what the codec makes. ValueError of a decoder that has seen no picture."""
+        """The format of the results. ValueError for a decoder that has seen no picture yet."""
         return self._begun().format
 
     @property
     def buffers(self) -> list[tuple[Buffer, ...]]:
-        """The buffers of what the codec makes. ValueError of a decoder that has seen no picture."""
+        """The buffers of the results. ValueError for a decoder that has seen no picture yet."""
         return self._begun().buffers
 
     def _require(self, state: SessionState) -> None:
@@ -161,21 +162,21 @@ class Coding(Frames):
     def feed(
         self, data: Data | Source, timestamp: float = 0.0, timeout: float | None = None
     ) -> None:
-        """Give the codec a frame, once there is a place for it.
+        """Give the codec a frame as soon as there is a free slot.
 
-        `data` is bytes, which are copied: coded data, or a whole raw frame as the format has it. Or
-        it is a frame on buffers of yours, if `stream()` was given some: an Image, a Buffer, or one
-        Buffer per plane. They are the codec's until `sources` lends them again. What is made of it
-        has its `timestamp`, in seconds.
+        `data` is bytes, which are copied: coded data, or a whole raw frame in the set format. Or it
+        is your own Image, Buffer, or one Buffer per plane, if `stream()` was given some; the codec
+        keeps these until `sources` lends them again. The result has the same `timestamp`, in
+        seconds.
 
-        TimeoutError if `timeout` seconds pass first: mostly, as results wait to be taken. The
-        errors are those of `Frame.fill()` and `Frame.replace()`.
+        TimeoutError if `timeout` seconds pass first, usually because results wait to be taken.
+        Other errors are those of `Frame.fill()` and `Frame.replace()`.
         """
         with self._sources.frame(timeout) as frame:
             _fill(frame, data, timestamp)
 
     async def feed_async(self, data: Data | Source, timestamp: float = 0.0) -> None:
-        """Do as `feed()`, and wait in asyncio."""
+        """Do the same as `feed()`, and wait in asyncio."""
         await _wait.turn()
         while (frame := self._sources.take()) is None:
             await self._sources.ready()
@@ -183,11 +184,11 @@ class Coding(Frames):
             _fill(frame, data, timestamp)
 
     def stop(self) -> None:
-        """Tell the codec that nothing more comes: it finishes what it has. Idempotent.
+        """Tell the codec that no more frames follow; it finishes what it has.
 
-        Take the rest then: the iteration ends behind the last frame, or with an OSError (EBADMSG)
-        if a decoder has found nothing in its data. ValueError unless it runs.
-        Follows VIDIOC_ENCODER_CMD and VIDIOC_DECODER_CMD.
+        Then take the remaining frames: the iteration ends after the last one, or with OSError
+        (EBADMSG) if a decoder found nothing in its data. Does nothing the second time. ValueError
+        unless the codec is running. Follows VIDIOC_ENCODER_CMD and VIDIOC_DECODER_CMD.
         """
         self._require(SessionState.RUNNING)
         with self._lock:
@@ -210,10 +211,10 @@ class Coding(Frames):
     def process(
         self, data: Iterable[Data | Source], timeout: float | None = None
     ) -> Iterator[Frame]:
-        """Feed all of these, and give the frames that come of it, to the last one.
+        """Feed all of `data`, and yield each frame that comes out, up to the last one.
 
-        One loop does all: it takes what the codec has made before it waits for a place. As all is
-        fed `stop()` is called. TimeoutError if nothing happens for `timeout` seconds.
+        It takes the codec's results before it waits for a free slot, and calls `stop()` after the
+        last item. TimeoutError if nothing happens for `timeout` seconds.
         """
         deadline(timeout)  # what is no time is refused before anything is fed
         for one in data:
@@ -240,8 +241,8 @@ class Coding(Frames):
     def take(self) -> Frame | None:
         """Return a frame that the codec has made; None if there is none yet.
 
-        BrokenPipeError (EPIPE) after the last one, OSError (EBADMSG) as `stop()` says; otherwise
-        the errors of `frame()`.
+        BrokenPipeError (EPIPE) after the last one, OSError (EBADMSG) as described at `stop()`.
+        Other errors are those of `frame()`.
         """
         with self._lock:
             while True:
@@ -286,7 +287,7 @@ class Coding(Frames):
                 f"{path} has found no {self._sources.format.fourcc} in all that it was given; begin"
                 f" with the start of a stream, whose header tells the size of its pictures",
             )
-        done = f"{path} has made all of what it was given"
+        done = f"{path} has finished all that it was given"
         raise BrokenPipeError(errno.EPIPE, f"{os.strerror(errno.EPIPE)}: {done}")
 
     def _begin(self, event: Event | None) -> None:
@@ -309,7 +310,10 @@ class Coding(Frames):
             self._events.wake()  # others who waited for the results
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until there may be a frame, or the work is over. False on a time-out."""
+        """Wait until there may be a frame, or the codec has ended. Return False on a timeout.
+
+        `timeout` is in seconds.
+        """
         if not self._at_end:
             return self._begun().wait(timeout)
         try:
@@ -322,7 +326,7 @@ class Coding(Frames):
             return True  # it was closed
 
     async def ready(self) -> None:
-        """Wait in asyncio until there may be a frame, or the work is over."""
+        """Wait in asyncio until there may be a frame, or the codec has ended."""
         if not self._at_end:
             await self._begun().ready()
         elif self._events is not None:

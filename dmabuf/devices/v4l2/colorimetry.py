@@ -1,6 +1,6 @@
-"""How the samples of a V4L2 frame are to be read: the order of its lines, and their colours.
+"""The meaning of the samples of a V4L2 frame: the order of its lines, and its colours.
 
-The names and numbers are those of include/uapi/linux/videodev2.h; the kernel's documentation
+The names and numbers are those of include/uapi/linux/videodev2.h. The kernel's documentation
 explains them under "Colorspaces" and "Field Order".
 """
 
@@ -13,15 +13,15 @@ from dmabuf.image import ColorEncoding, ColorRange
 class Field(Enumeration):
     """The order of a frame's lines: V4L2_FIELD.
 
-    For example:
-
         interlaced = camera.format().field is not v4l2.Field.NONE
+
+    An interlaced frame has two fields, of the even and of the odd lines, taken one after the other.
     """
 
     ANY = 0
-    """The driver has not said."""
+    """The driver does not report it."""
     NONE = 1
-    """Progressive: all lines are of one moment."""
+    """Progressive: all lines belong to one moment."""
     TOP = 2
     """The top field alone: lines 0, 2, 4, …"""
     BOTTOM = 3
@@ -33,7 +33,7 @@ class Field(Enumeration):
     SEQ_BT = 6
     """Both fields, all lines of the bottom one first."""
     ALTERNATE = 7
-    """Each frame is one field; top and bottom take turns."""
+    """Each frame is one field; top and bottom alternate."""
     INTERLACED_TB = 8
     """Both fields, line by line; the top one came first."""
     INTERLACED_BT = 9
@@ -41,15 +41,16 @@ class Field(Enumeration):
 
 
 class Colorspace(Enumeration):
-    """The colours that the primaries stand for: V4L2_COLORSPACE.
-
-    It also decides encoding, quantization and transfer function where those are DEFAULT.
+    """The colours of the primaries: V4L2_COLORSPACE.
 
         raw = camera.format().colorspace is v4l2.Colorspace.RAW
+
+    It also decides the encoding, the quantization and the transfer function where those are
+    DEFAULT.
     """
 
     DEFAULT = 0
-    """The driver has not said."""
+    """The driver does not report it."""
     SMPTE170M = 1
     """SDTV."""
     SMPTE240M = 2
@@ -71,17 +72,17 @@ class Colorspace(Enumeration):
     BT2020 = 10
     """UHDTV."""
     RAW = 11
-    """Samples of a sensor, unprocessed."""
+    """Unprocessed samples of a sensor."""
     DCI_P3 = 12
     """Cinema projectors."""
 
 
 class YCbCrEncoding(Enumeration):
-    """How R'G'B' became Y'CbCr: V4L2_YCBCR_ENC.
-
-    For example:
+    """The encoding of R'G'B' as Y'CbCr: V4L2_YCBCR_ENC.
 
         hd = camera.format().ycbcr_enc is v4l2.YCbCrEncoding.REC709
+
+    `Format.color_encoding` resolves DEFAULT.
     """
 
     DEFAULT = 0
@@ -105,11 +106,11 @@ class YCbCrEncoding(Enumeration):
 
 
 class Quantization(Enumeration):
-    """Which numbers stand for black and white: V4L2_QUANTIZATION.
-
-    For example:
+    """The numeric range of the samples: V4L2_QUANTIZATION.
 
         full = camera.format().quantization is v4l2.Quantization.FULL_RANGE
+
+    `Format.color_range` resolves DEFAULT.
     """
 
     DEFAULT = 0
@@ -121,11 +122,11 @@ class Quantization(Enumeration):
 
 
 class TransferFunction(Enumeration):
-    """How light became numbers: V4L2_XFER_FUNC.
-
-    For example:
+    """The transfer function, from light to numbers: V4L2_XFER_FUNC.
 
         linear = camera.format().xfer_func is v4l2.TransferFunction.NONE
+
+    DEFAULT stands for that of the colorspace.
     """
 
     DEFAULT = 0

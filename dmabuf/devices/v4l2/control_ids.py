@@ -1,6 +1,6 @@
-"""The numbers of the controls that the kernel's headers know: those of cameras and their pictures.
+"""The ids of the controls in the kernel's headers that concern cameras and pictures.
 
-Follows include/uapi/linux/v4l2-controls.h; the kernel's documentation explains them under "User
+Follows include/uapi/linux/v4l2-controls.h. The kernel's documentation explains them under "User
 Controls" and "Camera Control Reference". Those of codecs, tuners and flashes are left out.
 """
 
@@ -8,11 +8,11 @@ from enum import IntEnum
 
 
 class ControlId(IntEnum):
-    """The number of a control (V4L2_CID), the same on all devices that have the control.
-
-    Any number is taken where a control is asked for; these are the kernel's names for some.
+    """The id of a control (V4L2_CID), which is the same on all devices that have the control.
 
         device.set_control(v4l2.ControlId.BRIGHTNESS, 128)
+
+    Where a control is expected, any number may be given. These are the kernel's names for some.
     """
 
     BRIGHTNESS = 0x00980900
@@ -36,7 +36,7 @@ class ControlId(IntEnum):
     BLACK_LEVEL = 0x0098090B
     """Deprecated: another name for brightness."""
     AUTO_WHITE_BALANCE = 0x0098090C
-    """1 for white balance by the device."""
+    """1 for automatic white balance."""
     DO_WHITE_BALANCE = 0x0098090D
     """A button: balance white now, once."""
     RED_BALANCE = 0x0098090E
@@ -46,9 +46,9 @@ class ControlId(IntEnum):
     GAMMA = 0x00980910
     """The exponent of the gamma curve."""
     EXPOSURE = 0x00980911
-    """The exposure, in units of the driver's; see also EXPOSURE_ABSOLUTE."""
+    """The exposure, in units that the driver defines; see also EXPOSURE_ABSOLUTE."""
     AUTOGAIN = 0x00980912
-    """1 for a gain that the device chooses."""
+    """1 for automatic gain."""
     GAIN = 0x00980913
     """The gain of the signal."""
     HFLIP = 0x00980914
@@ -58,21 +58,21 @@ class ControlId(IntEnum):
     POWER_LINE_FREQUENCY = 0x00980918
     """The filter against flicker: a menu of off, 50 Hz, 60 Hz and automatic."""
     HUE_AUTO = 0x00980919
-    """1 for a hue that the device chooses."""
+    """1 for automatic hue."""
     WHITE_BALANCE_TEMPERATURE = 0x0098091A
-    """The colour of white, in kelvins."""
+    """The colour temperature of white, in kelvins."""
     SHARPNESS = 0x0098091B
-    """How much edges are sharpened."""
+    """The sharpness of edges."""
     BACKLIGHT_COMPENSATION = 0x0098091C
-    """How much a bright background is compensated."""
+    """The strength of the backlight compensation."""
     CHROMA_AGC = 0x0098091D
-    """1 for a gain of chroma that the device chooses."""
+    """1 for automatic chroma gain."""
     COLOR_KILLER = 0x0098091E
     """1 for black and white where the colour signal is weak."""
     COLORFX = 0x0098091F
     """A menu of colour effects."""
     AUTOBRIGHTNESS = 0x00980920
-    """1 for a brightness that the device chooses."""
+    """1 for automatic brightness."""
     BAND_STOP_FILTER = 0x00980921
     """The strength of the filter against flicker; 0 is off."""
     ROTATE = 0x00980922
@@ -86,9 +86,9 @@ class ControlId(IntEnum):
     ILLUMINATORS_2 = 0x00980926
     """1 to switch the second lamp on."""
     MIN_BUFFERS_FOR_CAPTURE = 0x00980927
-    """Read-only: the least number of buffers for a capture stream."""
+    """Read-only: the smallest number of buffers for a capture stream."""
     MIN_BUFFERS_FOR_OUTPUT = 0x00980928
-    """Read-only: the least number of buffers for an output stream."""
+    """Read-only: the smallest number of buffers for an output stream."""
     ALPHA_COMPONENT = 0x00980929
     """The alpha of the pixels, where the format has one."""
     COLORFX_CBCR = 0x0098092A
@@ -96,41 +96,41 @@ class ControlId(IntEnum):
     COLORFX_RGB = 0x0098092B
     """The colour of the colour effect, 0xRRGGBB."""
     EXPOSURE_AUTO = 0x009A0901
-    """A menu: what of the exposure the device chooses, the time or the aperture."""
+    """A menu: whether the device chooses the exposure time, the aperture, both or neither."""
     EXPOSURE_ABSOLUTE = 0x009A0902
     """The exposure time, in units of 100 µs."""
     EXPOSURE_AUTO_PRIORITY = 0x009A0903
     """1 to let automatic exposure lower the frame rate."""
     PAN_RELATIVE = 0x009A0904
-    """Turn the camera to the side by so much, in arc seconds."""
+    """Turn the camera to the side by this angle, in arc seconds."""
     TILT_RELATIVE = 0x009A0905
-    """Turn the camera up or down by so much, in arc seconds."""
+    """Turn the camera up or down by this angle, in arc seconds."""
     PAN_RESET = 0x009A0906
     """A button: turn the camera to the middle."""
     TILT_RESET = 0x009A0907
     """A button: turn the camera level."""
     PAN_ABSOLUTE = 0x009A0908
-    """Where the camera is turned to the side, in arc seconds."""
+    """The direction of the camera to the side, in arc seconds."""
     TILT_ABSOLUTE = 0x009A0909
-    """Where the camera is turned up or down, in arc seconds."""
+    """The direction of the camera up or down, in arc seconds."""
     FOCUS_ABSOLUTE = 0x009A090A
-    """The distance of the focus, in units of the driver's."""
+    """The distance of the focus, in units that the driver defines."""
     FOCUS_RELATIVE = 0x009A090B
-    """Move the focus by so much, in units of the driver's."""
+    """Move the focus by this distance, in units that the driver defines."""
     FOCUS_AUTO = 0x009A090C
     """1 for continuous autofocus."""
     ZOOM_ABSOLUTE = 0x009A090D
-    """The focal length of the lens, in units of the driver's."""
+    """The focal length of the lens, in units that the driver defines."""
     ZOOM_RELATIVE = 0x009A090E
-    """Change the focal length by so much, in units of the driver's."""
+    """Change the focal length by this amount, in units that the driver defines."""
     ZOOM_CONTINUOUS = 0x009A090F
     """Zoom at this speed until it is set to 0."""
     PRIVACY = 0x009A0910
-    """1 to hide what is before the camera."""
+    """1 to block the view of the camera (privacy)."""
     IRIS_ABSOLUTE = 0x009A0911
-    """The aperture, in units of the driver's."""
+    """The aperture, in units that the driver defines."""
     IRIS_RELATIVE = 0x009A0912
-    """Change the aperture by so much, in units of the driver's."""
+    """Change the aperture by this amount, in units that the driver defines."""
     AUTO_EXPOSURE_BIAS = 0x009A0913
     """A menu of exposure compensations, in thousandths of EV."""
     AUTO_N_PRESET_WHITE_BALANCE = 0x009A0914
@@ -146,7 +146,7 @@ class ControlId(IntEnum):
     EXPOSURE_METERING = 0x009A0919
     """A menu: which part of the picture decides the exposure."""
     SCENE_MODE = 0x009A091A
-    """A menu of kinds of scenes."""
+    """A menu of scene types."""
     LOCK_3A = 0x009A091B
     """Bits that lock exposure, white balance and focus: V4L2_CID_3A_LOCK."""
     AUTO_FOCUS_START = 0x009A091C
@@ -154,17 +154,17 @@ class ControlId(IntEnum):
     AUTO_FOCUS_STOP = 0x009A091D
     """A button: stop focusing."""
     AUTO_FOCUS_STATUS = 0x009A091E
-    """Read-only: bits that tell whether the focus is being sought, is found or is not."""
+    """Read-only: bits that tell whether autofocus is searching, has succeeded or has failed."""
     AUTO_FOCUS_RANGE = 0x009A091F
-    """A menu of the ranges in which autofocus seeks."""
+    """A menu of the ranges in which autofocus searches."""
     PAN_SPEED = 0x009A0920
     """Turn the camera to the side at this speed until it is set to 0."""
     TILT_SPEED = 0x009A0921
     """Turn the camera up or down at this speed until it is set to 0."""
     CAMERA_ORIENTATION = 0x009A0922
-    """Read-only, a menu: where on its device the camera is."""
+    """Read-only, a menu: the side of the device on which the camera is."""
     CAMERA_SENSOR_ROTATION = 0x009A0923
-    """Read-only: how the sensor is mounted, in degrees."""
+    """Read-only: the rotation of the mounted sensor, in degrees."""
     HDR_SENSOR_MODE = 0x009A0924
     """A menu of the sensor's HDR modes."""
     JPEG_CHROMA_SUBSAMPLING = 0x009D0901
@@ -180,26 +180,26 @@ class ControlId(IntEnum):
     HBLANK = 0x009E0902
     """The horizontal blanking of the sensor, in pixels."""
     ANALOGUE_GAIN = 0x009E0903
-    """The analogue gain of the sensor, in units of the driver's."""
+    """The analogue gain of the sensor, in units that the driver defines."""
     TEST_PATTERN_RED = 0x009E0904
     """Red of the test pattern."""
     TEST_PATTERN_GREENR = 0x009E0905
-    """Green of the test pattern, beside red."""
+    """Green of the test pattern, in the rows with red."""
     TEST_PATTERN_BLUE = 0x009E0906
     """Blue of the test pattern."""
     TEST_PATTERN_GREENB = 0x009E0907
-    """Green of the test pattern, beside blue."""
+    """Green of the test pattern, in the rows with blue."""
     UNIT_CELL_SIZE = 0x009E0908
-    """Read-only: the size of a sensor's cell, in nanometres."""
+    """Read-only: the size of a sensor cell, in nanometres."""
     NOTIFY_GAINS = 0x009E0909
-    """The gains of Bayer's colours, which a sensor is told."""
+    """The gains of the Bayer colours, sent to the sensor."""
     LINK_FREQ = 0x009F0901
     """A menu of the frequencies of the link to the sensor, in hertz."""
     PIXEL_RATE = 0x009F0902
-    """Read-only: pixels per second."""
+    """Read-only: the pixel rate, in pixels per second."""
     TEST_PATTERN = 0x009F0903
     """A menu of test patterns."""
     DEINTERLACING_MODE = 0x009F0904
-    """A menu of ways to deinterlace."""
+    """A menu of deinterlacing methods."""
     DIGITAL_GAIN = 0x009F0905
-    """The digital gain, in units of the driver's."""
+    """The digital gain, in units that the driver defines."""

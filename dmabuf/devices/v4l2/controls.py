@@ -1,4 +1,4 @@
-"""The settings of a V4L2 device that apply to all its formats: its controls and timings."""
+"""The settings of a V4L2 device that apply to all of its formats: controls and timings."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ _int64 = Struct("=q")
 
 
 class ControlType(Enumeration):
-    """What the value of a control is: V4L2_CTRL_TYPE.
-
-    Where `Control.dims` is not empty it is a numpy array of that shape. Values of types that aren't
-    listed here, which codecs have, are the kernel's structs as bytes.
+    """The type of a control's value: V4L2_CTRL_TYPE.
 
         for control in device.controls():
             if control.type is v4l2.ControlType.MENU:
                 print(control.name, device.menu(control.id))
+
+    If `Control.dims` is not empty, the value is a numpy array of that shape. A type that is not
+    listed here, as codecs have, gives the kernel's struct as bytes.
     """
 
     INTEGER = 1
-    """A number of 32 bits."""
+    """A 32-bit number."""
     BOOLEAN = 2
     """0 for off, 1 for on."""
     MENU = 3
-    """A number that stands for one of the names that `Device.menu()` returns."""
+    """A number that stands for one of the names in `Device.menu()`."""
     BUTTON = 4
-    """An action: setting it to any number starts it; it can't be read."""
+    """An action: setting it to any number starts it. It can't be read."""
     INTEGER64 = 5
-    """A number of 64 bits."""
+    """A 64-bit number."""
     CTRL_CLASS = 6
-    """The heading of a group of controls, which `Device.controls()` leaves out."""
+    """The heading of a group of controls. `Device.controls()` leaves it out."""
     STRING = 7
-    """A text, of `minimum` to `maximum` bytes of UTF-8."""
+    """A text of `minimum` to `maximum` bytes of UTF-8."""
     BITMASK = 8
-    """A number of 32 bits without a sign, each bit of which has a meaning."""
+    """An unsigned 32-bit number, in which each bit has a meaning."""
     INTEGER_MENU = 9
-    """A number that stands for one of the numbers that `Device.menu()` returns."""
+    """A number that stands for one of the numbers in `Device.menu()`."""
     U8 = 0x100
-    """Numbers of 8 bits without a sign."""
+    """Unsigned 8-bit numbers."""
     U16 = 0x101
-    """Numbers of 16 bits without a sign."""
+    """Unsigned 16-bit numbers."""
     U32 = 0x102
-    """Numbers of 32 bits without a sign."""
+    """Unsigned 32-bit numbers."""
     AREA = 0x106
     """A tuple (width, height)."""
     RECT = 0x107
@@ -61,121 +61,123 @@ class ControlType(Enumeration):
 
 
 class ControlFlag(IntFlag):
-    """What else a driver says of a control: V4L2_CTRL_FLAG. Bits of newer drivers are kept.
-
-    For example:
+    """What else a driver reports about a control: V4L2_CTRL_FLAG.
 
         for control in device.controls():
             if v4l2.ControlFlag.READ_ONLY not in control.flags:
                 print(control.name)
+
+    Bits that are not listed here, of newer kernels, are kept.
     """
 
     DISABLED = 0x0001
-    """It can't be used: it is permanently off, or the device fails when asked what it is."""
+    """The control can't be used: it is permanently off, or the device fails to describe it."""
     GRABBED = 0x0002
-    """It can't be changed now, mostly because a stream runs."""
+    """It can't be changed now, usually because a stream is running."""
     READ_ONLY = 0x0004
     """It can be read and not set."""
     UPDATE = 0x0008
     """Setting it may change other controls."""
     INACTIVE = 0x0010
-    """It has no effect as other controls are set."""
+    """It has no effect with the current values of other controls."""
     SLIDER = 0x0020
-    """It is best shown as a slider."""
+    """A user interface should show it as a slider."""
     WRITE_ONLY = 0x0040
     """It can be set and not read."""
     VOLATILE = 0x0080
     """Its value changes by itself."""
     HAS_PAYLOAD = 0x0100
-    """Its value is more than a number."""
+    """Its value is more than one number."""
     EXECUTE_ON_WRITE = 0x0200
-    """Setting it acts, also if the value stays the same."""
+    """Setting it has an effect even if the value stays the same."""
     MODIFY_LAYOUT = 0x0400
     """Setting it changes the size of the buffers."""
     DYNAMIC_ARRAY = 0x0800
-    """Its value is an array whose length may change, up to that of `Control.dims`."""
+    """Its value is an array whose length may change, up to that in `Control.dims`."""
     HAS_WHICH_MIN_MAX = 0x1000
-    """The driver can tell the minimum and maximum of each element."""
+    """The driver can report the minimum and maximum of each element."""
 
 
 @record
 class Control(NamedTuple):
     """A setting of a device, as `Device.controls()` returns it.
 
-    For example:
-
         for control in device.controls():
             print(control.key, control.minimum, control.maximum, control.default)
+
+    `Device.get_control()` and `Device.set_control()` take its `id`, `name` or `key`.
     """
 
     id: int
-    """The control's number (V4L2_CID), which is the same for the same setting on all devices."""
+    """The id of the control (V4L2_CID). The same setting has the same id on all devices."""
     name: str
-    """The driver's name of it, for people: "White Balance, Automatic"."""
+    """The driver's name for people, such as "White Balance, Automatic"."""
     type: ControlType
-    """What its value is."""
+    """The type of the value."""
     minimum: int
-    """The least value, or length of a text; of an array the least value of an element."""
+    """The smallest value; for a text, the smallest length in bytes; for an array, the smallest
+    value of an element."""
     maximum: int
-    """The greatest value, or length of a text; of an array the greatest value of an element."""
+    """The largest value; for a text, the largest length in bytes; for an array, the largest value
+    of an element."""
     step: int
-    """The difference from one value to the next."""
+    """The difference between one value and the next."""
     default: int
     """The value after the driver was loaded."""
     flags: ControlFlag
-    """What else the driver says of it."""
+    """What else the driver reports."""
     elem_size: int
-    """The bytes of the value, or of an array's element."""
+    """The size of the value, or of one element of an array, in bytes."""
     elems: int
-    """How many elements the value has; 1 unless it is an array."""
+    """The number of elements; 1 unless the value is an array."""
     dims: tuple[int, ...]
-    """The shape of its array; empty for a single value."""
+    """The shape of the array; empty for a single value."""
 
     @property
     def key(self) -> str:
-        """The name as v4l2-ctl writes it: "white_balance_automatic"."""
+        """The name as v4l2-ctl writes it, such as "white_balance_automatic"."""
         return "_".join(re.findall("[a-z0-9]+", self.name.lower()))
 
     @property
     def broken(self) -> bool:
-        """True if it can't be used (`ControlFlag.DISABLED`): mostly as the device fails there.
+        """True if the control can't be used (`ControlFlag.DISABLED`), usually by a device's fault.
 
-        Linux 6.12 and older tell nothing but the id of such a control: its name is then that of
-        `ControlId`, or the number, and its type has no name.
+        Up to Linux 6.12 the kernel reports nothing but the id of such a control. Its name is then
+        that of `ControlId`, or the number, and its type is unknown.
         """
         return ControlFlag.DISABLED in self.flags
 
     @property
     def readable(self) -> bool:
-        """True if `Device.get_control()` can return its value: buttons have none."""
+        """True if `Device.get_control()` can return its value. A button has none."""
         return not self.flags & (ControlFlag.WRITE_ONLY | ControlFlag.DISABLED)
 
     @property
     def writable(self) -> bool:
-        """True if `Device.set_control()` can set it, if not at any moment: see `GRABBED`."""
+        """True if `Device.set_control()` can set it, although perhaps not now: see `GRABBED`."""
         return not self.flags & (ControlFlag.READ_ONLY | ControlFlag.DISABLED)
 
 
 @record
 class Timings(NamedTuple):
-    """The size and rate of a digital signal (HDMI and the like): a struct v4l2_dv_timings.
-
-    For example:
+    """The size and frame rate of a digital signal, such as HDMI: a struct v4l2_dv_timings.
 
         full_hd = [timings for timings in device.dv_timings() if timings.height == 1080]
         device.set_dv_timings(full_hd[0])
+
+    `Device.dv_timings()` and `Device.query_dv_timings()` return them.
     """
 
     width: int
-    """Pixels in a row."""
+    """The number of pixels in a row."""
     height: int
-    """Rows of a frame."""
+    """The number of rows in a frame."""
     interlaced: bool
-    """True if a frame comes as two fields."""
+    """True if a frame is sent as two fields."""
     frame_rate: float
-    """Frames per second."""
+    """The number of frames per second."""
     data: bytes
-    """The kernel's struct v4l2_dv_timings, which `Device.set_dv_timings` hands back."""
+    """The kernel's struct v4l2_dv_timings as bytes, which `Device.set_dv_timings` passes back."""
 
 
 _NOBODYS = ControlId.BRIGHTNESS & ~0xFFFF

@@ -1,4 +1,4 @@
-"""An open V4L2 device, and its queues: a device has its queues, and a queue opens its device."""
+"""An open V4L2 device and its queues."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ from dmabuf.errors import os_error
 from dmabuf.image import PixelFormat
 
 _SIGNAL = {
-    errno.ENOLINK: "it has no signal; see whether its cable is in, and its source on",
+    errno.ENOLINK: "it has no signal; check its cable, and that the source is switched on",
     errno.ENOLCK: "its signal is not stable; try again",
-    errno.ERANGE: "its signal has timings that the device can't do",
-    errno.ENODATA: "its input is not digital; choose another by set_input()",
+    errno.ERANGE: "the device does not support the signal's timings; change the source's mode",
+    errno.ENODATA: "its input is not digital; select another one by set_input()",
 }
 """Why an input can't tell its timings."""
 
 
 class Device(DeviceFile):
-    """An open V4L2 device. Thread-safe. Use it as a context manager, or call `close()`.
-
-    The queues of a memory-to-memory device belong to one open descriptor: take `capture` and
-    `output` of the same `Device`.
+    """An open V4L2 device.
 
         with v4l2.Device("/dev/video0") as device:
             for control in device.controls():
                 print(control.name, control.minimum, control.maximum)
+
+    `Capture(path)` and `Output(path)` open a device for one queue. A memory-to-memory device, such
+    as a scaler, has two queues that belong to one open descriptor: take `capture` and `output` of
+    the same `Device`. Thread-safe. Use it as a context manager, or call `close()`.
     """
 
     __slots__ = ("_event_reader", "_ids")
@@ -63,55 +64,68 @@ class Device(DeviceFile):
 
     @property
     def output(self) -> Output:
-        """The queue of the frames that the device takes. OSError (ENODEV) if it has none."""
+        """The queue of the frames that the device consumes. OSError (ENODEV) if it has none."""
         return Output(self)
 
     def inputs(self) -> list[str]:
-        """Return the names of a capture device's inputs."""
+        """Return the names of a capture device's inputs. Follows VIDIOC_ENUMINPUT."""
         with Use(self, "list its inputs") as fd:
             return _controls_ioctl.enuminput(fd)
 
     def set_input(self, index: int) -> None:
-        """Choose one of `inputs()`. OSError: EINVAL if there is none, EBUSY during a stream."""
+        """Select an input by its index in `inputs()`.
+
+        OSError: EINVAL if there is none, EBUSY while streaming. Follows VIDIOC_S_INPUT.
+        """
         with Use(self, f"choose input {index}") as fd:
             _controls_ioctl.s_input(fd, index)
 
     def outputs(self) -> list[str]:
-        """Return the names of an output device's outputs."""
+        """Return the names of an output device's outputs. Follows VIDIOC_ENUMOUTPUT."""
         with Use(self, "list its outputs") as fd:
             return _controls_ioctl.enumoutput(fd)
 
     def set_output(self, index: int) -> None:
-        """Choose one of `outputs()`. OSError: EINVAL if there is none, EBUSY during a stream."""
+        """Select an output by its index in `outputs()`.
+
+        OSError: EINVAL if there is none, EBUSY while streaming. Follows VIDIOC_S_OUTPUT.
+        """
         with Use(self, f"choose output {index}") as fd:
             _controls_ioctl.s_output(fd, index)
 
     def dv_timings(self) -> list[Timings]:
-        """Return the timings that the chosen input or output offers; empty if it is not digital."""
+        """Return the timings that the selected input or output supports; empty if not digital.
+
+        Follows VIDIOC_ENUM_DV_TIMINGS.
+        """
         with Use(self, "list its timings") as fd:
             return read_timings(fd)
 
     def set_dv_timings(self, timings: Timings) -> None:
-        """Set the chosen input or output to one of `dv_timings()`, which resets the format."""
+        """Set the selected input or output to one of `dv_timings()`. This resets the format.
+
+        OSError (EBUSY) while streaming. Follows VIDIOC_S_DV_TIMINGS.
+        """
         with Use(self, "set its timings") as fd:
             _controls_ioctl.s_dv_timings(fd, timings.data)
 
     def query_dv_timings(self) -> Timings:
-        """Return the timings of the signal that the chosen input sees, to be set if they differ.
+        """Return the timings of the signal at the selected input. `set_dv_timings()` applies them.
 
-        OSError: ENOLINK without a signal, ENOLCK if it is not stable, ERANGE if it is beyond what
-        the device can do, ENODATA if the input is not digital. Follows VIDIOC_QUERY_DV_TIMINGS.
+        OSError: ENOLINK without a signal, ENOLCK if the signal is not stable, ERANGE if the device
+        does not support it, ENODATA if the input is not digital. Follows VIDIOC_QUERY_DV_TIMINGS.
         """
         with Use(self, "query its input's timings", _SIGNAL) as fd:
             return query_timings(fd)
 
     def events(self, *wanted: EventType | str | int) -> Events:
-        """Return an iterator of events, from now on: changes of controls and sources, for example.
+        """Return an iterator of the events from now on, such as changes of controls and sources.
 
-        `wanted` are kinds of events, and names or ids of controls; without any, all that the device
-        has. Changes that this program makes are told, too. Thread-safe; several may be open at
-        once. KeyError if the device has no such control; OSError (EINVAL, or ENOTTY if the driver
-        has no events) if it has no such events. Follows VIDIOC_SUBSCRIBE_EVENT.
+        `wanted` are kinds of events, and names or ids of controls; the default is every event of
+        the device. Changes that this program makes are reported too. Several iterators may be open
+        at once. KeyError if the device has no such control. OSError if it has no such events:
+        EINVAL, or ENOTTY if the driver has no events at all. Thread-safe. Follows
+        VIDIOC_SUBSCRIBE_EVENT.
         """
         keys: list[Key] = []
         for one in wanted or self._event_types():
@@ -141,26 +155,29 @@ class Device(DeviceFile):
     def controls(self) -> list[Control]:
         """Return the device's controls, in the order of their ids.
 
-        A control that the device fails to describe, as some USB cameras do, is listed as
-        `Control.broken`. Follows VIDIOC_QUERY_EXT_CTRL.
+        A control that the device fails to describe, as some USB cameras do, is listed with
+        `Control.broken` True. Follows VIDIOC_QUERY_EXT_CTRL.
         """
         with Use(self, "list its controls") as fd:
             return read_controls(fd)
 
     def menu(self, control: str | int) -> dict[int, str | int]:
-        """Return what the values of a menu stand for: names, or numbers of an INTEGER_MENU.
+        """Return what each value of a menu control means: names, or numbers of an INTEGER_MENU.
 
-        Empty for other controls. KeyError if the device has no such control.
+        `control` is as in `get_control`. Empty for a control that is not a menu. KeyError if the
+        device has no such control. Follows VIDIOC_QUERYMENU.
         """
         about = self._control(control)
         with Use(self, f"list the menu of its control {about.key}") as fd:
             return read_menu(fd, about)
 
     def get_control(self, control: str | int) -> ControlValue:
-        """Return the value of a control; its type is told by `Control.type`, see `ControlType`.
+        """Return the value of a control.
 
-        `control` is its name, as the driver ("White Balance, Automatic") or v4l2-ctl
-        ("white_balance_automatic") writes it, or its id. KeyError if the device has none. OSError,
+        Its Python type depends on `Control.type`: see `ControlType`.
+
+        `control` is its id or its name, as the driver ("White Balance, Automatic") or as v4l2-ctl
+        ("white_balance_automatic") writes it. KeyError if the device has no such control. OSError,
         with the control's name: EACCES if it can't be read, EIO if the device fails. Follows
         VIDIOC_G_EXT_CTRLS.
         """
@@ -169,20 +186,20 @@ class Device(DeviceFile):
             return read_value(fd, about)
 
     def set_control(self, control: str | int, value: ControlValue) -> ControlValue | None:
-        """Set a control, by its name or id, and return the value that the driver took.
+        """Set a control, and return the value that the driver set; None if it can't be read.
 
-        The kernel clamps numbers to the nearest that the control can have, without an error; what
-        is returned tells. None for a control that can't be read. ValueError and TypeError for what
-        the control's type can't hold; KeyError if the device has no such control. OSError, with the
-        control's name: ERANGE (EINVAL from some drivers) for a value that a menu doesn't have,
-        EACCES if it is read-only, EBUSY if it can't be set now. Follows VIDIOC_S_EXT_CTRLS.
+        `control` is as in `get_control`. The kernel changes a number to the nearest valid one
+        without an error: look at the result. ValueError or TypeError for a value that the control's
+        type can't hold. KeyError if the device has no such control. OSError, with the control's
+        name: ERANGE (EINVAL from some drivers) for a value that a menu does not have, EACCES if the
+        control is read-only, EBUSY if it can't be set now. Follows VIDIOC_S_EXT_CTRLS.
         """
         about = self._control(control)
         with Use(self, f"set its control {about.key}") as fd:
             return set_value(fd, about, value)
 
     def try_control(self, control: str | int, value: ControlValue) -> ControlValue | None:
-        """Return the value that `set_control` would make of this one; nothing is set.
+        """Return the value that `set_control` would set. Nothing is set.
 
         The errors are those of `set_control`. Follows VIDIOC_TRY_EXT_CTRLS.
         """
@@ -218,7 +235,10 @@ class _Direction(Queue):
     _kinds: ClassVar[tuple[int, int]]
 
     def __init__(self, device: Device | str | os.PathLike[str]) -> None:
-        """Open a node, which this object closes; or share an open device, which stays open."""
+        """Open a node, which this object then closes, or use an open `Device`, which stays open.
+
+        OSError, with the path, if the node can't be opened, and ENODEV if it has no such queue.
+        """
         owned = not isinstance(device, Device)
         opened = device if isinstance(device, Device) else Device(device)
         if not getattr(opened.info, self._what):
@@ -231,12 +251,12 @@ class _Direction(Queue):
 
     @classmethod
     def find(cls, format: str | int | PixelFormat | None = None) -> str:
-        """Return the path of the first device here that has such a queue, and a format: "MJPG".
+        """Return the path of the first device with such a queue and, if given, a format: "MJPG".
 
-        Neither a memory-to-memory device nor one that must be set up by the media controller first.
-        `format` is what `set_format()` takes. Each V4L2 node is opened and asked. OSError if there
-        is none: ENODEV, or that of one which this user may not open. ValueError or TypeError for
-        what is no format.
+        Memory-to-memory devices, and devices that the media controller must configure first, are
+        left out. `format` is what `set_format()` takes. Opens each V4L2 node and queries it.
+        OSError if there is no such device: ENODEV, or the error of a node that this user may not
+        open. ValueError or TypeError if `format` is not a format.
         """
 
         def fits(path: str) -> bool:
@@ -253,19 +273,19 @@ class _Direction(Queue):
 
     @property
     def device(self) -> Device:
-        """The device that it belongs to."""
+        """The device that the queue belongs to."""
         return self._device
 
 
 class Capture(_Direction):
-    """The frames that a device produces: `Capture(path)`, or `device.capture`.
-
-    Thread-safe. Use it as a context manager, or call `close()`.
+    """The queue of the frames that a device produces: `Capture(path)`, or `device.capture`.
 
         with v4l2.Capture("/dev/video0") as camera:
             camera.set_format("XRGB8888", 640, 360)
             with camera.stream() as frames, frames.frame(timeout=2) as frame:
                 frame.image.save("frame.png")
+
+    Thread-safe. Use it as a context manager, or call `close()`.
     """
 
     __slots__ = ()
@@ -273,27 +293,27 @@ class Capture(_Direction):
     _kinds = CAPTURE
 
     def stream(self, buffers: Sequence[Source] | None = None, *, count: int = 4) -> Stream:
-        """Return a stream of frames; the device is not touched before it is entered.
+        """Return a stream of frames. It starts when it is entered, and touches no device before.
 
         `buffers`: one entry per slot (a Buffer, one Buffer per plane, or an Image), which you keep
         owning. Without them the driver allocates `count`, or more: see `Stream.buffers`. ValueError
-        unless there are 1 to 32, each at one place only. RefusedError (EINVAL) for buffers smaller
-        than `sizeimage`, too few for the driver, or of a kind that it doesn't take; on entering, if
-        the format is not any more what it was here.
+        unless there are 1 to 32, and each buffer occurs once. RefusedError (EINVAL) if the buffers
+        are smaller than `sizeimage`, too few for the driver, or of a kind that it does not import;
+        on entering, also if the format has changed since this call.
         """
         return Stream(self._ring(buffers, count))
 
 
 class Output(_Direction):
-    """The frames that a device takes: `Output(path)`, or `device.output`.
-
-    Thread-safe. Use it as a context manager, or call `close()`.
+    """The queue of the frames that a device consumes: `Output(path)`, or `device.output`.
 
         with v4l2.Output("/dev/video1") as output:
             output.set_format("RGB888", 640, 360)
             with output.stream() as frames, frames.frame() as frame:
                 with frame.image.write() as (pixels,):
                     pixels[:] = 0
+
+    Thread-safe. Use it as a context manager, or call `close()`.
     """
 
     __slots__ = ()
@@ -301,5 +321,8 @@ class Output(_Direction):
     _kinds = OUTPUT
 
     def stream(self, buffers: Sequence[Source] | None = None, *, count: int = 4) -> OutputStream:
-        """Return a stream of frames for the caller to fill. As `Capture.stream`."""
+        """Return a stream of empty frames for the caller to fill.
+
+        The arguments and errors are those of `Capture.stream`.
+        """
         return OutputStream(self._ring(buffers, count))

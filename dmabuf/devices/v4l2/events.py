@@ -1,4 +1,4 @@
-"""The events of an open V4L2 device: controls and sources that change, streams that end."""
+"""The events of an open V4L2 device: changes of controls and sources, and the end of streams."""
 
 from __future__ import annotations
 
@@ -27,67 +27,67 @@ Key = tuple[int, int]
 
 
 class EventType(Enumeration):
-    """What has happened: V4L2_EVENT.
-
-    For example:
+    """The kind of an event: V4L2_EVENT.
 
         with device.events(v4l2.EventType.SOURCE_CHANGE) as events:
             print(events.next())
+
+    `Device.events()` takes them, and `Event.type` is one.
     """
 
     VSYNC = 1
-    """A picture begins."""
+    """A new picture begins (vertical sync)."""
     EOS = 2
-    """A codec has finished what it had."""
+    """A codec has finished all that it was given (end of stream)."""
     CONTROL = 3
     """A control has changed."""
     FRAME_SYNC = 4
     """A frame is being received."""
     SOURCE_CHANGE = 5
-    """An input's signal, or what a decoder decodes, has another size."""
+    """The signal at an input, or the data in a decoder, has changed its size."""
     MOTION = 6
-    """Something moves in the picture."""
+    """There is motion in the picture."""
 
 
 class ControlChange(IntFlag):
-    """What has changed of a control: V4L2_EVENT_CTRL_CH.
-
-    For example:
+    """What has changed about a control: V4L2_EVENT_CTRL_CH.
 
         if v4l2.ControlChange.RANGE in v4l2.ControlChange(event.changes):
             print(device.controls())
+
+    `Event.changes` holds them.
     """
 
     VALUE = 1
-    """Its value."""
+    """The value."""
     FLAGS = 2
-    """Its flags, as of one that is in no use now."""
+    """The flags, as when it becomes inactive."""
     RANGE = 4
-    """Its least or greatest value, step or default."""
+    """The minimum, maximum, step or default."""
     DIMENSIONS = 8
-    """The shape of its array."""
+    """The shape of the array."""
 
 
 @record
 class Event(NamedTuple):
-    """Something that has happened to a device, as `Events` returns it.
-
-    For example:
+    """Something that happened to a device, as `Events` returns it.
 
         with device.events("brightness") as events:
             print(events.next().value)
+
+    Its fields are those of struct v4l2_event.
     """
 
     type: EventType
-    """What has happened."""
+    """The kind of the event."""
     id: int
-    """The id of the control; the number of the input; 0 otherwise."""
+    """The id of the control, or the index of the input; 0 for other events."""
     changes: int
-    """`ControlChange` of a control; 1 for the size of a source; 0 otherwise."""
+    """`ControlChange` bits for a control; 1 for a source whose size changed; 0 for other events."""
     value: int
-    """The new value of a control that is a number; 0 otherwise."""
+    """The new value of a control that is a number; 0 for other events."""
     timestamp: float
-    """When it happened, in `time.monotonic()` seconds."""
+    """The time of the event, in `time.monotonic()` seconds."""
 
 
 class EventReader:
@@ -177,15 +177,17 @@ class _Listener:
 class Events(Arrivals[Event]):
     """An iterator of a device's events, also for `async for`: `with device.events(…) as events`.
 
-    The kernel keeps the latest of each kind: a control that changes twice before you look is one
-    event. `fileno()` is readable when an event has come, or the device has gone. Thread-safe. Use
-    it as a context manager, or call `close()`: then waits end with ValueError, as they do when the
-    device is closed, and in a forked child, which would take the events from its parent. A device
-    that is gone is an OSError (ENODEV). Follows VIDIOC_DQEVENT.
-
         with v4l2.Device("/dev/video0") as device, device.events("brightness") as events:
             for event in events:
                 print(event.type.name, event.value)
+
+    The kernel keeps only the latest event of each kind: a control that changes twice before the
+    program reads gives one event. `fileno()` is readable when there is an event, or the device is
+    gone; reading then raises OSError (ENODEV).
+
+    Thread-safe. Use it as a context manager, or call `close()`. Waits then end with ValueError,
+    also when the device is closed. In a forked child every call raises ValueError, because the
+    events belong to the parent. Follows VIDIOC_DQEVENT.
     """
 
     __slots__ = ("_device", "_forked", "_listener", "_reader")
@@ -209,7 +211,7 @@ class Events(Arrivals[Event]):
             raise
 
     def take(self) -> Event | None:
-        """Return an event that has come; None if there is none yet."""
+        """Return the next event without waiting; None if there is none yet."""
         there = self._look()
         try:
             return there.popleft()
@@ -217,7 +219,7 @@ class Events(Arrivals[Event]):
             return None
 
     def peek(self) -> Event | None:
-        """Return the event that `take()` would, and leave it there."""
+        """Return the event that `take()` would return, and leave it there."""
         there = self._look()
         return there[0] if there else None
 
@@ -241,11 +243,11 @@ class Events(Arrivals[Event]):
         self._reader.read(self._device)
 
     def wake(self) -> None:
-        """Have those who wait look again."""
+        """Make the threads and tasks that wait look again."""
         self._listener.owner_closed()
 
     def _late(self, timeout: float | None) -> OSError:
-        return os_error(errno.ETIMEDOUT, f"no event of {self._device.path} within {timeout} s")
+        return os_error(errno.ETIMEDOUT, f"no event from {self._device.path} within {timeout} s")
 
     def leave_to_parent(self) -> None:
         """Leave the events to the parent; called in a forked child."""

@@ -1,4 +1,4 @@
-"""The formats of a V4L2 queue, negotiated with its driver, and the pictures that they describe."""
+"""The formats of a V4L2 queue, and the images that they describe."""
 
 from __future__ import annotations
 
@@ -40,104 +40,106 @@ _LARGEST = 0xFFFFFFFF
 
 @record
 class FormatInfo(NamedTuple):
-    """A pixel format that a queue offers, as `formats()` returns it.
-
-    For example:
+    """A pixel format that a queue supports, as `Queue.formats()` returns it.
 
         for offered in camera.formats():
             print(offered.fourcc, offered.description)
+
+    `Queue.set_format()` takes its `format` or its `fourcc`.
     """
 
     format: PixelFormat | None
-    """The pixel format; None if it is not in dmabuf's table, as compressed ones are."""
+    """The pixel format; None if it is not in dmabuf's table, as compressed formats."""
     fourcc: str
-    """V4L2's code: "YUYV", "NM12"."""
+    """The V4L2 code, such as "YUYV" or "NM12"."""
     description: str
-    """The driver's description."""
+    """The driver's description, for people."""
     compressed: bool
-    """True if the data of frames differs in size."""
+    """True if the data is compressed, so that frames differ in size."""
     emulated: bool
-    """True if software makes it, and not the device."""
+    """True if software, not the device, produces the format."""
 
 
 @record
 class FrameSize(NamedTuple):
-    """A frame size that a format can have, or a range of sizes, in pixels.
-
-    For example:
+    """A frame size that a format supports, or a range of sizes, in pixels.
 
         for size in camera.frame_sizes("YUYV"):
             print(size.max_width, size.max_height)
+
+    `Queue.frame_sizes()` lists them.
     """
 
     min_width: int
-    """The least width."""
+    """The smallest width in pixels."""
     max_width: int
-    """The greatest width; the same as the least for a single size."""
+    """The largest width in pixels; the same as the smallest for a single size."""
     step_width: int
-    """The difference from one width to the next."""
+    """The difference between one width and the next, in pixels."""
     min_height: int
-    """The least height."""
+    """The smallest height in pixels."""
     max_height: int
-    """The greatest height; the same as the least for a single size."""
+    """The largest height in pixels; the same as the smallest for a single size."""
     step_height: int
-    """The difference from one height to the next."""
+    """The difference between one height and the next, in pixels."""
 
 
 @record
 class FrameRate(NamedTuple):
-    """A frame rate that a format and size can have, or a range of rates.
-
-    For example:
+    """A frame rate that a format and size support, or a range of rates, in frames per second.
 
         for rate in camera.frame_rates("YUYV", 640, 360):
             print(rate.max_rate)
+
+    `Queue.frame_rates()` lists them.
     """
 
     min_rate: float
-    """The least number of frames per second."""
+    """The lowest rate in frames per second."""
     max_rate: float
-    """The greatest number of frames per second; the same as the least for a single rate."""
+    """The highest rate in frames per second; the same as the lowest for a single rate."""
 
 
 @record
 class Format(NamedTuple):
     """The format of a queue's frames, as the driver reports it.
 
-    For example:
-
         format = camera.set_format("XRGB8888", 640, 360)
         buffers = [dmabuf.allocate(format.sizeimage[0]) for _ in range(4)]
+
+    `Queue.format()` and `Queue.set_format()` return it.
     """
 
     format: PixelFormat | None
     """The pixel format; None if it is not in dmabuf's table."""
     fourcc: str
-    """V4L2's code, which also says whether planes have one buffer each: "NV12", "NM12"."""
+    """The V4L2 code. It also says whether each plane has its own buffer: "NV12" (one buffer),
+    "NM12" (two)."""
     width: int
-    """Pixels in a row."""
+    """The number of pixels in a row."""
     height: int
-    """Rows of a frame."""
+    """The number of rows in a frame."""
     sizeimage: tuple[int, ...]
-    """The bytes that each buffer of a frame needs; most formats have one buffer per frame."""
+    """The number of bytes that each buffer of a frame needs. Most formats have one buffer per
+    frame."""
     bytesperline: tuple[int, ...]
-    """The bytes from one row to the next, of the first plane in each buffer."""
+    """The stride: the bytes from one row to the next, for the first plane in each buffer."""
     field: Field
     """The order of the lines; NONE for progressive frames."""
     colorspace: Colorspace
-    """What the primaries stand for."""
+    """The colorspace, which defines the colours of the primaries."""
     ycbcr_enc: YCbCrEncoding
-    """How R'G'B' became Y'CbCr; DEFAULT where the colorspace decides."""
+    """The encoding of R'G'B' as Y'CbCr; DEFAULT if the colorspace decides."""
     quantization: Quantization
-    """Which numbers stand for black and white; DEFAULT where the colorspace decides."""
+    """The numeric range of the samples; DEFAULT if the colorspace decides."""
     xfer_func: TransferFunction
-    """How light became numbers; DEFAULT where the colorspace decides."""
+    """The transfer function, from light to numbers; DEFAULT if the colorspace decides."""
 
     @property
     def color_encoding(self) -> ColorEncoding | None:
-        """How R'G'B' became Y'CbCr, after the defaults; None where there is no Y'CbCr.
+        """The encoding of R'G'B' as Y'CbCr, with DEFAULT resolved; None for formats without Y'CbCr.
 
-        BT.2020 with constant luminance, which no matrix undoes, is told as BT2020.
+        BT.2020 with constant luminance, which no matrix can convert, is reported as BT2020.
         """
         if self.format is not None and self.format.model != "YUV":
             return None
@@ -145,15 +147,18 @@ class Format(NamedTuple):
 
     @property
     def color_range(self) -> ColorRange | None:
-        """Which numbers stand for black and white, after the defaults; None if it isn't known.
+        """The numeric range of the samples, with DEFAULT resolved; None if it is unknown.
 
-        Of grey and Bayer it is None unless the driver states it: mostly they use all numbers.
+        For grey and Bayer formats it is None unless the driver reports it. Most of them use all
+        numbers.
         """
         model = "YUV" if self.format is None else self.format.model
         return color_range(self.colorspace, self.ycbcr_enc, self.quantization, model)
 
     def image(self, buffers: Sequence[Buffer], offsets: Sequence[int]) -> Image:
-        """Return the picture on a frame's buffers, with the offset of its data in each, in bytes.
+        """Return the image on a frame's buffers.
+
+        `offsets` is where its data begins in each, in bytes.
 
         ValueError if the pixel format is not in dmabuf's table.
         """

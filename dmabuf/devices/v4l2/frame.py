@@ -1,4 +1,4 @@
-"""One frame of a V4L2 stream: its buffers, as long as the device does not have them."""
+"""One frame of a V4L2 stream: its buffers, while the device does not have them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from dmabuf.image import Image
 
 
 class FrameFlag(IntFlag):
-    """What a driver says of a frame: the V4L2_BUF_FLAG bits that are for programs.
-
-    For example:
+    """What a driver reports about a frame: the V4L2_BUF_FLAG bits that concern programs.
 
         with frames.frame() as frame:
             is_last = v4l2.FrameFlag.LAST in frame.flags
+
+    `Frame.flags` holds them.
     """
 
     KEYFRAME = _ioctl.V4L2_BUF_FLAG_KEYFRAME
-    """It is coded without reference to other frames."""
+    """The frame is coded without reference to other frames."""
     PFRAME = _ioctl.V4L2_BUF_FLAG_PFRAME
-    """It is coded as the difference to an earlier frame."""
+    """The frame is coded as the difference from an earlier frame."""
     BFRAME = _ioctl.V4L2_BUF_FLAG_BFRAME
-    """It is coded as the difference to an earlier and a later frame."""
+    """The frame is coded as the difference from an earlier and a later frame."""
     ERROR = _ioctl.V4L2_BUF_FLAG_ERROR
-    """Its data may be damaged."""
+    """The data may be damaged."""
     LAST = _ioctl.V4L2_BUF_FLAG_LAST
-    """It is the last frame of a codec that was told to end."""
+    """The last frame of a codec that was told to stop."""
 
 
 _FLAGS = sum(FrameFlag)
@@ -46,16 +46,16 @@ Data = bytes | bytearray | memoryview
 
 
 class Frame:
-    """A frame that the device has filled or, from an output, one for the caller to fill.
-
-    It is the caller's until given back, once: by leaving `with frame` or `async with frame`, or at
-    once by `queue()`. An output's frame goes to the device then. Whoever has it may do so, from any
-    thread: of several, one gives it back, and the others get ValueError. `image` and `buffers`
-    raise ValueError afterwards. Arrays that outlive the frame stay valid memory, into which the
-    device writes. A frame that is collected is given back too, with a ResourceWarning.
+    """A frame that a capture device has filled or, for an output, an empty frame to fill.
 
         with frames.frame(timeout=2) as frame, frame.image.read() as (pixels,):
             print(frame.sequence, pixels.mean())
+
+    The caller has the frame until it is given back, once: at the end of `with frame` or `async with
+    frame`, or earlier by `queue()`. An output's frame then goes to the device. Any thread may give
+    it back; if several try, one succeeds and the others get ValueError. Afterwards `image` and
+    `buffers` raise ValueError. An array that outlives the frame stays valid memory, and the device
+    writes into it. A frame that is garbage collected is given back with a ResourceWarning.
     """
 
     __slots__ = ("__weakref__", "_loan", "_ring", "_timestamp", "_used")
@@ -68,7 +68,7 @@ class Frame:
 
     @property
     def image(self) -> Image:
-        """The picture. ValueError if its pixel format is not in dmabuf's table."""
+        """The frame as an `Image`. ValueError if its pixel format is not in dmabuf's table."""
         ring, told = self._ring, self._captured()
         slot = ring.slot(self._loan)
         offsets = (0,) * len(slot.buffers) if told is None else told.offsets
@@ -80,7 +80,7 @@ class Frame:
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        """Its buffer, or one buffer per plane."""
+        """The buffers of the frame: one, or one per plane."""
         return self._ring.slot(self._loan).buffers
 
     @property
@@ -90,24 +90,24 @@ class Frame:
 
     @property
     def was_queued(self) -> bool:
-        """True if these buffers have been queued in this stream at least once."""
+        """True if this slot's buffers have been queued at least once in this stream."""
         return self._ring.slot(self._loan).was_queued
 
     @property
     def flags(self) -> FrameFlag:
-        """What the driver says of the frame; for an output, of the one that it held before."""
+        """What the driver reports about the frame; for an output, about the slot's last frame."""
         return FrameFlag(self._loan.done.flags & _FLAGS if self._loan.done is not None else 0)
 
     @property
     def damaged(self) -> bool:
-        """True if the driver says that the data may be damaged (V4L2_BUF_FLAG_ERROR)."""
+        """True if the driver reports that the data may be damaged (V4L2_BUF_FLAG_ERROR)."""
         return bool(self.flags & FrameFlag.ERROR)
 
     @property
     def timestamp(self) -> float:
         """The time of capture, in `time.monotonic()` seconds.
 
-        An output's can be set: memory-to-memory devices copy it to what they make of the frame.
+        For an output it can be set. A memory-to-memory device copies it to the frame that it makes.
         """
         told = self._captured()
         return self._timestamp if told is None else told.timestamp
@@ -119,9 +119,9 @@ class Frame:
 
     @property
     def bytes_used(self) -> tuple[int, ...]:
-        """The end of the data in each buffer, in bytes from the buffer's beginning.
+        """The end of the data in each buffer, in bytes from the start of the buffer.
 
-        An output's can be set; without, it is `sizeimage`.
+        For an output it can be set; the default is `Format.sizeimage`.
         """
         told = self._captured()
         return self._used if told is None else told.bytes_used
@@ -134,16 +134,17 @@ class Frame:
         if len(numbers) != len(limits) or not all(
             0 < number <= limit for number, limit in zip(numbers, limits, strict=False)
         ):
-            raise ValueError(f"bytes_used of a frame are 1 to {limits}, not {numbers}")
+            raise ValueError(f"bytes_used of a frame must be from 1 to {limits}, not {numbers}")
         self._used = numbers
 
     @property
     def data(self) -> AccessScope:
-        """A scope of its bytes in use: `with frame.data as data` gives a read-only memoryview.
+        """A scope of the frame's data: `with frame.data as data` gives a read-only memoryview.
 
-        For compressed formats (MJPG, H264), which have no `image`: `bytes(data)`, or what decodes
-        takes the memoryview as it is. Entering blocks until pending writers are done; in asyncio
-        use `async with`. As `Buffer.read()` otherwise. ValueError for a frame of several buffers.
+        For compressed formats (MJPG, H264), which have no `image`. The memoryview covers only the
+        bytes in use; copy them with `bytes(data)` or pass it to a decoder. Entering blocks until
+        pending writers are done; in asyncio use `async with`. The errors are those of
+        `Buffer.read()`. ValueError if the frame has several buffers.
         """
         buffers, told = self.buffers, self._captured()
         if len(buffers) != 1:
@@ -153,11 +154,11 @@ class Frame:
         return DataScope(buffers[0], 0 if told is None else told.offsets[0], self.bytes_used[0])
 
     def fill(self, data: Data) -> None:
-        """Write bytes into a frame to be filled, and set `bytes_used` to their number.
+        """Copy bytes into an output's frame, and set `bytes_used` to their number.
 
         For the coded data that a decoder takes. `data` is bytes, or any contiguous object with the
-        buffer protocol. ValueError if they don't fit, or are none; or for a frame of several
-        buffers. As `Buffer.write()` otherwise.
+        buffer protocol. ValueError if it is empty or too large, or if the frame has several
+        buffers. Waits, and raises other errors, as `Buffer.write()` does.
         """
         self._require_output("data")
         view, buffers = memoryview(data).cast("B"), self.buffers
@@ -180,11 +181,11 @@ class Frame:
             raise AttributeError(f"the {what} of a captured frame can't be set")
 
     def replace(self, source: Source) -> None:
-        """Replace the frame's buffers by others; the old ones are free for any use.
+        """Replace the frame's buffers by others. The old ones may then be used for anything.
 
-        RefusedError (EINVAL) if the stream is on the device's own buffers, or if the new ones don't
-        fit its format. ValueError if the device has one of them already, or gets it with another
-        frame of a capture.
+        RefusedError (EINVAL) if the stream uses the device's own buffers, or if the new ones do not
+        fit its format. ValueError if the device already has one of them or, for a capture, will get
+        it with another frame.
         """
         self._ring.slot(self._loan)
         if not self._ring.session.imports:
@@ -196,17 +197,17 @@ class Frame:
     def queue(self) -> None:
         """Give the frame to the device now. Blocks until the fences of its buffers have signalled.
 
-        Once the stream is over it is only given back. ValueError the second time. If this fails the
-        frame stays the caller's. Follows VIDIOC_QBUF.
+        After the end of the stream the frame is only given back. ValueError the second time. If
+        this fails, the caller still has the frame. Follows VIDIOC_QBUF.
         """
         self._ring.queue(self._loan, self._used, self._timestamp)
 
     def leave(self) -> None:
-        """Give the frame back without waiting for anybody.
+        """Give the frame back without waiting.
 
-        The device gets its buffers now or, while fences on them have not signalled, when the next
-        frame is taken after that. An output's is not shown then. ValueError the second time. If
-        this fails the frame stays the caller's.
+        The device gets its buffers now or, if their fences are pending, when a later frame is
+        taken. An output does not show it. ValueError the second time. If this fails, the caller
+        still has the frame.
         """
         self._ring.queue_now(self._loan, self._used, self._timestamp)
 

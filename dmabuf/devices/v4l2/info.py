@@ -1,4 +1,4 @@
-"""What a V4L2 node says of itself."""
+"""What a V4L2 node reports about itself."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ OUTPUT = _ioctl.V4L2_BUF_TYPE_VIDEO_OUTPUT, _ioctl.V4L2_BUF_TYPE_VIDEO_OUTPUT_MP
 
 
 class Memory(IntFlag):
-    """Where the memory of a queue's buffers may come from: the V4L2_BUF_CAP_SUPPORTS bits.
-
-    For example:
+    """The kinds of memory that a queue's buffers may use: the V4L2_BUF_CAP_SUPPORTS bits.
 
         about = v4l2.inspect("/dev/video0")
         imports = about.memory is not None and v4l2.Memory.DMABUF in about.memory
+
+    `V4l2Info.memory` holds them.
     """
 
     MMAP = _ioctl.V4L2_BUF_CAP_SUPPORTS_MMAP
-    """The device allocates; the buffers can be exported."""
+    """The device allocates the memory; it can be exported."""
     USERPTR = _ioctl.V4L2_BUF_CAP_SUPPORTS_USERPTR
     """The process's own memory."""
     DMABUF = _ioctl.V4L2_BUF_CAP_SUPPORTS_DMABUF
-    """Buffers of others are imported."""
+    """The device imports dma-bufs."""
 
 
 @record
 class V4l2Info(NamedTuple):
-    """What a node says of itself.
-
-    For example:
+    """What a node reports about itself.
 
         about = v4l2.inspect("/dev/video0")
         print(about.card, about.capture, about.memory)
+
+    `inspect()` returns it, and `Device.info` holds it.
     """
 
     path: str
@@ -54,22 +54,23 @@ class V4l2Info(NamedTuple):
     driver: str
     """The kernel's name of the driver."""
     card: str
-    """The device's name, for people."""
+    """The name of the device, for people."""
     bus: str
-    """Where the device is: "usb-0000:00:14.0-1", "platform:vivid-000"."""
+    """The place of the device, such as "usb-0000:00:14.0-1" or "platform:vivid-000"."""
     capture: bool
-    """True if it produces frames: a camera, or a memory-to-memory device with its results."""
+    """True if the node produces frames, as a camera or a memory-to-memory device does."""
     output: bool
-    """True if it takes frames."""
+    """True if the node consumes frames."""
     m2m: bool
-    """True for a memory-to-memory device, which changes the frames it takes: a codec, a scaler."""
+    """True for a memory-to-memory device, which converts frames: a codec, a scaler."""
     multi_planar: bool
-    """True if its formats can have one buffer per plane."""
+    """True if a format may have one buffer per plane."""
     media_controller: bool
-    """True if the devices before it must be set up and connected before frames come, as `media-ctl`
-    does; told since Linux 5.9."""
+    """True if the devices in front of the node must be configured and linked first, as with
+    `media-ctl`. Reported since Linux 5.9."""
     memory: Memory | None
-    """Where buffers may come from; empty before Linux 4.20. None while another program uses it."""
+    """The kinds of memory for buffers; empty before Linux 4.20. None while another program uses the
+    device."""
 
 
 def read_info(fd: int, path: str) -> V4l2Info:

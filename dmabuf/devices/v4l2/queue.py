@@ -1,4 +1,4 @@
-"""What the two directions of a V4L2 device have in common: formats, sizes and frame rates."""
+"""What both directions of a V4L2 device have in common: formats, sizes and frame rates."""
 
 from __future__ import annotations
 
@@ -32,30 +32,36 @@ class Queue(Closing):
     __slots__ = ("_file", "_kind", "_owned")
 
     def __init__(self, file: DeviceFile, kind: int, *, owned: bool) -> None:
-        """Stand for the queue of this V4L2_BUF_TYPE, which closes the file if that is its own."""
+        """Use the queue of this V4L2_BUF_TYPE. Close `file` at the end if `owned`."""
         self._file = file
         self._kind = kind
         self._owned = owned
 
     def format(self) -> Format:
-        """Return the format that the driver has now; see `set_format`. Follows VIDIOC_G_FMT."""
+        """Return the current format, which `set_format` sets. Follows VIDIOC_G_FMT."""
         with Use(self._file, "read its format") as fd:
             return _format.read_format(fd, self._kind)
 
     def formats(self) -> list[FormatInfo]:
-        """Return the pixel formats on offer, the driver's favourite first."""
+        """Return the pixel formats that the queue supports, in the driver's order of preference.
+
+        Follows VIDIOC_ENUM_FMT.
+        """
         with Use(self._file, "list its formats") as fd:
             return _format.list_formats(fd, self._kind)
 
     def frame_sizes(self, format: str | int | PixelFormat) -> list[FrameSize]:
-        """Return the frame sizes for a format; empty if the driver doesn't list them."""
+        """Return the frame sizes for a format; empty if the driver does not list them.
+
+        Follows VIDIOC_ENUM_FRAMESIZES.
+        """
         with Use(self._file, "list its frame sizes") as fd:
             return _format.list_sizes(fd, self._kind, format)
 
     def frame_rates(
         self, format: str | int | PixelFormat, width: int, height: int
     ) -> list[FrameRate]:
-        """Return the frame rates for a format and size; empty if the driver doesn't list them.
+        """Return the frame rates for a format and size; empty if the driver does not list them.
 
         Follows VIDIOC_ENUM_FRAMEINTERVALS.
         """
@@ -63,46 +69,52 @@ class Queue(Closing):
             return _format.list_rates(fd, self._kind, format, width, height)
 
     def selection(self, target: SelectionTarget) -> Rectangle:
-        """Return a rectangle: what is cut out of the picture, or where it is put.
+        """Return a rectangle: the part of the picture that is cut out, or the place for it.
 
-        OSError: EINVAL if the queue has no such rectangle, ENOTTY if it has none. Follows
-        VIDIOC_G_SELECTION.
+        OSError: EINVAL if the queue does not have this rectangle, ENOTTY if the driver has no
+        selections. Follows VIDIOC_G_SELECTION.
         """
         return read_selection(self._file, self._kind, target)
 
     def set_selection(
         self, target: SelectionTarget, rectangle: tuple[int, int, int, int]
     ) -> Rectangle:
-        """Ask for a rectangle, and return what the driver made of it. It may change the format.
+        """Request a rectangle, and return the one that the driver set. This may change the format.
 
-        OSError: EINVAL if the queue has no such rectangle, EBUSY during a stream. ValueError for
-        numbers that 32 bits don't hold. Follows VIDIOC_S_SELECTION.
+        `rectangle` is (left, top, width, height) in pixels. OSError: EINVAL if the queue does not
+        have this rectangle, EBUSY while streaming. ValueError for numbers of more than 32 bits.
+        Follows VIDIOC_S_SELECTION.
         """
         return set_selection(self._file, self._kind, target, rectangle)
 
     def set_format(self, format: str | int | PixelFormat, width: int, height: int) -> Format:
-        """Ask for a format, and return what the driver made of it: the size may differ.
+        """Request a format, and return the one that the driver set. Its size may differ.
 
-        `format` is what `dmabuf.image.pixel_format` takes, or V4L2's code of any format, in or out
-        of dmabuf's table: an int, or text as in `FormatInfo.fourcc` ("NM12", "MJPG", "Y16-BE").
-        Where DRM means something else by a code (RG16), V4L2's meaning is taken. All planes in one
-        buffer are preferred to one buffer per plane. RefusedError (EINVAL) if the device has no
-        such format; OSError (EBUSY) during a stream; ValueError for a size that can't be. Follows
-        VIDIOC_S_FMT.
+        `format` is what `dmabuf.image.pixel_format` takes, or the V4L2 code of any format: an int,
+        or text as in `FormatInfo.fourcc` ("NM12", "MJPG", "Y16-BE"). If DRM gives a code another
+        meaning (RG16), V4L2's meaning counts. One buffer for all planes is preferred to one buffer
+        per plane. `width` and `height` are in pixels.
+
+        RefusedError (EINVAL) if the device has no such format, OSError (EBUSY) while streaming,
+        ValueError for an invalid size. Follows VIDIOC_S_FMT.
         """
         with Use(self._file, "set its format") as fd:
             return _format.set_format(fd, self._kind, format, width, height)
 
     def frame_rate(self) -> float | None:
-        """Return the frames per second; None if the driver doesn't say. Follows VIDIOC_G_PARM."""
+        """Return the frame rate in frames per second; None if the driver does not report it.
+
+        Follows VIDIOC_G_PARM.
+        """
         with Use(self._file, "read its frame rate") as fd:
             return _rate(*_controls_ioctl.g_parm(fd, self._kind))
 
     def set_frame_rate(self, rate: float) -> float | None:
-        """Ask for so many frames per second, and return the nearest rate, which the driver took.
+        """Request a frame rate in frames per second, and return the one that the driver set.
 
-        None if the driver doesn't say. ValueError unless it is above 0, and 32 bits hold it and its
-        inverse. Follows VIDIOC_S_PARM.
+        The driver chooses the nearest rate that it supports. None if it does not report it.
+        ValueError unless `rate` is above 0, and 32 bits can hold the rate and its inverse. Follows
+        VIDIOC_S_PARM.
         """
         time = _format.time_per_frame(rate)
         with Use(self._file, "set its frame rate") as fd:
@@ -110,7 +122,7 @@ class Queue(Closing):
         return _rate(*made)
 
     def close(self) -> None:
-        """Close the device, if this object has opened it. Idempotent."""
+        """Close the device if this object has opened it. Does nothing the second time."""
         if self._owned:
             self._file.close()
 

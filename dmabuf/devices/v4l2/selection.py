@@ -1,4 +1,4 @@
-"""The rectangles of a V4L2 queue: what is cut out of a picture, and where it is put."""
+"""The rectangles of a V4L2 queue: the part of a picture that is cut out, and where it is put."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from dmabuf.devices.v4l2._file import DeviceFile, Use
 
 
 class SelectionTarget(Enumeration):
-    """Which rectangle of a queue is meant: V4L2_SEL_TGT.
-
-    Of a camera CROP is the part of the sensor that is used, and COMPOSE the part of the frame that
-    it comes to; of an output the reverse. Of an encoder's output CROP is the part that is encoded,
-    of a decoder's capture COMPOSE is what to show.
+    """The rectangle of a queue that is meant: V4L2_SEL_TGT.
 
         print(camera.selection(v4l2.SelectionTarget.CROP_BOUNDS))
+
+    For a camera CROP is the part of the sensor that is used, and COMPOSE the part of the frame
+    where it is put. For an output it is the reverse. For an encoder's output queue CROP is the part
+    that is encoded; for a decoder's capture queue COMPOSE is the part to show.
     """
 
     CROP = 0x0000
     """The part of the source that is used."""
     CROP_DEFAULT = 0x0001
-    """What the driver advises for CROP: all of the picture, without its rim."""
+    """The driver's recommendation for CROP: the whole picture without its border."""
     CROP_BOUNDS = 0x0002
     """The limits of CROP."""
     NATIVE_SIZE = 0x0003
     """The size of the sensor, or of the screen."""
     COMPOSE = 0x0100
-    """The part of the target that the source comes to."""
+    """The part of the target where the source is put."""
     COMPOSE_DEFAULT = 0x0101
-    """What the driver advises for COMPOSE."""
+    """The driver's recommendation for COMPOSE."""
     COMPOSE_BOUNDS = 0x0102
     """The limits of COMPOSE."""
     COMPOSE_PADDED = 0x0103
-    """COMPOSE with the rim that the device writes beside it."""
+    """COMPOSE with the border that the device writes around it."""
 
 
 @record
 class Rectangle(NamedTuple):
     """A part of a picture, in pixels, as `selection()` returns it.
 
-    For example:
-
         part = v4l2.Rectangle(0, 0, 320, 180)
         print(camera.set_selection(v4l2.SelectionTarget.CROP, part))
+
+    Columns and rows count from the top left corner.
     """
 
     left: int
@@ -71,8 +71,10 @@ def set_selection(
     """Set a rectangle of a queue, and return what the driver made of it."""
     left, top, width, height = (whole(number, "a side of a rectangle") for number in rectangle)
     if not all(-1 << 31 <= number < 1 << 31 for number in (left, top)):
-        raise ValueError(f"a rectangle begins at numbers of 32 bits, not at {left}, {top}")
+        raise ValueError(f"left and top of a rectangle must be 32-bit numbers, not {left}, {top}")
     if not all(0 <= number < 1 << 32 for number in (width, height)):
-        raise ValueError(f"a rectangle has 0 to {(1 << 32) - 1} columns and rows, not {rectangle}")
+        raise ValueError(
+            f"a rectangle must have 0 to {(1 << 32) - 1} columns and rows, not {rectangle}"
+        )
     with Use(file, f"set its selection {SelectionTarget(target).name}") as fd:
         return Rectangle(*_ioctl.selection(fd, kind, target, (left, top, width, height)))

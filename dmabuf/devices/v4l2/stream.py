@@ -20,22 +20,22 @@ _Self = TypeVar("_Self", bound="Stream")
 class Stream(Frames):
     """The frames of a capture queue while it runs: `with camera.stream(…) as frames`.
 
-    Iterate it (`for`, `async for`), or take one frame with `frame()`. Give each back by leaving its
-    own scope, `with frame`. Entering the stream gives the device every buffer and starts it.
-    Leaving stops it and takes the buffers back. Single use. Thread-safe: threads may take frames
-    and give them back in any order. While all frames are held, taking one waits until a thread has
-    given one back.
-
-    A forked child may read the frames that are held; it takes none, and stops nothing.
-
-    V4L2 neither waits for fences nor adds any. So entering, and giving a frame back, waits until
-    nobody else uses the buffers; with `async` in the event loop.
-
         with camera.stream(count=4) as frames:
             for frame in frames:
                 with frame:
                     frame.image.save("frame.png")
                     break
+
+    Iterate it with `for` or `async for`, or take one frame with `frame()`. Give each frame back by
+    leaving its scope, `with frame`. Entering the stream gives every buffer to the device and starts
+    it; leaving stops it and takes the buffers back. A stream can be used once.
+
+    Thread-safe: threads may take frames and give them back in any order. If all frames are held,
+    taking one waits until a thread gives one back. A forked child may read the frames that are
+    held; it takes none and stops nothing.
+
+    V4L2 neither waits for fences nor adds any. So entering the stream and giving a frame back wait
+    until nobody else uses the buffers; with `async with` they wait in the event loop.
     """
 
     __slots__ = ("__weakref__", "_ring")
@@ -50,14 +50,14 @@ class Stream(Frames):
 
     @property
     def running(self) -> bool:
-        """True from entering until the stream is stopped or its device closed."""
+        """True from entering until the stream is stopped or its device is closed."""
         return self._ring.session.running
 
     @property
     def buffers(self) -> list[tuple[Buffer, ...]]:
-        """The buffers of each frame: those given to `stream()`, or the device's own once entered.
+        """The buffers of each slot: those given to `stream()`, or the device's own after entering.
 
-        The device's own are closed with the stream: `dup()` those that are to outlive it.
+        The device's own are closed with the stream: `dup()` those that must outlive it.
         """
         return self._ring.buffers
 
@@ -75,16 +75,21 @@ class Stream(Frames):
         self._ring.stop()
 
     def stop(self) -> None:
-        """Stop the device and free its buffers; the device's own are closed. Idempotent.
+        """Stop the device and free its buffers; the device's own are closed.
 
-        Iterations end, in other threads too. Frames that are held do not need to be given back. A
-        device that is gone counts as stopped. OSError (EBUSY) from drivers that can't free their
-        buffers while somebody has a duplicate or a mapping.
+        Does nothing the second time.
+
+        Iterations end, in other threads too. Frames that are held do not need to be given back. If
+        the device is gone, it counts as stopped. OSError (EBUSY) from drivers that can't free their
+        buffers while somebody has a duplicate or a mapping. Follows VIDIOC_STREAMOFF.
         """
         self._ring.stop()
 
     def take(self) -> Frame | None:
-        """Return a frame that is there now; None if there is none yet. Errors as `frame()`."""
+        """Return a frame without waiting; None if there is none yet.
+
+        The errors are those of `frame()`.
+        """
         loan = Loan()
         try:
             return Frame(self._ring, loan) if self._ring.take(loan) else None
@@ -93,7 +98,10 @@ class Stream(Frames):
             raise
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until there may be a frame, or the stream is over. False on a time-out."""
+        """Wait until there may be a frame, or the stream is over. Return False on a timeout.
+
+        `timeout` is in seconds.
+        """
         return self._ring.session.wait(timeout)
 
     async def ready(self) -> None:
@@ -129,23 +137,24 @@ class Stream(Frames):
 class OutputStream(Stream):
     """The frames of an output queue while it runs: `with output.stream(…) as frames`.
 
-    As a `Stream`, but frames come empty: fill one and leave its scope, which queues it. A scope
-    that an exception leaves does not queue it. Queueing waits for pending writers of the buffers.
-
         with output.stream(count=3) as frames:
             with frames.frame() as frame, frame.image.write() as (pixels,):
                 pixels[:] = 0
+
+    It works as a `Stream`, but frames are empty: fill one and leave its scope, which queues it. If
+    an exception leaves the scope, the frame is not queued. Queueing waits for pending writers of
+    the buffers.
     """
 
     __slots__ = ()
 
     def queue(self, source: Source, timeout: float | None = None) -> tuple[Buffer, ...] | None:
-        """Queue a frame on buffers of the caller's, once the device has a place for it.
+        """Queue a frame on your own buffers as soon as the device has a free slot.
 
-        Returns the buffers that were at that place, with which the device is done; None if it had
-        not been used. TimeoutError if `timeout` seconds pass first. RefusedError if the buffers
-        don't fit the format, or if the stream is on the device's own. ValueError if the
-        device still has one of them.
+        Returns the buffers that were in the slot before, which the device no longer uses; None if
+        the slot was unused. TimeoutError if `timeout` seconds pass first. RefusedError if the
+        buffers do not fit the format, or the stream uses the device's own. ValueError if the device
+        still has one of them.
         """
         with self.frame(timeout) as frame:
             done = frame.buffers if frame.was_queued else None
