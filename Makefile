@@ -25,7 +25,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-i386 test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench soak workflow clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-i386 test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench plots soak workflow clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -173,6 +173,11 @@ bench: $(EQUIPPED)
 	@if [ -r /dev/dma_heap/system ]; then DMABUF_VM_OUT=$(OUT) scripts/benchmark $(BIN); \
 	else scripts/vm $(VM_DEVICES) --out $(OUT) -- scripts/benchmark $(BIN); \
 		scripts/vm --userland gpu $(VM_DEVICES) --out $(OUT) -- python3 benchmarks/opengl.py; fi
+
+# The pictures of docs/benchmarks.md, of the results in docs/results; RESULTS=out takes new ones in before.
+plots: $(INSTALLED)
+	$(BIN)/pip install --quiet --editable '.[pictures]'
+	$(BIN)/python benchmarks/plots.py $(RESULTS)
 
 # All of it at once, and nothing lost: SOAK_SECONDS=3600 by default, ARGS=--faults on our own kernel.
 SOAK_SECONDS ?= 3600

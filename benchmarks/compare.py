@@ -5,14 +5,18 @@ is shared and perhaps emulated.
 """
 
 import contextlib
+import datetime
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from aims import AIMS
 from rich.console import Console
 from rich.table import Table
 
@@ -51,15 +55,31 @@ def run_c(program: Path, *arguments: object) -> float:
 def report(name: str, rows: Rows, more: Mapping[str, float] = {}) -> None:
     """Print each comparison in microseconds, with our ratio to every other way, and keep it all."""
     title = f"dmabuf {dmabuf.__version__} on Linux {os.uname().release}"
-    table = Table("", "best times", "dmabuf against", title=title)
+    table = Table("", "best times", "dmabuf against (wanted)", title=title)
     for row, best in rows.items():
         times = "  ".join(f"{way} {figure / 1000:,.1f} µs" for way, figure in best.items())
         others = [(way, figure) for way, figure in best.items() if way != "dmabuf"]
-        ratios = "  ".join(f"{way} x{best['dmabuf'] / figure:.2f}" for way, figure in others)
+        wanted = {way: f" ({aim:g})" for way, aim in AIMS.get(row, {}).items()}
+        ratios = "  ".join(
+            f"{way} x{best['dmabuf'] / figure:.2f}{wanted.get(way, '')}" for way, figure in others
+        )
         table.add_row(row, times, ratios)
     Console(width=130).print(table)
     for what, figure in more.items():
         print(f"{what}: {figure:,.2f}")
+    aims = {row: AIMS[row] for row in rows if row in AIMS}
+    keep(name, {"times_ns": rows, "wanted": aims, **more})
+
+
+def keep(name: str, figures: Mapping[str, object]) -> None:
+    """Write figures, and where and when they were measured, into the folder for results, if any."""
     if "DMABUF_VM_OUT" in os.environ:
-        text = json.dumps({"times_ns": rows, **more}, indent=1)
-        Path(os.environ["DMABUF_VM_OUT"], f"{name}.json").write_text(text)
+        model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        about = {
+            "when": datetime.date.today().isoformat(),
+            "kernel": os.uname().release,
+            "python": platform.python_version(),
+            "processor": model[1] if model else platform.machine(),
+        }
+        text = json.dumps({**about, **figures}, indent=1)
+        Path(os.environ["DMABUF_VM_OUT"], f"{name}.json").write_text(text + "\n")

@@ -5,7 +5,6 @@ What differs is how the pixels get there: in one dma-buf from end to end; out of
 buffers by a copy; or out of read(2) by another one before that.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy
+from compare import keep
 from rich.console import Console
 from rich.table import Table
 
@@ -137,8 +137,8 @@ def main() -> None:
                     "ms of all processes a frame": (busy() - all_of_it) / FRAMES * 1000,
                 }
             for what, figure in figures.items():
-                keep = max if what.startswith("frames") else min
-                best[way][what] = keep(best[way].get(what, figure), figure)
+                better = max if what.startswith("frames") else min
+                best[way][what] = better(best[way].get(what, figure), figure)
     title = f"{WIDTH}x{HEIGHT}, {display.driver}, Linux {os.uname().release}"
     table = Table("", *PIPELINES, "dma-buf against", title=title)
     for what, ours in best["dma-buf"].items():
@@ -146,8 +146,7 @@ def main() -> None:
         cells = [f"{best[way][what]:.2f}" for way in PIPELINES]
         table.add_row(what, *cells, "  ".join(others))
     Console(width=130).print(table)
-    if "DMABUF_VM_OUT" in os.environ:
-        Path(os.environ["DMABUF_VM_OUT"], "devices.json").write_text(json.dumps(best, indent=1))
+    keep("devices", best)
 
 
 if __name__ == "__main__":
