@@ -82,6 +82,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     )
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lead to the pages that docstrings and the changelog name as files of the source tree."""
+
+    def link(name: re.Match[str]) -> str:
+        file = files.get_file_from_path(name[1])
+        return f'<a href="{file.url_relative_to(page.file)}">{name[0]}</a>' if file else name[0]
+
+    return re.sub(r"\bdocs/([\w-]+\.md)(?![^<]*</(?:a|code)>)", link, html)
+
+
 def on_post_build(config: MkDocsConfig) -> None:
     """Hold the inventory of the reference against each module's `__all__`."""
     inventory = Path(config.site_dir, "objects.inv").read_bytes()
