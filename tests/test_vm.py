@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from helpers.process import reset_signals
 
+from dmabuf.testing.vm import kernel, userlands
+
 pytestmark = [pytest.mark.needs("outside", "stock kernel"), pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +36,7 @@ WORDS = [
     "--kernel",
 ]
 BIG = 16 << 20
+ARM64 = ["--userland", "arm64"]
 
 PROBE = """
 import hashlib, json, os, sys
@@ -258,6 +261,19 @@ class TestEnd:
         until(lambda: not machines(name))
 
 
+class TestForeign:
+    """Another processor's kernels and machine, without a boot: make test-arm64 does that."""
+
+    def test_an_image_of_its_own_tells_its_release(self, tmp_path):
+        image = tmp_path / "Image"
+        image.write_bytes(bytes(56) + b"ARM\x64" + b"\0Linux version 6.12.1-mine (me@here)")
+        assert kernel.at(image, "arm64") == kernel.Kernel(image, "6.12.1-mine", None)
+
+    def test_the_machine_follows_from_the_userland(self):
+        machines = [userlands.architecture(name).qemu for name in (None, "i386", "arm64")]
+        assert machines == ["qemu-system-x86_64", "qemu-system-x86_64", "qemu-system-aarch64"]
+
+
 class TestMisuse:
     @pytest.mark.parametrize(
         ("words", "status", "message"),
@@ -269,7 +285,10 @@ class TestMisuse:
             (["--module", "nosuch a=1", "--", "true"], 125, "has no driver nosuch"),
             (["--kernel", "2.4", "--", "true"], 125, "--kernel 2.4: no such file, nor one of 5.10"),
             (["--userland", "nosuch", "--", "true"], 125, "--userland nosuch: there is none but"),
-            (["--kernel", VM, "--", "true"], 125, "is not a Linux kernel image"),
+            (["--kernel", VM, "--", "true"], 125, "is no Linux image for amd64 (bzImage)"),
+            ([*ARM64, "--kernel", VM, "--", "true"], 125, "is no Linux image for arm64 (Image)"),
+            ([*ARM64, "--kernel", "native", "--", "true"], 125, "own kernel is none for arm64"),
+            ([*ARM64, "--vfio", "--", "true"], 125, "a machine for arm64 is given no such device"),
             (["--out", VM, "--", "true"], 125, f"{VM}: File exists"),
         ],
     )
@@ -278,11 +297,15 @@ class TestMisuse:
         assert outcome[0] == status
         assert message in outcome[2]
 
-    def test_missing_programs_are_named(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("words", "package"), [([], "qemu-system-x86"), (ARM64, "qemu-system-arm")]
+    )
+    def test_missing_programs_are_named(self, words, package, tmp_path):
         (tmp_path / "python3").symlink_to(sys.executable)
-        status, _, errors = vm("--", "true", env={"PATH": str(tmp_path)}, executable=VM)
+        environment = {"PATH": str(tmp_path)}
+        status, _, errors = vm(*words, "--", "true", env=environment, executable=VM)
         assert status == 125
-        assert "qemu-system-x86" in errors
+        assert package in errors
 
     def test_a_cache_that_can_not_be_made_is_named(self):
         environment = os.environ | {"DMABUF_VM_CACHE": VM}

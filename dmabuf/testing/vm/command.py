@@ -20,6 +20,7 @@ from dmabuf.testing.vm import (
     tools,
     userlands,
 )
+from dmabuf.testing.vm.architectures import OURS
 from dmabuf.testing.vm.failure import NOT_SET_UP, Failure, Interrupted, QemuFailed, catch_signals
 from dmabuf.testing.vm.kernel import Kernel
 from dmabuf.testing.vm.processes import open_standard_streams, program, say
@@ -79,12 +80,16 @@ def run(options: argparse.Namespace) -> int:
     if (processor := os.uname().machine) != "x86_64":
         raise Failure(f"this machine is {processor}: stock kernels are booted on x86_64 only")
     environment = {**os.environ, "DMABUF_VM": options.kernel}
-    tools.require()
-    chosen = choose_kernel(options.kernel)
+    kind = userlands.architecture(options.userland)
+    if options.vfio and kind.kernel != OURS:
+        raise Failure(f"--vfio: a machine for {kind.kernel} is given no such device")
+    tools.require({kind.qemu: kind.package, **tools.PACKAGES})
+    chosen = choose_kernel(options.kernel, kind.kernel)
     root = package = None
     if options.userland:
         root, package = userlands.get(options.userland), sources.folder()
         environment |= userlands.environment(options.userland, package)
+    busybox = root / userlands.BUSYBOX if root and kind.kernel != OURS else tools.busybox()
     displays = screen.displays(chosen, display=options.display, gpu=options.gpu)
     dumps = bool(options.display and options.out)
     if options.out:
@@ -111,8 +116,9 @@ def run(options: argparse.Namespace) -> int:
     modules, parameters = chosen.drivers([*((name, "") for name in names), *options.module])
     script = session.script(options.command, environment)
     setup = machine.Machine(
+        architecture=kind,
         image=chosen.image,
-        initramfs=initramfs.build(tools.busybox(), modules, config | session.inherited(), script),
+        initramfs=initramfs.build(busybox, modules, config | session.inherited(), script),
         memory=options.memory,
         cpus=options.cpus,
         displays=tuple(display.device for display in displays),
@@ -124,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
             *options.append,
             *([] if options.verbose else ["quiet"]),
         ),
-        kvm=machine.has_kvm(),
+        kvm=kind.kernel == OURS and machine.has_kvm(),
     )
     deadline = time.monotonic() + options.timeout
 
@@ -157,12 +163,14 @@ def declared() -> argparse.ArgumentParser:
         "--kernel",
         default="6.12",
         metavar="NAME",
-        help=f"one of {names} (this distribution's own), or the path of a bzImage; default: 6.12",
+        help=f"one of {names} (this distribution's own), or the path of a bzImage (arm64: Image); "
+        "default: 6.12",
     )
     parser.add_argument(
         "--userland",
         metavar="NAME",
-        help=f"run COMMAND among the programs of a newer Debian: {', '.join(userlands.USERLANDS)}",
+        help="run COMMAND among the programs of a newer Debian, under a kernel of their "
+        f"architecture: {', '.join(userlands.USERLANDS)}",
     )
     parser.add_argument(
         "--timeout",
@@ -253,10 +261,10 @@ def module(text: str) -> tuple[str, str]:
     return name, " ".join(parameters) or DEFAULT_PARAMETERS.get(name, "")
 
 
-def choose_kernel(name: str) -> Kernel:
-    """The kernel that is meant by ``--kernel NAME``."""
+def choose_kernel(name: str, architecture: str) -> Kernel:
+    """The kernel that is meant by ``--kernel NAME``, by Debian's name of the architecture."""
     if name in distribution.NAMES:
-        return distribution.get(name)
+        return distribution.get(name, architecture)
     if Path(name).is_file():
-        return kernel.at(Path(name))
+        return kernel.at(Path(name), architecture)
     raise Failure(f"--kernel {name}: no such file, nor one of {', '.join(distribution.NAMES)}")

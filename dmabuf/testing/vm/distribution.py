@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from dmabuf.testing.vm import cache, kernel, packages
+from dmabuf.testing.vm.architectures import OURS
 from dmabuf.testing.vm.failure import Failure
 from dmabuf.testing.vm.kernel import Kernel
 from dmabuf.testing.vm.processes import run, say
@@ -15,18 +16,22 @@ META_PACKAGES = ("linux-image-amd64", "linux-image-generic")
 PARTS = re.compile(r"linux-(image|binary|modules|base)-.*\d")
 
 
-def get(name: str) -> Kernel:
-    """Return one of ``NAMES``, fetched when it is missing."""
+def get(name: str, architecture: str) -> Kernel:
+    """Return one of ``NAMES``, fetched when it is missing; by Debian's name of the architecture."""
     if name == "native":
+        if architecture != OURS:
+            raise Failure(f"--kernel native: this machine's own kernel is none for {architecture}")
         return _open(cache.get("linux-native", _fetch_native))
-    return _open(cache.get(f"linux-{name}", lambda folder: _fetch_debian(folder, name)))
+    folder = f"linux-{name}" if architecture == OURS else f"linux-{name}-{architecture}"
+    return _open(cache.get(folder, lambda folder: _fetch_debian(folder, name, architecture)))
 
 
-def _fetch_debian(folder: Path, version: str) -> None:
+def _fetch_debian(folder: Path, version: str, architecture: str) -> None:
     suite = SUITES[version]
-    say(f"fetching Linux {version} from Debian {suite}, once")
-    apt = packages.debian(folder / "apt", suite)
-    flavour = re.compile(rf"linux-image-{re.escape(version)}\.\d+(\+deb\d+|-\d+)-amd64$")
+    say(f"fetching Linux {version} for {architecture} from Debian {suite}, once")
+    apt = packages.debian(folder / "apt", suite, architecture=architecture)
+    number = rf"{re.escape(version)}\.\d+(\+deb\d+|-\d+)"
+    flavour = re.compile(rf"linux-image-{number}-{architecture}$")
     images = [name for name in apt.names("linux-image-") if flavour.match(name)]
     if not images:
         raise Failure(f"the Debian mirror's {suite} has no Linux {version}")

@@ -88,12 +88,13 @@ class Kernel:
         return {_name(path): (path, needs) for path, _, needs in lines}
 
 
-def at(path: Path) -> Kernel:
-    """The kernel in a bzImage, with the modules that lie where its release says."""
+def at(path: Path, architecture: str) -> Kernel:
+    """The kernel in an image, with the modules that lie where its release says."""
     image = path.read_bytes()
-    release = _release(image)
+    form, read_release = _FORMS[architecture]
+    release = read_release(image)
     if not release:
-        raise Failure(f"{path} is not a Linux kernel image (bzImage)")
+        raise Failure(f"{path} is no Linux image for {architecture} ({form})")
     bases = (path.parent, path.parent.parent, Path("/"))
     places = [base / "lib/modules" / release for base in bases]
     modules = next((place for place in places if place.is_dir()), None)
@@ -131,13 +132,24 @@ def _unzstd(data: bytes) -> bytes:
     return done.stdout
 
 
-def _release(image: bytes) -> str:
+def _release_of_bzimage(image: bytes) -> str:
     """The release that the setup header names (boot.rst: header, kernel_version)."""
     if image[0x202:0x206] != b"HdrS":
         return ""
     (offset,) = struct.unpack_from("<H", image, 0x20E)
     found = re.match(rb"[\w.+~-]+", image[offset + 0x200 :][:200])
     return found[0].decode() if found else ""
+
+
+def _release_of_image(image: bytes) -> str:
+    """The release in the kernel's banner: its header (arch/arm64/booting.rst) has none."""
+    if image[56:60] != b"ARM\x64":
+        return ""
+    found = re.search(rb"Linux version ([\w.+~-]+) ", image)
+    return found[1].decode() if found else ""
+
+
+_FORMS = {"amd64": ("bzImage", _release_of_bzimage), "arm64": ("Image", _release_of_image)}
 
 
 def _name(file: str) -> str:

@@ -8,19 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmabuf.testing.vm.architectures import Architecture
 from dmabuf.testing.vm.processes import die_with_parent
-from dmabuf.testing.vm.tools import QEMU
 
 SHARE_OPTIONS = "trans=virtio,version=9p2000.L,msize=512000"
-BOOT_OPTIONS = (
-    *("console=ttyS0", "panic=-1", "mitigations=off", "no_timer_check", "tsc=reliable"),
-    *("nokaslr", "random.trust_cpu=on"),
-)
-# On a busy machine an emulated kernel now and then mistakes the rate of the processor's counter,
-# and its clock runs several times too fast: fences and tests would time out early. And QEMU
-# translates a program anew at each address where it is loaded: without random ones a program
+BOOT_OPTIONS = ("panic=-1", "mitigations=off", "nokaslr")
+# QEMU translates a program anew at each address where it is loaded: without random ones a program
 # starts in half the time.
-EMULATION_OPTIONS = ("clocksource=hpet", "norandmaps")
+EMULATION_OPTIONS = ("norandmaps",)
 # A PCI device that is nothing but memory, and the IOMMU that vfio-pci wants before it; that of the
 # other devices stays out of their way.
 VFIO_DEVICES = (
@@ -38,6 +33,7 @@ PORTS = {"control": 1, "stdout": 2, "stderr": 3, "screendump": 4}
 class Machine:
     """What QEMU is started with."""
 
+    architecture: Architecture
     image: Path
     initramfs: bytes
     memory: int
@@ -88,12 +84,14 @@ def start(machine: Machine) -> Iterator[Running]:
 
 def arguments(machine: Machine, initramfs: int, channels: dict[str, int]) -> list[str]:
     """QEMU's command line; the initramfs and the channels are open descriptors."""
-    words = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    words += ["-machine", "q35", "-cpu", "max", "-m", str(machine.memory)]
-    words += _acceleration(machine)
+    kind = machine.architecture
+    words = [kind.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    words += [*kind.machine, "-m", str(machine.memory), *_acceleration(machine)]
     words += ["-kernel", str(machine.image), "-initrd", f"/proc/self/fd/{initramfs}"]
-    options = (*BOOT_OPTIONS, *(() if machine.kvm else EMULATION_OPTIONS), *machine.boot_options)
-    words += ["-append", " ".join(options)]
+    options = [*BOOT_OPTIONS, *kind.boot_options]
+    if not machine.kvm:
+        options += (*EMULATION_OPTIONS, *kind.emulation_options)
+    words += ["-append", " ".join((*options, *machine.boot_options))]
     if machine.vfio:
         words += VFIO_DEVICES
     # A pipe, for a socket is full after some hundred of the single bytes that the serial port

@@ -10,11 +10,10 @@ from dmabuf.testing.vm import cache, packages
 from dmabuf.testing.vm.failure import Failure
 from dmabuf.testing.vm.processes import path, run, say
 
-QEMU = "qemu-system-x86_64"
-PACKAGES = {QEMU: "qemu-system-x86", "depmod": "kmod", "zstd": "zstd"}
+PACKAGES = {"depmod": "kmod", "zstd": "zstd"}
 
 
-def require(wanted: Mapping[str, str] = PACKAGES) -> None:
+def require(wanted: Mapping[str, str]) -> None:
     """Have every program, or file by its path: install the packages of what is missing."""
     missing = [package for name, package in wanted.items() if not _find(name)]
     if not missing:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dmabuf.testing.vm import cache, packages
+from dmabuf.testing.vm.architectures import ARCHITECTURES, OURS, Architecture
 from dmabuf.testing.vm.failure import Failure
 from dmabuf.testing.vm.processes import run, say
 
@@ -27,6 +28,13 @@ _MESA = ("libegl-mesa0", "libegl1", "libgl1", "libgl1-mesa-dri", "libgles2")
 _MESA_ENVIRONMENT = {"LP_NATIVE_VECTOR_WIDTH": "128", "EGL_LOG_LEVEL": "fatal"}
 
 
+# What the whole suite uses, as far as Debian has it.
+_SUITE = (
+    *("python3-anyio", "python3-jsonschema", "python3-mypy", "python3-pil"),
+    *("python3-pytest-xdist", "python3-trio", "mount", "procps", "strace", "v4l-utils"),
+)
+
+
 class Userland(NamedTuple):
     """Packages of suites of Debian, the last first, which bring what they depend on."""
 
@@ -37,7 +45,7 @@ class Userland(NamedTuple):
     wheels: tuple[str, ...] = ()
     """What PyPI has and Debian has not, in a version each: wheels for every Python."""
     architecture: str = "amd64"
-    """Debian's name of it: programs of 32 bits run on the same kernels."""
+    """One of ``ARCHITECTURES``: that of the kernel and of the machine follows from it."""
 
 
 USERLANDS = {
@@ -61,28 +69,22 @@ USERLANDS = {
             *("libavutil59", "python3-gi", "python3-libcamera", "python3-pil"),
         ),
     ),
-    # A Python of 32 bits, and what the whole suite uses, as far as Debian has it.
-    "i386": Userland(
-        ("trixie",),
-        (
-            *("python3-anyio", "python3-jsonschema", "python3-mypy", "python3-pil"),
-            *("python3-pytest-xdist", "python3-trio", "mount", "procps", "strace", "v4l-utils"),
-        ),
-        architecture="i386",
-    ),
+    # A Python of 32 bits.
+    "i386": Userland(("trixie",), _SUITE, architecture="i386"),
+    # Another processor, whose guest can't boot by a busybox of this machine's.
+    "arm64": Userland(("trixie",), (*_SUITE, "busybox-static"), architecture="arm64"),
 }
-# The folder of a processor's libraries, and its loader.
-_LIBRARIES = {
-    "amd64": ("x86_64-linux-gnu", "lib64/ld-linux-x86-64.so.2"),
-    "i386": ("i386-linux-gnu", "lib/ld-linux.so.2"),
-}
+BUSYBOX = "usr/bin/busybox"
+
+
+def architecture(name: str | None) -> Architecture:
+    """What runs the programs of one of ``USERLANDS``, or this machine's own."""
+    return ARCHITECTURES[_find(name).architecture if name else OURS]
 
 
 def get(name: str) -> Path:
     """Return the root folder of one of ``USERLANDS``, fetched when it is missing."""
-    if name not in USERLANDS:
-        raise Failure(f"--userland {name}: there is none but {', '.join(USERLANDS)}")
-    userland = USERLANDS[name]
+    userland = _find(name)
     wanted = (*_PYTHON, *userland.packages)
     # A set that has changed is another one.
     names = (*userland.suites, *wanted, *userland.wheels)
@@ -103,16 +105,33 @@ def environment(name: str, package: Path) -> dict[str, str]:
     }
 
 
+def _find(name: str) -> Userland:
+    if name not in USERLANDS:
+        raise Failure(f"--userland {name}: there is none but {', '.join(USERLANDS)}")
+    return USERLANDS[name]
+
+
 def _fetch(folder: Path, name: str, userland: Userland, wanted: tuple[str, ...]) -> None:
     say(f"fetching the userland {name} from Debian {userland.suites[-1]}, once")
-    suites, architecture = userland.suites, userland.architecture
-    apt = packages.debian(folder / "apt", *suites, architecture=architecture)
-    apt.unpack_with_dependencies(wanted, folder)
-    shutil.rmtree(folder / "apt")
+    _unpack(folder, userland, wanted)
     if userland.wheels:
         _unpack_wheels(folder, userland.wheels)
     _finish(folder)
-    _compile(folder, architecture)
+    if ARCHITECTURES[userland.architecture].kernel == OURS:
+        _compile(folder, folder, userland)
+    else:
+        # By the same Python for this machine: what it makes of a source is the same everywhere.
+        brother, python = userland._replace(architecture=OURS), folder / "python"
+        _unpack(python, brother, ("python3",))
+        _compile(folder, python, brother)
+        shutil.rmtree(python)
+
+
+def _unpack(folder: Path, userland: Userland, wanted: tuple[str, ...]) -> None:
+    state = folder / "apt"
+    apt = packages.debian(state, *userland.suites, architecture=userland.architecture)
+    apt.unpack_with_dependencies(wanted, folder)
+    shutil.rmtree(state)
 
 
 def _unpack_wheels(root: Path, wheels: tuple[str, ...]) -> None:
@@ -142,14 +161,14 @@ def _finish(root: Path) -> None:
         (root / place).mkdir(exist_ok=True)
 
 
-def _compile(root: Path, architecture: str) -> None:
+def _compile(root: Path, place: Path, userland: Userland) -> None:
     """Compile what its Python imports, as the packages' scripts would: emulated, it takes minutes.
 
-    By that Python itself, which needs no root for it.
+    By the Python of a userland that lies in ``place``, which needs no root for it.
     """
-    libraries, loader = _LIBRARIES[architecture]
-    python = (str(root / "usr/bin/python3"), "-m", "compileall", "-q")
+    kind = ARCHITECTURES[userland.architecture]
+    python = (str(place / "usr/bin/python3"), "-m", "compileall", "-q")
     folders = (*root.glob("usr/lib/python3*/"),)
-    home = ("env", "-u", "PYTHONPATH", f"PYTHONHOME={root / 'usr'}")
-    search = ("--library-path", str(root / "usr/lib" / libraries))
-    run(*home, str(root / "usr" / loader), *search, *python, *map(str, folders))
+    home = ("env", "-u", "PYTHONPATH", f"PYTHONHOME={place / 'usr'}")
+    search = ("--library-path", str(place / "usr/lib" / kind.libraries))
+    run(*home, str(place / "usr" / kind.loader), *search, *python, *map(str, folders))
