@@ -25,7 +25,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-i386 test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench plots soak workflow clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-i386 test-arm64 test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench plots soak workflow clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -83,9 +83,9 @@ test-interop: $(INSTALLED)
 		python3 -m pytest -p no:cacheprovider -k "wayland" \
 		tests/test_wayland.py tests/test_guides.py $(ARGS)
 
-# A Python of 32 bits on the same kernel.
-test-i386: $(INSTALLED)
-	scripts/vm --userland i386 --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/i386 -- \
+# A Python of 32 bits on the same kernel, and one of another processor on that processor's kernel.
+test-i386 test-arm64: test-%: $(INSTALLED)
+	scripts/vm --userland $* --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/$* -- \
 		python3 -m pytest -p no:cacheprovider $(ARGS)
 
 test-kernels: compiled

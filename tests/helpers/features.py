@@ -265,12 +265,15 @@ _USERLANDS = {
     "gpu": {"egl", "moderngl", "vulkan"},
     "desktop": {"weston"},
     "i386": {"32 bits"},
+    "arm64": {"no heap"},
 }
 ABSENT.setdefault(KERNEL, set()).difference_update(_USERLANDS.get(USERLAND, ()))
 if USERLAND == "media":
     ABSENT.setdefault(KERNEL, set()).add("no libcamera")
-if USERLAND == "i386":
+if USERLAND in ("i386", "arm64"):
     ABSENT.setdefault(KERNEL, set()).update({"gstreamer", "opencv", "zenoh"})
+if USERLAND == "arm64":
+    ABSENT.setdefault(KERNEL, set()).add("heap")  # DMABUF_HEAPS is not set
 
 
 def needs(*features: str) -> Callable[[_Function], _Function]:

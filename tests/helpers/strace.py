@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import platform
 import signal
 import struct
 import sys
@@ -23,14 +24,23 @@ DMA_BUF_IOCTL_SYNC = 0x40086200
 
 # include/uapi/linux/ptrace.h
 _SYSCALL = 24
-_POKEUSER = 6
-_RAX, _ORIG_RAX = (80, 120) if sys.maxsize > 1 << 32 else (24, 44)  # in struct user_regs_struct
 _SEIZE = 0x4206
 _INTERRUPT = 0x4207
+_GETREGSET, _SETREGSET = 0x4204, 0x4205
 _GET_SYSCALL_INFO = 0x420E
 _OPTIONS = 1 | 2 | 4 | 8 | 1 << 20  # TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, EXITKILL
 _ENTRY, _EXIT = 1, 2
 _SYSCALL_STOP = signal.SIGTRAP | 0x80
+
+# Where a system call's number and its result stand: a set of registers (include/uapi/linux/elf.h),
+# the place there and the size.
+_PRSTATUS, _ARM_SYSTEM_CALL = 1, 0x404
+if platform.machine() == "aarch64":
+    _NUMBER, _RESULT = (_ARM_SYSTEM_CALL, 0, "i"), (_PRSTATUS, 0, "q")
+elif sys.maxsize > 1 << 32:
+    _NUMBER, _RESULT = (_PRSTATUS, 120, "q"), (_PRSTATUS, 80, "q")
+else:
+    _NUMBER, _RESULT = (_PRSTATUS, 44, "i"), (_PRSTATUS, 24, "i")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
@@ -57,7 +67,7 @@ class Call(NamedTuple):
 def with_failing(request: int, error: int, body: Callable[[], object]) -> None:
     """Run `body` in a forked child where an ioctl fails with an errno.
 
-    The kernel does not do it: as with `strace --inject`, but for one request. On x86-64 alone.
+    The kernel does not do it: as with `strace --inject`, but for one request.
     """
     sequences(body, {request: error})
 
@@ -155,12 +165,12 @@ def _record(
             what = ("START", "END")[flags >> 2 & 1] if flags else hex(request)
             entered[thread] = (descriptor, what, flags)
             if request in failing:
-                _ptrace(_POKEUSER, thread, _ORIG_RAX, -1)  # no system call
+                _set_register(thread, *_NUMBER, -1)  # no system call
     elif operation == _EXIT and thread in entered:
         returned, failed = struct.unpack_from("q?", _info, 24)
         for request, error in failing.items():
             if entered[thread][1] == hex(request):
-                _ptrace(_POKEUSER, thread, _RAX, -error)
+                _set_register(thread, *_RESULT, -error)
                 returned, failed = -error, True
         seen.append(Call(*entered.pop(thread), -returned if failed else 0))
 
@@ -169,6 +179,14 @@ def _flags(thread: int, address: int) -> int:
     with open(f"/proc/{thread}/mem", "rb", buffering=0) as memory:
         memory.seek(address)
         return struct.unpack("Q", memory.read(8))[0]
+
+
+def _set_register(thread: int, kind: int, place: int, form: str, value: int) -> None:
+    registers = ctypes.create_string_buffer(1024)
+    vector = (ctypes.c_size_t * 2)(ctypes.addressof(registers), len(registers))  # struct iovec
+    _ptrace(_GETREGSET, thread, kind, ctypes.addressof(vector))
+    struct.pack_into(form, registers, place, value)
+    _ptrace(_SETREGSET, thread, kind, ctypes.addressof(vector))
 
 
 def _ptrace(request: int, thread: int, address: int, data: int) -> None:
