@@ -25,17 +25,22 @@ import dmabuf.testing
 ROOT = Path(__file__).parent.parent
 FILES = {"contributing.md": "Contributing", "security.md": "Security", "changelog.md": "Changelog"}
 """The files of the root that are pages, too, and their names in the navigation."""
+QUIET = "__enter__", "__exit__", "__aenter__", "__aexit__", "__reduce__", "leave_to_parent"
+BARE_NAME = re.compile(
+    r'<div class="doc-signature highlight"><pre><span></span><code>'
+    r'<span class="n">\w+</span>\n</code></pre></div>'
+)
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 SCHEMA = "dmabuf/usage/snapshot.schema.json"
 
 
 class Quiet(griffe.Extension):
-    """Leaves out what `with` and fork call: the words of a class tell what comes of that."""
+    """Leaves out what `with`, fork and pickle call: the words of a class tell of that."""
 
     def on_function(self, *, func: griffe.Function, **_: object) -> None:
-        """Take a method out of what is public."""
-        if func.name in ("__enter__", "__exit__", "__aenter__", "__aexit__", "leave_to_parent"):
-            func.public = False
+        """Take a method's docstring, without which none is shown."""
+        if func.name in QUIET:
+            func.docstring = None
 
 
 def public_modules(module: ModuleType = dmabuf) -> Iterator[ModuleType]:
@@ -83,13 +88,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead to the pages that docstrings and the changelog name as files of the source tree."""
+    """Leave out signatures that only repeat a name, and lead to the pages of files that are named.
+
+    Docstrings and the changelog name pages as files of the source tree.
+    """
 
     def link(name: re.Match[str]) -> str:
         file = files.get_file_from_path(name[1])
         return f'<a href="{file.url_relative_to(page.file)}">{name[0]}</a>' if file else name[0]
 
-    return re.sub(r"\bdocs/([\w-]+\.md)(?![^<]*</(?:a|code)>)", link, html)
+    return re.sub(r"\bdocs/([\w-]+\.md)(?![^<]*</(?:a|code)>)", link, BARE_NAME.sub("", html))
 
 
 def on_post_build(config: MkDocsConfig) -> None:
