@@ -58,7 +58,43 @@ async def access_ready(buffer: Mapped, bits: int) -> None:
     await _wait.ready(buffer, EVENTS[bits])
 
 
-class AccessScope:
+class Bracket:
+    """One access to a buffer, from its SYNC START to its END. The scopes of an image are it, too.
+
+    What of it a signal handler leaves open, by raising where a block has ended and its exit has not
+    begun, ends as it is collected.
+    """
+
+    __slots__ = ("_bits", "_buffer", "_memory", "_number")
+    _memory: memoryview  # while it is open
+
+    def __init__(self, buffer: Mapped, bits: int) -> None:
+        self._buffer, self._bits, self._number = buffer, bits, UNUSED
+
+    def __del__(self) -> None:
+        try:
+            left = self._number >= 0
+        except AttributeError:
+            return  # the constructor was interrupted
+        if left and self._buffer._number >= 0:  # else it was collected before, in a cycle
+            end_left(self)
+
+
+def enter(scope: Bracket) -> memoryview:
+    """Block until the access may begin, issue SYNC START and return the memory."""
+    buffer = scope._buffer
+    there = None if buffer._closed else buffer._mapping
+    memory = memoryview(mapping(buffer) if there is None else there)
+    if scope._bits == SYNC_READ:
+        memory = memory.toreadonly()
+    elif memory.readonly:
+        raise read_only(buffer)
+    begin(scope)
+    scope._memory = memory
+    return memory
+
+
+class AccessScope(Bracket):
     """The bracket of one CPU access: SYNC START on entry, SYNC END on exit, also on an error.
 
         with buffer.write() as memory:
@@ -77,23 +113,9 @@ class AccessScope:
     garbage collected. Follows DMA_BUF_IOCTL_SYNC in drivers/dma-buf/dma-buf.c.
     """
 
-    __slots__ = ("_bits", "_buffer", "_memory", "_number")
+    __slots__ = ()
 
-    def __init__(self, buffer: Mapped, bits: int) -> None:
-        self._buffer, self._bits, self._number = buffer, bits, UNUSED
-
-    def __enter__(self) -> memoryview:
-        """Block until the access may begin, issue SYNC START and return the memory."""
-        buffer = self._buffer
-        there = None if buffer._closed else buffer._mapping
-        memory = memoryview(mapping(buffer) if there is None else there)
-        if self._bits == SYNC_READ:
-            memory = memory.toreadonly()
-        elif memory.readonly:
-            raise read_only(buffer)
-        begin(self)
-        self._memory = memory
-        return memory
+    __enter__ = enter
 
     def __exit__(
         self,
@@ -130,16 +152,8 @@ class AccessScope:
             end_left(self)  # a signal handler raised before it had begun
             raise
 
-    def __del__(self) -> None:
-        try:
-            left = self._number >= 0
-        except AttributeError:
-            return  # the constructor was interrupted
-        if left and self._buffer._number >= 0:  # else it was collected before, in a cycle
-            end_left(self)
 
-
-def begin(scope: AccessScope) -> None:
+def begin(scope: Bracket) -> None:
     """Begin the access of a scope, of which nothing is left if this raises; once.
 
     The hold is taken here as `Hold.take` does.
@@ -170,7 +184,7 @@ def begin(scope: AccessScope) -> None:
         raise
 
 
-def end(scope: AccessScope) -> None:
+def end(scope: Bracket) -> None:
     """End the access of a scope; ValueError if it is not open. Where this raises, `end_left`."""
     number = scope._number
     if number < 0:
@@ -179,7 +193,17 @@ def end(scope: AccessScope) -> None:
     _drop(scope)
 
 
-def _drop(scope: AccessScope) -> None:
+def leave(scope: Bracket) -> None:
+    """End the access of a scope of which nobody else has the memory, and keep nothing of that."""
+    try:
+        end(scope)
+        del scope._memory
+    except BaseException as error:
+        end_left(scope, error)
+        raise
+
+
+def _drop(scope: Bracket) -> None:
     """End a scope's hold, as `Hold.drop` does."""
     if scope._number >= 0:
         buffer = scope._buffer
@@ -192,7 +216,7 @@ def _drop(scope: AccessScope) -> None:
                 buffer._settle()
 
 
-def end_left(scope: AccessScope, error: BaseException | None = None) -> None:
+def end_left(scope: Bracket, error: BaseException | None = None) -> None:
     """End an access wherever its beginning or its end was left; nothing if it is not open.
 
     NotADmaBufError or OSError (EBADF) if the kernel refused it since others closed its number.

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dmabuf import _wait
-from dmabuf._fd import HoldUsedError
-from dmabuf.access import EVENTS, AccessScope, end_left
+from dmabuf._fd import UNUSED, HoldUsedError
+from dmabuf.access import EVENTS, Bracket, end_left, enter, leave
 from dmabuf.buffer import Buffer
 from dmabuf.image.planes import Places
 
@@ -25,7 +25,7 @@ def _arrays(*arguments: Any) -> tuple[numpy.ndarray[Any, Any], ...]:
     return plane_arrays(*arguments)
 
 
-class ImageScope:
+class ImageScope(Bracket):
     """The brackets of one access on all buffers of an image. Single use.
 
         with image.write() as (luma, chroma):
@@ -35,19 +35,18 @@ class ImageScope:
     its SYNC END, also when the body raises, and when the START or END of another buffer fails.
     """
 
-    __slots__ = ("_bits", "_buffers", "_places", "_scopes")
+    __slots__ = ("_others", "_places")
 
     def __init__(self, places: Places, buffers: tuple[Buffer, ...], bits: int) -> None:
-        """See `Image.read`, `Image.write` and `Image.read_write`."""
+        """See `Image.read`, `Image.write` and `Image.read_write`; the buffers are distinct."""
+        self._buffer, self._bits, self._number = buffers[0], bits, UNUSED
+        self._others = tuple(map(Bracket, buffers[1:], repeat(bits))) if len(buffers) > 1 else ()
         self._places = places
-        self._buffers = buffers  # the distinct ones
-        self._bits = bits
-        self._scopes = list(map(AccessScope, buffers, repeat(bits)))
 
     def __enter__(self) -> tuple[numpy.ndarray[Any, Any], ...]:
         """Block until the fences in the way have signalled, and return the planes as arrays."""
         try:
-            return _arrays(self._places, list(map(AccessScope.__enter__, self._scopes)))
+            return _arrays(self._places, [enter(self), *map(enter, self._others)])
         except HoldUsedError:
             raise  # somebody else entered this scope, and that access goes on
         except BaseException:
@@ -62,8 +61,9 @@ class ImageScope:
     ) -> None:
         """Issue SYNC END on every buffer."""
         try:
-            for scope in self._scopes:
-                scope.__exit__()
+            leave(self)
+            for other in self._others:
+                leave(other)
         except BaseException:
             self._abandon()
             raise
@@ -72,8 +72,9 @@ class ImageScope:
         """Wait in the event loop until all buffers are idle, and return the planes as arrays."""
         await _wait.turn()
         events = EVENTS[self._bits]
+        buffers = [scope._buffer for scope in (self, *self._others)]
         # While one is awaited, another can get a new fence.
-        while busy := [buffer for buffer in self._buffers if not _wait.is_ready(buffer, events)]:
+        while busy := [buffer for buffer in buffers if not _wait.is_ready(buffer, events)]:
             for buffer in busy:
                 await _wait.ready(buffer, events)
         return self.__enter__()
@@ -93,5 +94,5 @@ class ImageScope:
 
     def _abandon(self) -> None:
         """End what is open, wherever `__enter__` or `__exit__` was left."""
-        for scope in self._scopes:
+        for scope in (self, *self._others):
             end_left(scope)
