@@ -40,7 +40,11 @@ def has(number: int, owner: Descriptor, events: int) -> bool:
         note_polled(owner)
     poll = _syspoll.poll()
     poll.register(number, events)
-    return bool(_polled(poll, 0))
+    for _, happened in poll.poll(0):
+        if happened & _INVALID:
+            raise _closed_by_others(number)
+        return True
+    return False
 
 
 def wait(
@@ -52,13 +56,13 @@ def wait(
     """
     if end is None:
         return held(owner, wait_for, owner, events, timeout)
+    return held(end, _wait_for_either, owner, events, timeout)
 
-    def wait_for_either(other: int) -> bool:
-        poll = _syspoll.poll()
-        poll.register(other, READABLE)
-        return held(owner, wait_for, owner, events, timeout, poll)
 
-    return held(end, wait_for_either)
+def _wait_for_either(end: int, owner: Descriptor, events: int, timeout: float | None) -> bool:
+    poll = _syspoll.poll()
+    poll.register(end, READABLE)
+    return held(owner, wait_for, owner, events, timeout, poll)
 
 
 def wait_for(
@@ -111,8 +115,12 @@ def _polled(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:
         happened = _poll_within(poll, seconds(timeout))
     for number, events in happened:
         if events & _INVALID:
-            raise os_error(errno.EBADF, f"poll on descriptor {number}, which others have closed")
+            raise _closed_by_others(number)
     return happened
+
+
+def _closed_by_others(number: int) -> OSError:
+    return os_error(errno.EBADF, f"poll on descriptor {number}, which others have closed")
 
 
 def _poll_within(poll: select.poll, left: float) -> list[tuple[int, int]]:

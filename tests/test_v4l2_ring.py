@@ -10,6 +10,7 @@ from helpers.fences import is_open
 from test_v4l2_stream import GIVEN_BACK, LONG, OVER, XRGB, allocated
 
 from dmabuf.devices import v4l2
+from dmabuf.devices.v4l2 import _ioctl
 from dmabuf.devices.v4l2._ring import Loan, Ring, SlotState
 from dmabuf.devices.v4l2._session import SessionState
 from dmabuf.devices.v4l2.frame import Frame
@@ -65,6 +66,21 @@ class TestCapture:
             assert ring.slot(loan).was_queued
             give(ring, loan)
             assert states(ring) == (0, 4, 0, 0)
+
+    def test_frames_that_have_to_be_waited_for_are_not_looked_for_before(self, camera, monkeypatch):
+        looks = []
+        dqbuf = _ioctl.dqbuf
+        monkeypatch.setattr(_ioctl, "dqbuf", lambda *given: looks.append(dqbuf(*given)))
+        with camera.stream(count=COUNT) as frames:
+            for _ in range(17):
+                frames.frame(LONG).queue()
+        assert len(looks) <= 18  # the first time only it was not known yet
+
+    def test_slots_that_are_free_are_queued_before_a_frame_is_waited_for(self, camera):
+        with camera.stream(count=COUNT) as frames:
+            for frame in [frames.frame(LONG) for _ in range(COUNT)]:
+                frames._ring.leave(frame._loan)
+            frames.frame(LONG).queue()
 
     def test_a_frame_that_is_left_is_queued_by_the_next_take(self, camera):
         with running(camera) as ring:

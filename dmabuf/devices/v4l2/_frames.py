@@ -42,6 +42,10 @@ class Frames:
         """Return a frame without waiting; None if there is none yet."""
         raise NotImplementedError
 
+    def _is_late(self) -> bool:
+        """Whether the next frame had better be waited for before it is looked for."""
+        return False
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there may be a frame. False if `timeout` seconds pass first."""
         raise NotImplementedError
@@ -63,7 +67,9 @@ class Frames:
         """
         end = deadline(timeout)
         left: float | None = None
-        while (frame := self.take()) is None:
+        looks = not self._is_late()
+        while not looks or (frame := self.take()) is None:
+            looks = True
             late, left = left == 0.0, seconds_left(end)
             if late or not self.wait(left):
                 raise self._timed_out(timeout)
@@ -84,6 +90,8 @@ class Frames:
     async def __anext__(self) -> Frame:
         await _wait.turn()
         try:
+            if self._is_late():
+                await self.ready()
             while (frame := self.take()) is None:
                 await self.ready()
             return frame

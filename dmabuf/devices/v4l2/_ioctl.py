@@ -318,6 +318,15 @@ class BufferStruct:
         if parts:
             ffi.buffer(self.planes)[:] = parts
 
+    def fill(self, bytes_used: Sequence[int], timestamp: float) -> None:
+        """Say how many bytes of each plane an output is to take, and their time in seconds."""
+        data = self.data
+        if timestamp:
+            time = divmod(round(timestamp * 1e6), 1_000_000)
+            data.timestamp.tv_sec, data.timestamp.tv_usec = time
+        for part, used in zip(self.planes or (data,), bytes_used, strict=True):
+            part.bytesused = used
+
     @property
     def flags(self) -> int:
         """The V4L2_BUF_FLAG bits."""
@@ -373,19 +382,21 @@ def empty_buffer(kind: int, memory: int) -> BufferStruct:
     return BufferStruct(kind, memory, NOT_DEQUEUED, VIDEO_MAX_PLANES)
 
 
-def qbuf(fd: int, buffer: BufferStruct, bytes_used: Sequence[int], timestamp: float) -> None:
-    """Queue a buffer, with the bytes in each plane and its time in seconds. `renew` it before."""
-    data = buffer.data
-    if timestamp:
-        data.timestamp.tv_sec, data.timestamp.tv_usec = divmod(round(timestamp * 1e6), 1_000_000)
-    for part, used in zip(buffer.planes or (data,), bytes_used, strict=True):
-        part.bytesused = used
+def qbuf(fd: int, buffer: BufferStruct) -> None:
+    """Queue a buffer. `renew` it before, and `fill` that of an output."""
     call(fd, VIDIOC_QBUF, buffer.argument, "VIDIOC_QBUF")
 
 
 def dqbuf(fd: int, buffer: BufferStruct) -> None:
-    """Take a buffer that the device is done with; BlockingIOError (EAGAIN) if there is none yet."""
-    call(fd, VIDIOC_DQBUF, buffer.argument, "VIDIOC_DQBUF", nonblocking=True)
+    """Take a buffer that the device is done with; its index stays as it was if there is none yet.
+
+    The error that says so goes no further: each caller that it passes takes as long as a call.
+    """
+    try:
+        call(fd, VIDIOC_DQBUF, buffer.argument, "VIDIOC_DQBUF", nonblocking=True)
+    except BlockingIOError as error:
+        if error.errno is None:  # a signal handler's
+            raise
 
 
 def streamon(fd: int, kind: int) -> None:

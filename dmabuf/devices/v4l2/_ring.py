@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from itertools import repeat
 
 from dmabuf import _mapping, _wait
 from dmabuf._fd import held_all
@@ -54,6 +55,11 @@ class SlotState(Enum):
 # Not looked up in the class, which is a call in Python 3.10: a signal handler may raise there.
 _FREE, _QUEUED, _HELD, _REFUSED = SlotState
 _NEW, _RUNNING, _OVER = SessionState.NEW, SessionState.RUNNING, SessionState.OVER
+
+_IN_VAIN = 16
+"""A device that is slower than its program lets each frame be waited for, and a DQBUF that has none
+takes as long as all other calls of a frame: it raises. So after one the next frames are waited for
+first, and then one is looked for again, in case the program has become the slower one."""
 
 
 class GivenBackError(ValueError):
@@ -120,6 +126,7 @@ class Ring:
     __slots__ = (
         "_empty",
         "_events",
+        "_in_vain",
         "_may_have_free",
         "_session",
         "_slots",
@@ -148,6 +155,7 @@ class Ring:
         self._events = EVENTS[SYNC_READ if self.fills else SYNC_WRITE]  # of what the device does
         self._may_have_free = True  # set after a slot became FREE, cleared before all are looked at
         self._empty: _ioctl.BufferStruct | None = None  # of a DQBUF that had no frame
+        self._in_vain = 0  # for how many frames more it is not worth a look before the wait
         self.unused = format.sizeimage if self.fills else (0,) * len(format.sizeimage)
         """The bytes_used of a frame of which nothing is known."""
 
@@ -229,16 +237,23 @@ class Ring:
             if self._may_have_free and self._use_free(loan):
                 return True
             try:
-                self._dqbuf(loan)
-            except BlockingIOError:
-                if session.device.m2m and not self.count(_QUEUED):
-                    what = f"the device has none of the stream's {len(self._slots)} buffers"
-                    raise ValueError(f"{what}; give a frame back before the next") from None
-                return False
+                if self._dqbuf(loan):
+                    return True
             except (OSError, ValueError):
                 session.require(_RUNNING)  # or a signal handler has stopped it
                 raise
-        return True
+            if session.device.m2m and not self.count(_QUEUED):
+                what = f"the device has none of the stream's {len(self._slots)} buffers"
+                raise ValueError(f"{what}; give a frame back before the next")
+            self._in_vain = _IN_VAIN
+            return False
+
+    def is_late(self) -> bool:
+        """Whether the next frame had better be waited for before `take()` looks for it."""
+        if self._in_vain and not self._may_have_free:
+            self._in_vain -= 1
+            return True
+        return False
 
     def take_back(self) -> bool:
         """Have back what an output has done, QUEUED → FREE; False if the device has some yet."""
@@ -247,9 +262,8 @@ class Ring:
             while self.count(_QUEUED):
                 loan = Loan()
                 try:
-                    self._dqbuf(loan)
-                except BlockingIOError:
-                    return False
+                    if not self._dqbuf(loan):
+                        return False
                 finally:
                     self._free(loan)
         return True
@@ -273,8 +287,8 @@ class Ring:
             raise
         return False
 
-    def _dqbuf(self, loan: Loan) -> None:
-        """QUEUED → HELD. The lock is held."""
+    def _dqbuf(self, loan: Loan) -> bool:
+        """QUEUED → HELD; False if the device is done with none. The lock is held."""
         session = self._session
         buffer, self._empty = self._empty, None  # a signal handler may take a frame amid this
         if buffer is None:
@@ -293,6 +307,7 @@ class Ring:
                 slot.state = _HELD
                 loan.slot = slot
                 loan.done = buffer
+        return loan.done is not None
 
     def _queue_free(self, slot: Slot) -> None:
         """FREE → QUEUED, if the device may have the buffers: idle, and open. The lock is held."""
@@ -410,9 +425,8 @@ class Ring:
         """Do as `_qbuf`, for who holds the numbers of the buffers."""
         session, loans = self._session, slot.loans
         struct, slot.struct = slot.struct, None  # a signal handler may queue the slot amid this
-        for number, buffer in zip(numbers, buffers, strict=True):
-            if not _wait.has(number, buffer, self._events):
-                return False
+        if not all(map(_wait.has, numbers, buffers, repeat(self._events))):
+            return False
         if struct is None:
             for number, buffer in zip(numbers, buffers, strict=True):
                 _mapping.prove(buffer, number)
@@ -422,9 +436,11 @@ class Ring:
             struct = _ioctl.full_buffer(session.kind, session.memory, slot.index, planes)
         else:
             struct.renew()
+        if self.fills:
+            struct.fill(bytes_used, timestamp)
         lent = list(map(_mapping.loan_of, buffers))
         try:
-            used(session.device, "queue a buffer", _ioctl.qbuf, struct, bytes_used, timestamp)
+            used(session.device, "queue a buffer", _ioctl.qbuf, struct)
         finally:
             # No signal handler runs in here.
             if struct.data.flags & _ioctl.QBUF_DONE:

@@ -224,10 +224,13 @@ class Frame:
         try:
             if error is None or not self._ring.fills:  # half a picture is not shown
                 self._ring.queue(self._loan, self._used, self._timestamp)
+            else:
+                self._ring.leave(self._loan)
         except GivenBackError:
             pass  # by queue(), or by another thread
-        finally:
-            self._ring.leave(self._loan)  # if it could not be queued
+        except BaseException:
+            self._ring.leave(self._loan)  # it could not be queued
+            raise
 
     async def __aenter__(self) -> Frame:
         self._ring.slot(self._loan)
@@ -242,10 +245,13 @@ class Frame:
         try:
             if error is None or not self._ring.fills:
                 await self._ring.queue_later(self._loan, self._used, self._timestamp)
+            else:
+                self._ring.leave(self._loan)
         except GivenBackError:
             pass
-        finally:
+        except BaseException:
             self._ring.leave(self._loan)
+            raise
 
     def __del__(self) -> None:
         try:

@@ -97,6 +97,9 @@ class Stream(Frames):
             self._ring.leave(loan)
             raise
 
+    def _is_late(self) -> bool:
+        return self._ring.is_late()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there may be a frame, or the stream is over. Return False on a timeout.
 
