@@ -12,6 +12,7 @@ import threading
 import pytest
 from helpers.drm import attached, claimed
 from helpers.fences import is_open
+from helpers.injection import refused
 from helpers.process import NOBODY, descriptors_left, in_child, without_nodes
 
 from dmabuf import Access
@@ -397,3 +398,24 @@ class TestWithoutVgem:
     def test_a_path_that_is_gone_is_named(self, device):
         with pytest.raises(FileNotFoundError, match=device.path):
             without_nodes("/dev/dri", lambda: Vgem(device.path))
+
+
+@pytest.mark.needs("vgem")
+class TestDumb:
+    """Whether a driver makes dumb buffers, by what it says to one that can't be."""
+
+    @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES])
+    def test_is_known(self, device, number):
+        answers = [device.capabilities().dumb]
+        assert not refused(
+            _ioctl.DRM_IOCTL_MODE_CREATE_DUMB,
+            number,
+            lambda: answers.append(device.capabilities().dumb),
+        )
+        assert answers == [True, False]
+
+    @pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENODEV])
+    def test_is_not_guessed(self, device, number):
+        error = refused(_ioctl.DRM_IOCTL_MODE_CREATE_DUMB, number, device.capabilities)
+        assert isinstance(error, OSError)
+        assert error.errno == number

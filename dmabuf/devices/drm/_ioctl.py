@@ -81,12 +81,18 @@ def create_dumb(fd: int, width: int, height: int, bpp: int, made: list[int]) -> 
     return Dumb(int(data.pitch), int(data.size))
 
 
+_WITHOUT_DUMB = errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP
+"""What a render node says, and a driver that has no such function."""
+
+
 def has_dumb(fd: int) -> bool:
-    """Whether this node makes dumb buffers; nothing is made."""
+    """Whether this node makes dumb buffers; nothing is made. OSError if that can't be told."""
     try:
         create_dumb(fd, 0, 0, 0, [])
     except OSError as error:
         # The kernel looks at the shape after it has looked for the driver's function.
+        if error.errno not in (errno.EINVAL, *_WITHOUT_DUMB):
+            raise
         return error.errno == errno.EINVAL
     return True
 
