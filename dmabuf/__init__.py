@@ -80,7 +80,7 @@ __all__ = [
 
 # Imported when they are first used: they would slow every start.
 _LATER = ("devices", "image", "interop", "pool", "share", "sw_sync", "udmabuf", "usage")
-__getattr__ = attributes(
+__getattr__, __dir__ = attributes(
     __name__, {**{name: name for name in _LATER}, "Image": "image", "Pool": "pool"}
 )
 
@@ -99,7 +99,3 @@ def log_ioctls() -> None:
 
 if os.environ.get("DMABUF_LOG") == "debug":
     log_ioctls()
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])

@@ -8,10 +8,13 @@ from importlib import import_module
 from typing import Any
 
 
-def attributes(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__`, which imports a name from its module, given by `places`.
+def attributes(
+    package: str, places: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's `__getattr__` and its `__dir__`.
 
-    A name that is its module's own stands for the module itself.
+    The first imports a name from its module, given by `places`; a name that is its module's own
+    stands for the module itself. The second gives the package's `__all__`, and its version.
     """
 
     def get(name: str) -> Any:
@@ -25,4 +28,8 @@ def attributes(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
         setattr(sys.modules[package], name, found)  # and this is not asked for it again
         return found
 
-    return get
+    def names() -> list[str]:
+        there = vars(sys.modules[package])
+        return sorted([*there["__all__"], *(there.keys() & {"__version__"})])
+
+    return get, names

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 # Imported when they are first used: each is for one kind of device, or for what comes and goes.
-__getattr__ = attributes(
+__getattr__, __dir__ = attributes(
     __name__,
     {
         **{name: name for name in ("drm", "kms", "v4l2")},

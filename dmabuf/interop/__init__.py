@@ -1,13 +1,13 @@
-"""Other people's objects, without a copy: each module comes when it is first used.
+"""Images and fences for other libraries, without a copy. Each module is imported on first use.
 
     with dmabuf.interop.gstreamer.Source("/tmp/pipeline.sock") as source:  # no GStreamer needed
         for frame in source:
             with frame: ...
 
     with dmabuf.interop.egl.Context(), dmabuf.interop.egl.import_image(image) as imported:
-        texture = imported.texture()  # for whatever draws with OpenGL
+        texture = imported.texture()  # for any library that draws with OpenGL
 
-docs/gstreamer.md and docs/opengl.md are guides.
+The guides are docs/gstreamer.md, docs/opengl.md, docs/vulkan.md, docs/wayland.md and docs/media.md.
 """
 
 from typing import TYPE_CHECKING
@@ -19,8 +19,4 @@ if TYPE_CHECKING:
 
 __all__ = ["egl", "ffmpeg", "gstreamer", "libcamera", "vulkan", "wayland"]
 
-__getattr__ = attributes(__name__, {name: name for name in __all__})
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = attributes(__name__, {name: name for name in __all__})

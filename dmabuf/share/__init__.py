@@ -5,7 +5,7 @@
     with dmabuf.share.receive(sock) as received:  # in the other: the same memory
         buffer, fence, image = received.objects
 
-docs/sharing.md and docs/publishing.md are guides.
+The guides are docs/sharing.md and docs/publishing.md.
 """
 
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 # Imported when they are first used: asyncio alone would slow every start.
-__getattr__ = attributes(
+__getattr__, __dir__ = attributes(
     __name__,
     {
         "MessageError": "sockets",
@@ -66,7 +66,3 @@ __getattr__ = attributes(
         "send_async": "sockets",
     },
 )
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -1,6 +1,6 @@
-"""What tests of drivers and of programs with dma-bufs need: a pytest plugin, and pending fences.
+"""For tests of drivers and of programs with dma-bufs: a pytest plugin, and pending fences.
 
-The plugin is there as soon as this package and pytest are, and does nothing until it is asked; see
+The plugin is installed with this package, and does nothing until a test uses it: see
 docs/testing.md. The fences work without pytest.
 """
 
@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 __all__ = ["PendingFence", "SwSyncSource", "VgemSource", "open_source"]
 
 # Imported when they are first used: every run of pytest imports this.
-__getattr__ = attributes(__name__, dict.fromkeys(__all__, "fences"))
+__getattr__, __dir__ = attributes(__name__, dict.fromkeys(__all__, "fences"))

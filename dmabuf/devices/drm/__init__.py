@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Imported when they are first used: who only looks for devices needs few of them.
-__getattr__ = attributes(
+__getattr__, __dir__ = attributes(
     __name__,
     {
         "Device": "device",
@@ -52,7 +52,3 @@ __getattr__ = attributes(
         "wait_any": "syncobj",
     },
 )
-
-
-def __dir__() -> list[str]:
-    return __all__

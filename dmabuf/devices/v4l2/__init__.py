@@ -76,7 +76,7 @@ __all__ = [
 ]
 
 # Imported when they are first used: who only looks for cameras needs none of them.
-__getattr__ = attributes(
+__getattr__, __dir__ = attributes(
     __name__,
     {
         "Capture": "device",
@@ -115,7 +115,3 @@ __getattr__ = attributes(
         "inspect": "_file",
     },
 )
-
-
-def __dir__() -> list[str]:
-    return __all__
