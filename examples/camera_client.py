@@ -1,8 +1,8 @@
 """OpenCV on the frames of a camera service, in the camera's own memory: nothing is copied.
 
-The first plane of a frame is a numpy array on the memory that the camera writes; it is OpenCV's
-input as it is. For each second it tells how bright and how sharp the picture was, how old a frame
-was when it came, and how many were missed because the work took longer than a frame.
+The first plane of a frame is a numpy array on the memory that the camera writes, and OpenCV reads
+that. Once per second it prints the brightness and sharpness of the picture, the age of a frame when
+it arrived, and how many frames were missed because the work took longer than a frame.
 
     python examples/camera_client.py [--socket /tmp/camera.sock] [--frames N]
 """

@@ -2,7 +2,7 @@
 
 The camera fills dma-heap buffers, which the encoder reads; the decoder fills others, which the
 display shows. Only the coded data, which is small, is copied. Needs an encoder and a decoder of one
-format, and a raw format that all four have in common; and no other program on the display.
+format, a raw format that all four devices support, and no other program on the display.
 
     python examples/camera_coded.py [--frames 100] [--camera /dev/video0] [--coded H264]
         [--display /dev/dri/card0]

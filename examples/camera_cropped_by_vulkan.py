@@ -1,9 +1,9 @@
-"""The middle of a camera's frames, taken out by Vulkan: from the camera's buffers into ours.
+"""The middle of a camera's frames, cropped by Vulkan: from the camera's buffers into ours.
 
-The GPU reads each frame where the camera has put it, and puts the middle of it into a dma-heap
-buffer, which a display, an encoder or another program can take; the processor copies nothing. A
-fence in that buffer has whoever is next wait until the GPU is done. Needs a camera with RGB, a GPU
-whose driver imports dma-bufs (Mesa's for the processor does), PyPI's package vulkan, and Linux 6.0.
+The GPU reads each frame in the camera's buffer, and writes its middle into a dma-heap buffer, which
+a display, an encoder or another program can use; the CPU copies nothing. A fence in that buffer
+makes the next user wait until the GPU is done. Needs a camera with RGB, a GPU whose driver imports
+dma-bufs (Mesa's software rendering does), PyPI's package vulkan, and Linux 6.0.
 
     python examples/camera_cropped_by_vulkan.py [--frames 10] [--camera /dev/video0] middle.png
 """

@@ -1,8 +1,8 @@
 """A camera in a window of a desktop, without a copy: from the camera's buffers to the compositor.
 
-The compositor's GPU reads each frame where the camera has put it. The camera gets a frame back once
-the flip of the next one is done. Needs a camera and a Wayland compositor with a pixel format in
-common, and no library. The window's own button ends it.
+The compositor's GPU reads each frame in the camera's buffer. The camera gets a frame back once the
+flip of the next one is done. Needs a camera and a Wayland compositor with a common pixel format,
+and no library. Closing the window ends the program.
 
     python examples/camera_in_window.py [--frames 100] [--camera /dev/video0]
 """

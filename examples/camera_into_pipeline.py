@@ -1,8 +1,8 @@
 """A camera's frames into a GStreamer pipeline of this process, without a copy, and out as JPEG.
 
-The camera is opened here, and the pipeline gets each frame as a Gst.Buffer on the camera's memory.
-A frame goes back to the camera once its JPEG has come out. Needs a camera, PyGObject, and GStreamer
-with its good plugins.
+The program opens the camera, and the pipeline gets each frame as a Gst.Buffer on the camera's
+memory. A frame goes back to the camera when its JPEG is finished. Needs a camera, PyGObject, and
+GStreamer with its good plugins.
 
     python examples/camera_into_pipeline.py [--frames 10] [--camera /dev/video0] last.jpg
 """

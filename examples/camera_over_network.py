@@ -1,10 +1,10 @@
 """The frames of a camera service on another machine, through Zenoh: `pip install eclipse-zenoh`.
 
-`send` subscribes as any program does, and copies each frame once, into the message that leaves the
-machine. `receive` copies it once, into a buffer of its own machine, and publishes that: there
-camera_client.py and all others run as they are, without a copy; a frame's message has the number
-that it had before. Where the network is slower than the camera, frames are left out before they are
-copied. Nobody is looked for by multicast: `receive` listens at the endpoint, `send` connects to it.
+`send` is a subscriber, and copies each frame once, into the message that leaves the machine.
+`receive` copies it once, into a buffer of its machine, and publishes that: camera_client.py and
+other subscribers run there unchanged, without a copy; a frame's message has its original number. If
+the network is slower than the camera, frames are skipped before they are copied. There is no
+discovery by multicast: `receive` listens at the endpoint, `send` connects to it.
 
     python examples/camera_over_network.py receive [--socket /tmp/remote.sock]
         [--endpoint tcp/127.0.0.1:7447]

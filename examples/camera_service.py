@@ -1,7 +1,7 @@
 """One camera for many programs: each gets its frames, and no frame is copied.
 
-Needs a V4L2 camera. Its programs are camera_client.py, camera_over_network.py, `dmabuf-alloc
-receive PATH`, or yours. Programs may come, go, stall and crash; Ctrl-C ends it.
+Needs a V4L2 camera. Clients are camera_client.py, camera_over_network.py, `dmabuf-alloc receive
+PATH`, or your own programs. They may start, end, stall and crash at any time. Ctrl-C ends it.
 
     python examples/camera_service.py [--socket /tmp/camera.sock] [--camera /dev/video0]
         [--format NV12] [--size 1280 720]

@@ -1,13 +1,13 @@
 """A camera's frames through a shader of moderngl, without a copy: from buffer to buffer, and shown.
 
-The camera fills dma-heap buffers, in YUV. The GPU reads each where it is, and draws into another
-one, which a display, an encoder or another program can take. Nobody waits in between: fences in the
-buffers have whoever is next wait until the one before is done. With --display the result is on the
-screen, else the last one is saved; with --figures, what it took stands beside it in the picture.
+The camera fills dma-heap buffers, in YUV. The GPU reads each of them, and draws into another one,
+which a display, an encoder or another program can use. The program does not wait in between: fences
+in the buffers make each device wait for the previous one. With --display the result is shown,
+otherwise the last one is saved; with --figures the picture also has the measured times.
 
-Needs a camera, a GPU whose driver imports dma-bufs (Mesa's for the processor does), moderngl 5.12
-or later, Pillow 10.1 or later, Linux 6.0, and for --display no other program on it; `make demo`
-brings all of it.
+Needs a camera, a GPU whose driver imports dma-bufs (Mesa's software rendering does), moderngl 5.12
+or later, Pillow 10.1 or later, Linux 6.0, and for --display no other program on the display;
+`make demo` provides all of it.
 
     python examples/camera_through_shader.py [--frames 10] [--camera /dev/video0]
         [--display] [--screendump NAME.png] [--figures] [shader.png]

@@ -1,9 +1,9 @@
 """A camera on a display without a copy: dma-heap buffers go from V4L2 through numpy to KMS.
 
-The camera fills the buffers, numpy draws on them, the display shows them by page flips. Each flip's
-out-fence is left in the buffer that it takes off the screen, so that the camera gets that one back
-as soon as the display has let go of it. Needs a camera and a display with a pixel format and a size
-in common, Linux 6.0, and no other program on the display; `make demo` brings all of it.
+The camera fills the buffers, numpy draws on them, the display shows them by page flips. The
+out-fence of each flip is added to the buffer that leaves the screen, so the camera gets it back as
+soon as the display no longer reads it. Needs a camera and a display with a common pixel format and
+size, Linux 6.0, and no other program on the display; `make demo` provides all of it.
 
     python examples/camera_to_display.py [--frames 100] [--camera /dev/video0]
         [--display /dev/dri/card0] [--screendump NAME.png]

@@ -1,9 +1,9 @@
-"""Hand a buffer over before it is ready: two devices, one buffer, and nobody polls.
+"""Pass a buffer on before it is ready: two devices, one buffer, no polling.
 
 A producer draws frames into a buffer; a consumer shows them. The consumer queues each frame while
-the producer still draws it: it adds a fence of its own to the buffer, and starts when the kernel
-signals the producer's. The producer starts the next frame when the consumer's fence signals. Both
-devices are vgem, the kernel's own test device: `modprobe vgem`. Needs Linux 6.0, and root or the
+the producer still draws it: it adds its own fence to the buffer, and starts when the producer's
+fence signals. The producer starts the next frame when the consumer's fence signals. Both devices
+are vgem, the kernel's test device: `modprobe vgem`. Needs Linux 6.0, and root or the
 group render.
 
     python examples/handover.py [timeline.png]

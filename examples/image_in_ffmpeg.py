@@ -1,9 +1,9 @@
-"""An image of ours in FFmpeg, without a copy: a DRM_PRIME frame, which libavutil maps by itself.
+"""An image in FFmpeg, without a copy: as a DRM_PRIME frame, which libavutil maps.
 
     python examples/image_in_ffmpeg.py [--device /dev/dri/renderD128]
 
-PyAV hands out no pointers to frames, so this calls libavutil 59 (FFmpeg 7) by ctypes, as a program
-in C would. The device is one that imports dma-bufs, which vgem does without hardware.
+PyAV gives no pointers to frames, so this program calls libavutil 59 (FFmpeg 7) by ctypes, as a C
+program would. The device must import dma-bufs; vgem does, and needs no hardware.
 """
 
 from __future__ import annotations

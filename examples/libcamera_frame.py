@@ -1,8 +1,8 @@
-"""A frame of libcamera's first camera, in a dma-heap buffer of ours, saved as a picture.
+"""A frame of libcamera's first camera, in our own dma-heap buffer, saved as a picture.
 
     python examples/libcamera_frame.py frame.png
 
-Needs libcamera with its Python bindings (python3-libcamera) and a camera that it knows: those of
+Needs libcamera with its Python bindings (python3-libcamera) and a camera that it supports: those of
 Raspberry Pis and of many laptops, and webcams.
 """
 

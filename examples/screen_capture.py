@@ -1,9 +1,9 @@
-"""What a display shows, written back into memory by the display itself: a picture of the screen.
+"""A screenshot: what a display shows, written into memory by the display itself.
 
     python examples/screen_capture.py [--display /dev/dri/card0] screen.png
 
-Shows a picture first: only what this program shows can be captured. Needs a display with a
-writeback connector, as the Raspberry Pi's and many SoCs' have, or vkms without hardware
+Shows a picture first, because a program can capture only what it shows itself. Needs a display with
+a writeback connector, such as that of the Raspberry Pi and of many SoCs; without hardware use vkms
 (modprobe vkms).
 """
 

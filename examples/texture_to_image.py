@@ -1,7 +1,7 @@
-"""PyOpenGL draws into a texture of the GPU's own memory, which becomes an image without a copy.
+"""PyOpenGL draws into a texture in the GPU's memory, which becomes an image without a copy.
 
-The image can be shown, encoded, or sent to another program; here it is saved. Needs a driver that
-exports textures, as Mesa's do, and PyOpenGL.
+The image can be shown, encoded, or sent to another program; here it is saved. Needs PyOpenGL and a
+driver that exports textures, such as Mesa's.
 
     python examples/texture_to_image.py colours.png
 """

@@ -2,7 +2,7 @@
 
     python examples/webcam_jpeg.py [--frames 3] [--camera /dev/video0] picture.png
 
-Saves the last frame. Needs a camera that gives MJPG, as most USB cameras do, and Pillow.
+Saves the last frame. Needs Pillow and a camera that supports MJPG, as most USB cameras do.
 """
 
 from __future__ import annotations
