@@ -71,7 +71,7 @@ def send_steps(
     if len(table) > TABLE_LIMIT:
         raise ValueError(f"too many objects for one message: {len(table)} bytes of {TABLE_LIMIT}")
     if len(rest) > _LONGEST:
-        raise ValueError(f"a message has at most {_LONGEST} bytes, not {len(rest)}")
+        raise ValueError(f"a message may have at most {_LONGEST} bytes, not {len(rest)}")
     if transfer.datagram and len(descriptors) > _scm.MOST:
         raise ValueError(
             f"a datagram holds at most {_scm.MOST} descriptors, not {len(descriptors)};"
@@ -163,7 +163,9 @@ def receive_steps(sock: socket.socket, limit: int, kinds: Kinds, arrival: Arriva
 
 def _checked(data: bytes) -> _Header:
     if len(data) < _header.size or data[:4] != _MAGIC:
-        raise _scm.MessageError(f"the peer sent what is no message of dmabuf: {data[:32]!r}")
+        raise _scm.MessageError(
+            f"the peer sent something that is not a message of dmabuf: {data[:32]!r}"
+        )
     header = _Header(*_header.unpack_from(data))
     if header.major != _MAJOR:
         theirs = f"version {header.major}.{header.minor}"

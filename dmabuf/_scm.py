@@ -59,35 +59,35 @@ _ROOM = sum(
 
 
 class MessageError(ValueError):
-    """A peer sent what is no message, or not the one that it is said to be; nothing of it is kept.
+    """A peer sent something that is not a valid message. Nothing of it is kept.
 
         try:
             received = share.receive(sock)
         except share.MessageError as error:
             print(f"a client is disconnected: {error}")
 
-    It is of another version, torn, too long, has other descriptors than it says, or a layout
-    outside of its buffer.
+    The message is incomplete, too long, of another version, has other descriptors than it declares,
+    or an image that does not fit its buffer.
     """
 
 
 @record
 class Sender(NamedTuple):
-    """Who sent a message.
+    """The process that sent a message.
 
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         with share.receive(sock) as received:
             print(f"from process {received.sender.pid}")
 
-    The kernel fills it in, with the numbers of this process's namespaces.
+    The kernel fills it in, with the ids as this process's namespaces show them.
     """
 
     pid: int
-    """The process that sent it, which may have ended."""
+    """The id of the process, which may have ended since."""
     uid: int
-    """Its user."""
+    """The id of its user."""
     gid: int
-    """Its group."""
+    """The id of its group."""
 
 
 def send(

@@ -44,7 +44,9 @@ class Transfer:
             raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
         plain: Any = super(socket.socket, sock)  # its numbers are not made enumerations, each time
         if plain.family != socket.AF_UNIX:
-            raise ValueError(f"descriptors go over Unix sockets (AF_UNIX) only, not over {sock!r}")
+            raise ValueError(
+                f"descriptors can only be sent over Unix sockets (AF_UNIX), not over {sock!r}"
+            )
         self.sock = sock
         self.stream = plain.type == socket.SOCK_STREAM
         self.datagram = plain.type == socket.SOCK_DGRAM
@@ -113,7 +115,7 @@ class Transfer:
 def torn() -> ConnectionResetError:
     """Return the error for a peer that went in the middle of a message."""
     return ConnectionResetError(
-        errno.ECONNRESET, "the peer has ended or gone in the middle of a message"
+        errno.ECONNRESET, "the peer closed the connection in the middle of a message"
     )
 
 
@@ -140,4 +142,4 @@ def _poll(sock: socket.socket, events: int, deadline: float) -> None:
     if deadline < math.inf:
         left = math.ceil(min(max(deadline - time.monotonic(), 0.0), _DAY) * 1000)
     if not poll.poll(left) and time.monotonic() >= deadline:
-        raise TimeoutError(errno.ETIMEDOUT, f"no whole message went over {sock!r} in time")
+        raise TimeoutError(errno.ETIMEDOUT, f"no complete message went over {sock!r} in time")

@@ -214,7 +214,7 @@ def _check_memfd(memfd: int) -> None:
     if not seals & fcntl.F_SEAL_SHRINK:
         remedy = "seal it: fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)"
         if seals & fcntl.F_SEAL_SEAL:
-            remedy = f"it takes no seals; make one with {create}"
+            remedy = f"it does not allow seals; make one with {create}"
         _refuse(f"memfd {memfd} could shrink under the buffer; {remedy}")
     for seal, bit in _FORBIDDEN_SEALS.items():
         if seals & bit:

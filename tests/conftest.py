@@ -146,6 +146,12 @@ def other(allocate: Callable[..., dmabuf.Buffer]) -> Iterator[dmabuf.Buffer]:
         yield buffer
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Return a path for a socket, where nothing is yet."""
+    return str(tmp_path / "s")
+
+
 @pytest.fixture(params=list(sockets.KINDS.values()), ids=list(sockets.KINDS))
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Give the two ends of a Unix socket of each kind."""

@@ -77,7 +77,9 @@ class TestTable:
         status, out, err = run("bench", *QUICK)
         assert status == 1
         assert out.startswith("ordinary memory\n")
-        assert err == ("dmabuf-alloc: no exporter could be measured; dmabuf-alloc check says why\n")
+        assert err == (
+            "dmabuf-alloc: no exporter could be measured; run dmabuf-alloc check to see why\n"
+        )
 
     def test_a_size_that_is_refused_is_told_and_the_others_are_measured(self, allocate):
         def limited(size):
@@ -105,9 +107,9 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("words", "says"),
         [
-            ("--sizes 4K,,", "is no size"),
+            ("--sizes 4K,,", "is not a size"),
             ("--sizes 0", "at least 1 byte"),
-            ("--rounds 0", "is no count"),
+            ("--rounds 0", "is not a count"),
             ("--plot bench.jpg", "does not end in .png"),
             ("--plot /nonexistent/bench.png", "there is no folder /nonexistent"),
             ("64M", "unrecognized arguments"),

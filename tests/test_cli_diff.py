@@ -87,7 +87,7 @@ def test_another_boot_is_said(looks, tmp_path):
     answer = run_command("diff", looks[0], other)
     assert "4 buffers (68.2M) came, 4 buffers (68.2M) went" in answer.stdout
     assert answer.stderr == (
-        "dmabuf-alloc: the machine has booted between the two: nothing is the same\n"
+        "dmabuf-alloc: the machine was rebooted between the two: nothing is the same\n"
     )
 
 

@@ -142,7 +142,7 @@ class TestUser:
 def test_an_unknown_user_is_one_line(run, name):
     status, out, err = run("check", f"--user={name}")
     assert (status, out) == (2, "")
-    assert " is no user of this machine" in err
+    assert " is not a user of this machine" in err
     assert err.count("\n") == 1
 
 

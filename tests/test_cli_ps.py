@@ -289,13 +289,13 @@ class TestDocuments:
     def test_what_is_no_look_is_one_line(self, text):
         answer = run_command("ps", "--from", "-", text=text)
         assert (answer.returncode, answer.stdout) == (1, "")
-        assert answer.stderr.startswith("dmabuf-alloc: -: this is no snapshot")
+        assert answer.stderr.startswith("dmabuf-alloc: -: this is not a snapshot")
         assert answer.stderr.count("\n") == 1
 
     def test_a_file_without_an_end_is_read_up_to_a_limit(self):
         answer = run_command("ps", "--from", "/dev/zero")
         assert (answer.returncode, answer.stdout) == (1, "")
-        words = "dmabuf-alloc: /dev/zero: this is no snapshot of dmabuf.usage: it has over "
+        words = "dmabuf-alloc: /dev/zero: this is not a snapshot of dmabuf.usage: it has over "
         assert answer.stderr.startswith(words)
 
     def test_a_file_that_is_not_there_is_one_line(self):

@@ -18,11 +18,6 @@ CONTENT = bytes(range(256)) * 20
 
 
 @pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "s")
-
-
-@pytest.fixture
 def content(tmp_path):
     file = tmp_path / "content"
     file.write_bytes(CONTENT)
@@ -217,7 +212,7 @@ class TestCamera:
             status, received, errors = receiver.end()
         assert status == 1
         assert received.splitlines()[-1].endswith(" dropped")
-        assert errors.startswith("dmabuf-alloc: the publisher has ended without a word")
+        assert errors.startswith("dmabuf-alloc: the publisher died, or disconnected this receiver")
         assert errors.count("\n") == 1
 
     def test_count_ends_it(self, path):
@@ -250,10 +245,10 @@ class TestErrors:
             ("", "nothing to send: give a SIZE, --fill-from FILE or --camera NODE"),
             ("4K --camera /dev/video0", "SIZE can't be used with --camera"),
             ("4K --size 8x8", "--size WxH can't be used with a buffer"),
-            ("4K --hold --count 2", "--hold has no end"),
-            ("4K --mode 999", "'999' are no permissions"),
-            ("--camera /dev/video0 --size 640", "'640' is no size of a picture"),
-            ("--fill-from /dev/zero", "/dev/zero has no size that is known"),
+            ("4K --hold --count 2", "--hold and --count exclude each other"),
+            ("4K --mode 999", "'999' are not permissions"),
+            ("--camera /dev/video0 --size 640", "'640' is not a picture size"),
+            ("--fill-from /dev/zero", "/dev/zero has no known size"),
             ("4K --name " + "n" * 32, "31"),
         ],
     )
@@ -288,7 +283,7 @@ class TestErrors:
         assert "argument --depth" in fails(capfd, 2, "receive", path, "--depth", depth)
 
     def test_receive_refuses_a_picture_without_an_ending(self, path, capfd):
-        assert "no ending of a picture" in fails(capfd, 2, "receive", path, "--save", "frame")
+        assert "does not end as a picture" in fails(capfd, 2, "receive", path, "--save", "frame")
 
     @pytest.mark.needs("heap", "root")
     def test_what_is_no_picture_is_said(self, path, tmp_path):
@@ -298,7 +293,7 @@ class TestErrors:
                 status, _, errors = receiver.end()
             assert sender.end()[0] == 0
         assert status == 1
-        said = "what has come is no picture that can be read: save it as .raw"
+        said = "the frame is not a picture that can be read; save it as .raw"
         assert errors == f"dmabuf-alloc: {said}\n"
 
     @pytest.mark.needs("heap", "root")

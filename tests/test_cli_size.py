@@ -43,7 +43,7 @@ class TestSize:
         ],
     )
     def test_nonsense_is_refused(self, text):
-        with pytest.raises(ValueError, match="is no size"):
+        with pytest.raises(ValueError, match="is not a size"):
             parse_size(text)
 
     @pytest.mark.parametrize("text", ["0", "0M", "0.0K", "0x0"])

@@ -187,18 +187,18 @@ def test_without_root_it_counts_by_fdinfo_and_says_so_once(capfd):
     document = json.loads(out)
     assert (document["counted"], document["lost"]) == ("fdinfo", [])
     assert err == (
-        f"dmabuf-alloc: {accounts.BUFINFO} can't be read; as root the kernel's own list is"
-        " counted\n"
+        f"dmabuf-alloc: {accounts.BUFINFO} can't be read; run as root to count the kernel's own"
+        " list\n"
     )
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--rounds 0", "is no count"),
-        ("--seconds x", "is no time"),
+        ("--rounds 0", "is not a count"),
+        ("--seconds x", "is not a time"),
         ("--seconds 1 --rounds 1", "not allowed with"),
-        ("--seed -1", "is no number"),
+        ("--seed -1", "is not a number"),
         ("--processes 65", "are too many"),
         ("--memory 4K --processes 2", "less than a page for each process"),
         ("bogus", "unrecognized arguments: bogus"),

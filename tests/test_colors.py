@@ -42,7 +42,7 @@ class TestStated:
     def test_what_is_none_is_refused(self, yuv, allocate):
         for colors in ({"color_encoding": "bt2021"}, {"color_range": "all"}, {"color_range": 1}):
             (wrong,) = colors.values()
-            with pytest.raises(ValueError, match=f"the colour .* is one of .*, not {wrong!r}"):
+            with pytest.raises(ValueError, match=f"the colour .* must be one of .*, not {wrong!r}"):
                 yuv(**colors)
             with pytest.raises(ValueError, match="the colour"):
                 Image.allocate("NV12", 32, 32, allocate=allocate, **colors)

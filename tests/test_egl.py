@@ -74,7 +74,9 @@ class TestFormats:
     def test_what_is_no_display_is_refused(self):
         with pytest.raises(TypeError, match="as a number or a pointer, not str"):
             egl.formats("display")
-        with pytest.raises(OSError, match="0x7 is no EGL display: the driver says EGL_BAD_DISPLAY"):
+        with pytest.raises(
+            OSError, match="0x7 is not an EGL display: the driver says EGL_BAD_DISPLAY"
+        ):
             egl.formats(7)
 
     @pytest.mark.usefixtures("context")
@@ -262,7 +264,7 @@ class TestTexture:
             assert es.glGetIntegerv(es.GL_TEXTURE_BINDING_2D) == 0
             es.glActiveTexture(es.GL_TEXTURE3)
             assert es.glGetIntegerv(es.GL_TEXTURE_BINDING_2D) == imported.texture()
-            with pytest.raises(ValueError, match="a texture unit is 0 or more, not -1"):
+            with pytest.raises(ValueError, match="a texture unit must be 0 or more, not -1"):
                 imported.bind(-1)
             with pytest.raises(OSError, match="there is no texture unit 9999: the driver says GL_"):
                 imported.bind(9999)

@@ -19,11 +19,6 @@ FRAMES = 12
 WIDTH, HEIGHT = 64, 48
 
 
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "s")
-
-
 @pytest.mark.needs("vivid", "root", "opencv")
 class TestCamera:
     @pytest.fixture

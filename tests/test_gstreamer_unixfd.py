@@ -31,11 +31,6 @@ def pipelines(tmp_path_factory) -> Pipelines:
 
 
 @pytest.fixture
-def path(tmp_path) -> str:
-    return str(tmp_path / "socket")
-
-
-@pytest.fixture
 def sink(path) -> Iterator[gstreamer.Sink]:
     """Give a sink that misses no client out."""
     with gstreamer.Sink(path, block=SECONDS, hold_timeout=None, frame_rate=25) as sink:

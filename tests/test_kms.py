@@ -306,7 +306,7 @@ class TestMisuse:
         """Image has looked at what it can; here it is the kernel that looks at the size."""
         plane = image.planes[0]._replace(offset=4096)
         monkeypatch.setattr(dmabuf.Image, "planes", (plane,))
-        with pytest.raises(OSError, match=r"no framebuffer of.*offset 4096") as caught:
+        with pytest.raises(OSError, match=r"refuses a framebuffer of.*offset 4096") as caught:
             display.show(image)
         assert caught.value.errno == errno.EINVAL
 

@@ -20,11 +20,6 @@ Allocate = Callable[..., dmabuf.Buffer]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "s")
-
-
-@pytest.fixture
 def umask(request: pytest.FixtureRequest) -> Iterator[None]:
     before = os.umask(request.param)
     yield
@@ -78,14 +73,14 @@ def test_a_socket_that_another_program_serves_is_left_alone(path: str) -> None:
 
 def test_what_is_no_socket_is_left_alone(path: str) -> None:
     Path(path).write_text("a file")
-    with pytest.raises(FileExistsError, match="is no socket"):
+    with pytest.raises(FileExistsError, match="is not a socket"):
         Publisher(path)
     assert Path(path).read_text() == "a file"
 
 
 def test_a_link_is_left_alone(path: str, tmp_path: Path) -> None:
     os.symlink(tmp_path / "elsewhere", path)
-    with pytest.raises(FileExistsError, match="is no socket"):
+    with pytest.raises(FileExistsError, match="is not a socket"):
         Publisher(path)
 
 
@@ -108,7 +103,7 @@ def test_a_foreign_lock_is_left_alone(path: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    said = f"{tmp_path}/no/s can't be made, since {tmp_path}/no isn't there; make that folder"
+    said = f"{tmp_path}/no/s can't be made, because {tmp_path}/no does not exist; make that folder"
     with pytest.raises(FileNotFoundError, match=re.escape(said)):
         Publisher(tmp_path / "no" / "s")
 
@@ -203,5 +198,5 @@ def test_who_may_not_connect_is_told_whose_decision_it_is(path: str) -> None:
         for folder in Path(path).parents:
             if folder.stat().st_uid == os.getuid() and folder != Path("/"):
                 folder.chmod(folder.stat().st_mode | 0o055)
-        with pytest.raises(PermissionError, match="mode= says who may"):
+        with pytest.raises(PermissionError, match="mode= decides who has"):
             in_child(subscribe, user=NOBODY)

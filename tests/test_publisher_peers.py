@@ -9,7 +9,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from helpers import interrupt
@@ -28,11 +27,6 @@ Allocate = Callable[..., dmabuf.Buffer]
 Tell = Callable[[bytes], None]
 _CLONE_NEWPID = 0x20000000  # include/uapi/linux/sched.h
 PAYLOADS = {kind: bytes(8) for kind in _wire.Kind}
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "s")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from helpers.publishing import SECONDS, Client, Ring, serve_until
@@ -16,11 +15,6 @@ from dmabuf.share import Publisher, SharedFrame, Subscriber
 from dmabuf.share._messages import MOST_DEPTH, FrameMessage, Policy
 
 Allocate = Callable[..., dmabuf.Buffer]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "s")
 
 
 def takes(subscriber: Subscriber, publisher: Publisher) -> SharedFrame:

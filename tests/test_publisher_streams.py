@@ -10,7 +10,6 @@ import time
 import zlib
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 from helpers import cameras
@@ -28,11 +27,6 @@ Tell = Callable[[bytes], None]
 FRAMES = int(os.environ.get("DMABUF_FRAMES", "400"))
 """How many are checked for tearing: about 10 s where the machine is emulated."""
 GOOD = 9
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "s")
 
 
 def consumer(path: str, policy: str) -> Process:

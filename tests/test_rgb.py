@@ -197,5 +197,5 @@ class TestSave:
             Image(buffer, "R8", 2, 2).save(tmp_path / "frame.png")
 
     def test_an_ending_that_pillow_does_not_know_is_refused(self, buffer, tmp_path):
-        with pytest.raises(ValueError, match=r"its ending '\.nonsense' is no picture's"):
+        with pytest.raises(ValueError, match=r"its ending '\.nonsense' is not a picture format"):
             Image(buffer, "R8", 2, 2).save(tmp_path / "frame.nonsense")

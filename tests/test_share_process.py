@@ -101,5 +101,5 @@ def test_a_number_that_no_descriptor_has_is_refused_and_not_cut(fd):
 
 @pytest.mark.parametrize("pid", [0, -1, 1 << 31, 1 << 40])
 def test_a_number_that_no_process_has_is_refused(pid):
-    with pytest.raises(ValueError, match="a process is numbered"):
+    with pytest.raises(ValueError, match="a process id must be"):
         share.from_process(pid, 0)

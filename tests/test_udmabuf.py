@@ -480,7 +480,7 @@ class TestRefusal:
         [
             (0, r"could shrink .*fcntl.fcntl\(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK\)"),
             (fcntl.F_SEAL_GROW, "could shrink"),
-            (fcntl.F_SEAL_SEAL, r"could shrink .*takes no seals; .*MFD_ALLOW_SEALING"),
+            (fcntl.F_SEAL_SEAL, r"could shrink .*does not allow seals; .*MFD_ALLOW_SEALING"),
             (SHRINK | fcntl.F_SEAL_WRITE, "has F_SEAL_WRITE, .*use one without"),
             (SHRINK | 0x10, "has F_SEAL_FUTURE_WRITE, .*use one without"),
         ],

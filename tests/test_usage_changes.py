@@ -53,7 +53,7 @@ class TestComingAndGoing:
         [([0], ValueError), ([-1], ValueError), ([True], TypeError), (["1"], TypeError)],
     )
     def test_what_is_no_process_number_is_refused(self, processes, error):
-        with pytest.raises(error, match="a process number is"):
+        with pytest.raises(error, match="a process id must be"):
             usage.scan(processes=processes)
 
     def test_forks_that_hold_it_and_die_during_a_scan_are_no_error(self, buffer):

@@ -159,8 +159,8 @@ class TestNoKcmp:
                     os.kill(child, 9)
         assert (found.count, found.unexplained) == (3, 0)
         assert found.notes == (
-            "5 references were seen and the kernel counted 3: processes may share some of them, "
-            "which can't be told here, where kcmp(2) is not allowed",
+            "5 references were seen and the kernel counted 3: processes may share some of them; "
+            "kcmp(2), which would tell, is not allowed here",
         )
 
 

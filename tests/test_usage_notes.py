@@ -26,8 +26,8 @@ def test_a_mapping_alone_tells_others_than_root_a_name_and_nothing_else(buffer):
     assert (found.size, found.exporter, found.count, found.unexplained) == (None,) * 4
     assert found.name == "a\\012b"
     assert found.notes == (
-        "it is taken for a dma-buf by its name alone: only root may look at what is mapped",
-        "its name is known from maps alone, where \\012 is a newline or stands for itself",
+        "only its name says that it is a dma-buf: only root may check what is mapped",
+        "its name is known only from maps, where \\012 is a newline or those four characters",
     )
     assert scan.exporters == {"unknown": usage.Total(bytes=0, buffers=1, unsized=1)}
     del memory

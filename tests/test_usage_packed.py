@@ -42,7 +42,10 @@ def test_its_fields_can_not_be_changed_and_are_told_in_help():
     with pytest.raises(AttributeError):
         SHARED.processes = ()
     text = pydoc.plain(pydoc.render_doc(dmabuf.usage.Usage))
-    for name, words in (("buffers", "by inode"), ("processes", "hold buffers, by number")):
+    for name, words in (
+        ("buffers", "by inode"),
+        ("processes", "hold buffers, sorted by process id"),
+    ):
         assert re.search(rf"\|  {name}\n \|      .*{words}", text)
 
 

@@ -315,7 +315,7 @@ class TestMemoryToMemory:
             taken = [source.frame(LONG) for _ in range(2)]
             taken += [sink.frame(LONG) for _ in range(2)]
             for frames in (sink, source):
-                with pytest.raises(ValueError, match="has none of the stream's 2 buffers"):
+                with pytest.raises(ValueError, match="holds none of the stream's 2 buffers"):
                     frames.frame(LONG)
             for frame in taken:
                 frame.queue()

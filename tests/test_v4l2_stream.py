@@ -192,7 +192,7 @@ class TestBuffersThatAreRefused:
                     queue.stream([frame])
 
     def test_too_few_for_the_device(self, camera, allocate):
-        refused = pytest.raises(dmabuf.RefusedError, match="wants at least 2 buffers, not 1")
+        refused = pytest.raises(dmabuf.RefusedError, match="needs at least 2 buffers, not 1")
         with refused, streaming(camera, allocate, 1):
             pass
         with camera.stream(count=1) as frames:

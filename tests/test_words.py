@@ -10,11 +10,11 @@ WRONG = {
     "allocate": (lambda: dmabuf.allocate(4096, heaps=5), "heaps must be several names or paths"),
     "from_memfds": (lambda: udmabuf.from_memfds([5]), r"pieces are \[\(memfd, offset, size\), …\]"),
     "from_memfds pair": (lambda: udmabuf.from_memfds([(1, 2)]), r"and \(1, 2\) is not one"),
-    "Image": (lambda: Image(5, "R8", 4, 4), "an image is on a dmabuf.Buffer, .* not on int"),
+    "Image": (lambda: Image(5, "R8", 4, 4), "an image needs a dmabuf.Buffer, .* not int"),
     "format": (lambda: pixel_format(1.5), "a pixel format, unless it is text, must be a whole"),
     "from_drm": (lambda: from_drm("NV12"), "a code of DRM's must be a whole number, not str"),
     "from_v4l2": (lambda: from_v4l2(None), "a code of V4L2's must be a whole number, not None"),
-    "fourcc": (lambda: fourcc(5), "a fourcc is text, not int"),
+    "fourcc": (lambda: fourcc(5), "a fourcc must be text, not int"),
     "strides": (
         lambda: FORMATS["NV12"].strides(4, "x"),
         "a stride must be a whole number, not str",
@@ -50,7 +50,7 @@ def test_an_image_names_what_is_wrong_with_its_planes(buffer):
 
 def test_one_object_is_not_several(buffer):
     for objects in (buffer, Image(buffer, "R8", 4, 4)):
-        with pytest.raises(TypeError, match="objects are several: send "):
+        with pytest.raises(TypeError, match="objects must be a list or another iterable: send "):
             share.send(None, objects)
 
 
@@ -60,5 +60,5 @@ def test_a_deadline_is_a_number(buffer):
         for wrong in ("x", None, 1j):
             with pytest.raises(TypeError, match="a deadline is a number of seconds, not"):
                 fence.set_deadline(wrong)
-        with pytest.raises(TypeError, match="objects are several"):
+        with pytest.raises(TypeError, match="objects must be a list"):
             share.send(None, fence)

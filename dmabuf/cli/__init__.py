@@ -67,7 +67,7 @@ def _answer(words: Sequence[str], output: Output) -> int:
         output.error(str(failure), failure.errno, **failure.document)
         return failure.status
     except MemoryError:
-        output.error("this process can't have the memory that it needs; see ulimit -v", "ENOMEM")
+        output.error("this process has no memory left; see ulimit -v", "ENOMEM")
         return FAILED
     except OSError as error:
         output.error(one_line(error), errorcode.get(error.errno or 0))

@@ -15,8 +15,8 @@ PROGRAM = "dmabuf-alloc"
 _HELP = "help"
 _USAGE = "%(prog)s [COMMAND] [option...]\n       %(prog)s SIZE [option...]"
 _EPILOG = """\
-environment: DMABUF_LOG=debug does what --debug does
-exit status: 0 done, 1 failed or nobody reads, 2 wrong usage, 130 interrupted
+environment: DMABUF_LOG=debug has the effect of --debug
+exit status: 0 done, 1 failed or output closed, 2 wrong usage, 130 interrupted
 """
 _OPTION = re.compile(r"-(?![0-9.])")
 _COMMAND_LIKE = re.compile(r"[^0-9.+-]")
@@ -127,7 +127,7 @@ def _help(words: Sequence[str]) -> str:
 
 def _unknown(word: str) -> UsageError:
     if word in NAMES:
-        return UsageError(f"{word!r} is a command and no size; write {PROGRAM} {word} alone")
+        return UsageError(f"{word!r} is a command, not a size; write {PROGRAM} {word} alone")
     names = ", ".join(NAMES)
     near = _did_you_mean(word.lower(), NAMES)
     return UsageError(f"{word!r} is neither a size nor a command ({names}){near}")
@@ -171,17 +171,17 @@ def common_parser() -> Parser:
     first = [module.EXAMPLES[0] for module in modules.values()]
     description = "\n".join(
         [
-            "Check, list and try what allocates dma-bufs on this machine; share them.",
+            "Check what allocates dma-bufs on this machine; allocate, share and watch them.",
             "",
-            f"commands ({WITHOUT_WORDS} if there is none, {WITHOUT_NAME} for a size alone):",
+            f"commands (default: {WITHOUT_WORDS}; {WITHOUT_NAME} if a size is given):",
             *summaries,
             "",
-            f"{PROGRAM} help COMMAND tells more, and so does COMMAND --help.",
+            f"{PROGRAM} help COMMAND, or COMMAND --help, shows more.",
         ]
     )
     epilog = f"{_examples(first)}\n{_EPILOG}"
     parser = _shared(prog=PROGRAM, usage=_USAGE, description=description, epilog=epilog)
-    parser.add_argument("--version", action="store_true", help="show this package's version")
+    parser.add_argument("--version", action="store_true", help="show the version of this package")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Images: the pixel formats of DRM and V4L2, and the bytes of buffers as pixels."""
+"""Images: the pixel formats of DRM and V4L2, and the pixels in buffers as numpy arrays."""
 
 from dmabuf.image._table import FORMATS
 from dmabuf.image.colors import ColorEncoding, ColorRange

@@ -1,6 +1,6 @@
-"""How the numbers of pixels stand for colours: how luma and chroma were made, and their range.
+"""The meaning of pixel values: the encoding of luma and chroma, and the numeric range.
 
-The names are those of the properties COLOR_ENCODING and COLOR_RANGE of KMS.
+The names are those of the KMS properties COLOR_ENCODING and COLOR_RANGE.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 
 class ColorEncoding(Enum):
-    """How red, green and blue became luma and chroma.
-
-    For example:
+    """The matrix by which red, green and blue were encoded as luma and chroma.
 
         image = dmabuf.Image(buffer, "NV12", 1920, 1080, color_encoding=ColorEncoding.BT709)
+
+    `Image` takes the member or its value, "bt709".
     """
 
     BT601 = "bt601"
@@ -29,17 +29,17 @@ class ColorEncoding(Enum):
 
 
 class ColorRange(Enum):
-    """Which numbers stand for black and white.
-
-    For example:
+    """The numeric range of the samples: which numbers stand for black and white.
 
         image = dmabuf.Image(buffer, "NV12", 640, 480, color_range=ColorRange.FULL)
+
+    `Image` takes the member or its value, "full".
     """
 
     FULL = "full"
     """All numbers are used: 0 to 255 with 8 bits."""
     LIMITED = "limited"
-    """16 to 235 with 8 bits; chroma 16 to 240."""
+    """16 to 235 with 8 bits, and 16 to 240 for chroma."""
 
 
 Encoding = ColorEncoding | str | None
@@ -68,7 +68,7 @@ def _checked(value: _Member | str | None, kind: type[_Member], what: str) -> _Me
         return None if value is None else kind(value)
     except ValueError:
         known = ", ".join(member.value for member in kind)
-        raise ValueError(f"the {what} is one of {known}, not {value!r}") from None
+        raise ValueError(f"the {what} must be one of {known}, not {value!r}") from None
 
 
 def pack_colors(encoding: ColorEncoding | None, range: ColorRange | None) -> int:

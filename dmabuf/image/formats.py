@@ -1,12 +1,12 @@
-"""Look-up of pixel formats, by name or by a code of DRM's or V4L2's.
+"""Look up pixel formats by name, or by a DRM or V4L2 code.
 
-Names are DRM's, and read as DRM reads them: XRGB8888 is a little-endian word with blue in its low
-bits, so its bytes are B, G, R, X; RGB888 is B, G, R. Where DRM has no name (Bayer, packed grey),
-names are V4L2's.
+Names are those of DRM and mean what they mean there: XRGB8888 is a little-endian word with blue in
+its low bits, so its bytes are B, G, R, X; the bytes of RGB888 are B, G, R. Where DRM has no name
+(Bayer, packed grey), the names are those of V4L2.
 
-The two APIs share most four-character codes, with one meaning. Two codes they read differently:
-"RG16" is RGB565 to DRM and SRGGB16 to V4L2, "BA12" is BGRA4444 and SGRBG12. So give a code that
-comes from an ioctl to `from_drm` or `from_v4l2`; `pixel_format` refuses these two.
+The two APIs share most four-character codes. Two codes have different meanings: "RG16" is RGB565 in
+DRM and SRGGB16 in V4L2; "BA12" is BGRA4444 in DRM and SGRBG12 in V4L2. `pixel_format` refuses these
+two. For a code that comes from an ioctl use `from_drm` or `from_v4l2`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _BY_V4L2 = {
 
 
 def pixel_format(spec: str | int | PixelFormat) -> PixelFormat:
-    """Return a format by its name ("NV12", "I420"), or by a code of DRM or V4L2, as text or int.
+    """Return a format by its name ("NV12", "I420"), or by a DRM or V4L2 code, as text or int.
 
-    ValueError if there is no such format, or if the code means different formats to DRM and V4L2.
+    ValueError if there is no such format, or if DRM and V4L2 give the code different meanings.
     """
     if isinstance(spec, PixelFormat):
         return spec
@@ -61,15 +61,15 @@ def pixel_format(spec: str | int | PixelFormat) -> PixelFormat:
 
 
 def from_drm(code: int) -> PixelFormat:
-    """Return the format of a DRM code; ValueError if it is not in the table."""
+    """Return the format of a DRM code. ValueError if it is not in the table."""
     return _look_up(_BY_DRM, code, "DRM")
 
 
 def from_v4l2(code: int) -> PixelFormat:
-    """Return the format of a V4L2 code; ValueError if it is not in the table.
+    """Return the format of a V4L2 code. ValueError if it is not in the table.
 
-    Several codes can mean one format: the one with a buffer per plane (NM12 for NV12), and those
-    that V4L2 has deprecated (BGR4 for XRGB8888, RGB4 for BGRX8888).
+    Several codes can stand for one format: the code with one buffer per plane (NM12 for NV12), and
+    deprecated codes (BGR4 for XRGB8888, RGB4 for BGRX8888).
     """
     return _look_up(_BY_V4L2, code, "V4L2")
 

@@ -1,4 +1,4 @@
-"""Images: what the bytes of one buffer, or of one per plane, are as pixels."""
+"""Images: the pixels in one buffer, or in one buffer per plane."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Image(Closing):
                 chroma[:] = 128
             image.save("frame.png")
 
-    `Image.allocate` makes an image that owns its buffer and closes it. `Image(buffer, …)` borrows:
-    whoever made the buffers closes them. An image can't change, and any thread can use it.
+    `Image.allocate` makes an image that owns its buffer and closes it. `Image(buffer, …)` borrows
+    the buffers, and their owner closes them. An image is immutable. Thread-safe.
     """
 
     __slots__ = (
@@ -67,14 +67,14 @@ class Image(Closing):
     ) -> None:
         """Describe the pixels in one buffer, or in a sequence of one buffer per plane.
 
-        `format` is what `pixel_format` takes; `width` and `height` are pixels. `strides` and
-        `offsets` are bytes, one per plane. A single stride is the first plane's, and those of the
-        others follow (V4L2's bytesperline). The default is the least stride, and planes one after
-        the other in each buffer. Two planes may overlap. ValueError if a plane would reach outside
-        of its buffer.
+        `format` is what `pixel_format` takes. `width` and `height` are in pixels. `strides` and
+        `offsets` are in bytes, one per plane. A single stride is that of the first plane, and those
+        of the others follow from it (V4L2's bytesperline). By default strides are as small as
+        possible, and planes follow each other in each buffer. Two planes may overlap. ValueError if
+        a plane would reach outside of its buffer.
 
-        `modifier` is DRM's. With any but LINEAR only devices can access the pixels: the processor
-        can't, and only the offset of each plane is checked.
+        `modifier` is a DRM modifier. With any other than LINEAR only devices can access the pixels,
+        and only the offset of each plane is checked.
 
         `color_encoding` and `color_range` are a `ColorEncoding` ("bt709") and a `ColorRange`
         ("full"), if they are known; see `to_rgb`.
@@ -85,7 +85,7 @@ class Image(Closing):
         size = checked_pixels(width, height)
         modifier = whole(modifier, "modifier")
         if not 0 <= modifier < 1 << 64:
-            raise ValueError(f"a modifier has 64 bits: {modifier}")
+            raise ValueError(f"a modifier must be from 0 to 2**64 - 1, not {modifier}")
         self._color_encoding = checked_encoding(color_encoding)
         self._color_range = checked_range(color_range)
         self._buffers, self._places = place_planes(layout, size, buffer, strides, offsets, modifier)
@@ -103,15 +103,16 @@ class Image(Closing):
         color_encoding: Encoding = None,
         color_range: Range = None,
     ) -> _Image:
-        """Allocate a buffer for an image, which owns it: `close()` and `with` close both.
+        """Allocate a buffer for an image. The image owns it: `close()` and `with` close both.
 
-        The planes follow each other in one buffer. `stride_align` is the number of bytes that
-        divides every stride and offset; see `PixelFormat.aligned_strides`. `name` is the buffer's.
-        `allocate` is what allocates: any callable that takes `(size, name=name)` and returns a
-        `Buffer`, such as `heap.allocate` or `udmabuf.allocate`. The colours are as in `Image`.
+        All planes are in one buffer, one after the other. Every stride and offset is a multiple of
+        `stride_align` bytes; see `PixelFormat.aligned_strides`. `name` is the buffer's name.
+        `allocate` is a callable that takes `(size, name=name)` and returns a `Buffer`, such as
+        `heap.allocate` or `udmabuf.allocate`. The colours are as in `Image`.
 
-        ValueError and TypeError come before anything is allocated; AllocationError if the memory
-        is not there. A buffer that is too small for the image is closed: ValueError.
+        ValueError or TypeError for wrong arguments, before anything is allocated. AllocationError
+        if there is not enough memory. A buffer that is too small for the image is closed:
+        ValueError.
         """
         layout = pixel_format(format)
         width, height = checked_pixels(width, height)
@@ -141,32 +142,32 @@ class Image(Closing):
 
     @property
     def width(self) -> int:
-        """Pixels per row."""
+        """The number of pixels in a row."""
         return self._places.width
 
     @property
     def height(self) -> int:
-        """Rows of pixels."""
+        """The number of rows."""
         return self._places.height
 
     @property
     def modifier(self) -> int:
-        """DRM's modifier: 0 is linear."""
+        """The DRM modifier, which describes the order of the pixels; 0 is linear."""
         return self._places.modifier
 
     @property
     def color_encoding(self) -> ColorEncoding | None:
-        """How red, green and blue became luma and chroma; None if that isn't known."""
+        """The encoding of luma and chroma; None if it is unknown."""
         return self._color_encoding
 
     @property
     def color_range(self) -> ColorRange | None:
-        """Which numbers stand for black and white; None if that isn't known."""
+        """The numeric range of the samples; None if it is unknown."""
         return self._color_range
 
     @property
     def planes(self) -> tuple[Plane, ...]:
-        """Where each plane is."""
+        """The place of each plane: its buffer, offset and stride."""
         return self._places.of(self._buffers)
 
     @property
@@ -176,7 +177,7 @@ class Image(Closing):
 
     @property
     def owns_buffers(self) -> bool:
-        """True if `close()` closes its buffers too: those of `Image.allocate`, or of an export."""
+        """True if `close()` closes the buffers too, as for an image of `Image.allocate`."""
         return bool(self._owned)
 
     @property
@@ -185,41 +186,46 @@ class Image(Closing):
         return self._closed
 
     def close(self) -> None:
-        """End the image's use. Closes the buffers of an image that owns them.
+        """Close the image, and the buffers that it owns. Does nothing the second time.
 
-        The buffers of any other image are borrowed and stay open. Arrays stay valid, and a scope
-        that is open ends as it would have. Does nothing the second time.
+        Borrowed buffers stay open. Arrays stay valid, and an open scope ends as it would have.
         """
         self._closed = True
         for buffer in self._owned:
             buffer.close()
 
     def __enter__(self: _Image) -> _Image:
-        """Return the image; the end of the block closes it as `close()` does."""
+        """Return the image. The end of the block closes it as `close()` does."""
         self._require_open()
         return self
 
     def read(self) -> ImageScope:
-        """Return a scope in which the processor reads: `with image.read() as planes`.
+        """Return a scope in which the CPU reads: `with image.read() as planes`.
 
-        It gives a tuple of numpy arrays, one per plane, without a copy and read-only: (rows,
-        columns) of "u1", "<u2", "<u4" or "<f2", or (rows, columns, channels). So XRGB8888 is
-        (h, w, 4) with blue first, RGB565 (h, w) of "<u2", NV12 (h, w) and (h/2, w/2, 2), YUYV
-        (h, w, 2) with luma first (as OpenCV has it), SRGGB10P (h, w*5/4). Sub-sampled sizes round
-        up.
+        `planes` is a tuple of read-only numpy arrays on the memory, one per plane, without a copy.
+        Their shape is (rows, columns) or (rows, columns, channels), their dtype "u1", "<u2", "<u4"
+        or "<f2". For example XRGB8888 is (h, w, 4) with blue first; RGB565 is (h, w) of "<u2"; NV12
+        is (h, w) and (h/2, w/2, 2); YUYV is (h, w, 2) with luma first, as in OpenCV; SRGGB10P is
+        (h, w*5/4). Sizes of sub-sampled planes round up.
 
-        Each distinct buffer gets one bracket, as with `Buffer.read`. Entering blocks until pending
-        writers are done; in asyncio use `async with`. The arrays keep their memory, whatever is
-        closed. ValueError if the modifier isn't linear or the image is closed.
+        Each distinct buffer has one bracket, as in `Buffer.read`. Entering blocks until pending
+        writers are done; in asyncio use `async with`. The arrays keep their memory mapped, whatever
+        is closed. ValueError if the modifier is not linear, or the image is closed.
         """
         return self._scope(SYNC_READ)
 
     def write(self) -> ImageScope:
-        """Return a scope in which the processor overwrites every plane; see `Buffer.write`."""
+        """Return a scope in which the CPU overwrites every plane: `with image.write() as planes`.
+
+        As `read`, but the arrays are writable; see `Buffer.write`.
+        """
         return self._scope(SYNC_WRITE)
 
     def read_write(self) -> ImageScope:
-        """Return a scope in which the processor reads and writes; see `Buffer.read_write`."""
+        """Return a scope in which the CPU reads and writes: `with image.read_write() as planes`.
+
+        As `read`, but the arrays are writable; see `Buffer.read_write`.
+        """
         return self._scope(SYNC_RW)
 
     def _scope(self, bits: int) -> ImageScope:
@@ -233,21 +239,25 @@ class Image(Closing):
     def to_rgb(
         self, *, matrix: Encoding = None, full_range: bool | None = None
     ) -> numpy.ndarray[Any, Any]:
-        """Return a copy as (height, width, 3) of "u1", for looking at; reads in a scope of its own.
+        """Return a copy as an array (height, width, 3) of "u1", in the order red, green, blue.
 
-        The colours are read as `color_encoding` and `color_range` say. Where they aren't known, YUV
-        is BT.601 in limited range (luma 16 to 235), which cameras and decoders of standard
-        definition give, and RGB and grey are full range. For YUV, `matrix` ("bt601", "bt709",
-        "bt2020", "smpte240m") and `full_range` are used instead where they are given. Bayer is full
-        range. Chroma is the nearest sample's, a Bayer mosaic is interpolated bilinearly, deeper
-        samples are scaled to 8 bits, alpha is left out; primaries and transfer functions stay as
-        they are. Each value is that of exact arithmetic, rounded once (halves up). ValueError if
-        the modifier isn't linear or the image is closed.
+        It is meant for looking at. It reads the image in a scope of its own, and blocks as `read`
+        does.
+
+        `color_encoding` and `color_range` decide how the values are read. If they are unknown, YUV
+        is read as BT.601 in limited range (luma 16 to 235), and RGB and grey as full range. For
+        YUV, `matrix` ("bt601", "bt709", "bt2020", "smpte240m") and `full_range` override them.
+        Bayer is full range.
+
+        Chroma is taken from the nearest sample. A Bayer mosaic is interpolated bilinearly. Samples
+        of more than 8 bits are scaled to 8 bits. Alpha is left out. Primaries and transfer
+        functions are not converted. Each value is computed exactly and rounded once (halves up).
+        ValueError if the modifier is not linear, or the image is closed.
         """
         from dmabuf.image import _rgb
 
         if self.format.model == "C":
-            raise ValueError(f"{self!r} holds indices into a palette, which the buffer has not")
+            raise ValueError(f"{self!r} holds indices into a palette, which is not in the buffer")
         encoding = checked_encoding(matrix) or self._color_encoding or ColorEncoding.BT601
         yuv = self.format.model == "YUV"
         if full_range is None or not yuv:
@@ -264,11 +274,11 @@ class Image(Closing):
         matrix: Encoding = None,
         full_range: bool | None = None,
     ) -> None:
-        """Write `to_rgb()` to a file, in the format that its name ends in: `image.save("a.png")`.
+        """Write `to_rgb()` to a file, in the format of its name's ending: `image.save("a.png")`.
 
-        The file is there whole, or as it was before, whatever interrupts it; one that was there
-        keeps its mode. ImportError without Pillow, which is the extra "image". ValueError for a
-        name whose ending Pillow can't write.
+        If it is interrupted, the file is as it was before. An existing file keeps its mode.
+        ImportError without Pillow (pip install dmabuf[image]). ValueError for an ending that Pillow
+        can't write.
         """
         try:
             from PIL import Image as pillow
@@ -282,17 +292,19 @@ class Image(Closing):
         ending = os.path.splitext(name)[1].lower()
         kind = pillow.registered_extensions().get(ending)
         if kind not in pillow.SAVE:
-            raise ValueError(f"Pillow can't write {name!r}: its ending {ending!r} is no picture's")
+            raise ValueError(
+                f"Pillow can't write {name!r}: its ending {ending!r} is not a picture format"
+            )
         picture = BytesIO()  # a pipe can't be sought in, which some formats want
         pillow.fromarray(self.to_rgb(matrix=matrix, full_range=full_range)).save(picture, kind)
         with whole_file(name) as file:
             file.write(picture.getbuffer())
 
     def _repr_png_(self) -> bytes | None:
-        """Return the picture that a notebook shows; None without Pillow or pixels to read.
+        """Return the PNG that a notebook shows; None without Pillow, or without readable pixels.
 
-        A closed image has none, and neither has one whose pixels the processor can't find or has no
-        colours for. Waits for pending writers, as `read()` does.
+        Pixels are not readable if the image is closed, has a modifier, or is in a format without
+        colours. Waits for pending writers, as `read()` does.
         """
         if self._closed or self._places.hidden or self.format.model in ("", "C"):
             return None
@@ -308,7 +320,7 @@ class Image(Closing):
 
     def __array__(self, *arguments: object, **options: object) -> NoReturn:
         raise TypeError(
-            "an Image is no array: use its planes, `with image.read() as planes`, or image.to_rgb()"
+            "an Image is not an array: use its planes, `with image.read() as planes`, or to_rgb()"
         )
 
     def _require_open(self) -> None:

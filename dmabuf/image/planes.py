@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 @record
 class Plane(NamedTuple):
-    """Where one plane of an image is, as importers ask for it.
+    """The place of one plane of an image, as importers need it.
 
         luma, chroma = image.planes
         handle = device.import_buffer(chroma.buffer)
 
-    Made by `Image.planes`. The arrays of a scope have `height` rows and `width` columns.
+    `Image.planes` lists them. The array of a plane has `height` rows and `width` columns.
     """
 
     buffer: Buffer
     """The buffer that holds the plane."""
     offset: int
-    """The byte of the buffer at which the plane starts."""
+    """The start of the plane in the buffer, in bytes."""
     stride: int
-    """The bytes from one row to the next."""
+    """The distance from one row to the next, in bytes."""
     width: int
-    """The columns of its array: samples, or bytes of a packed format."""
+    """The number of columns of its array: samples, or bytes of a packed format."""
     height: int
-    """The rows of its array."""
+    """The number of rows of its array."""
 
 
 class View(NamedTuple):
@@ -133,11 +133,11 @@ def _spread(buffer: Buffer | Sequence[Buffer], format: PixelFormat) -> list[Buff
         given = list(buffer)
     else:
         kind = type(buffer).__name__
-        raise TypeError(f"an image is on a dmabuf.Buffer, or on one per plane, not on {kind}")
+        raise TypeError(f"an image needs a dmabuf.Buffer, or one per plane, not {kind}")
     for owner in given:
         if not isinstance(owner, Buffer):
             kind = type(owner).__name__
-            raise TypeError(f"an image is on a dmabuf.Buffer, or on one per plane, not on {kind}")
+            raise TypeError(f"an image needs a dmabuf.Buffer, or one per plane, not {kind}")
         require_open(owner)
     count = len(format.planes)
     if len(given) not in (1, count):
@@ -182,7 +182,9 @@ def _check(
         raise ValueError(f"{wanted} needs a stride of at least {row} bytes, not {plane.stride}")
     for name, value in (("stride", plane.stride), ("offset", plane.offset)):
         if value % layout.itemsize:
-            raise ValueError(f"{wanted} needs a {name} that {layout.itemsize} divides, not {value}")
+            raise ValueError(
+                f"{wanted} needs a {name} that is a multiple of {layout.itemsize}, not {value}"
+            )
     end = plane.offset + (plane.height - 1) * plane.stride + row
     if plane.offset < 0 or end > plane.buffer.size:
         raise ValueError(f"{wanted} needs bytes {plane.offset} to {end}; {has}")

@@ -26,13 +26,14 @@ def _arrays(*arguments: Any) -> tuple[numpy.ndarray[Any, Any], ...]:
 
 
 class ImageScope(Bracket):
-    """The brackets of one access on all buffers of an image. Single use.
+    """The brackets of one access to all buffers of an image. It can be used once.
 
         with image.write() as (luma, chroma):
             luma[:] = 16
 
-    `async with` waits in the event loop until the access can begin; `with` blocks. Each buffer gets
-    its SYNC END, also when the body raises, and when the START or END of another buffer fails.
+    Entering returns the planes as numpy arrays. `with` blocks until the access can begin; `async
+    with` waits in the event loop. Each buffer gets its SYNC END, also when the body raises, or the
+    START or END of another buffer fails.
     """
 
     __slots__ = ("_others", "_places")
@@ -44,7 +45,7 @@ class ImageScope(Bracket):
         self._places = places
 
     def __enter__(self) -> tuple[numpy.ndarray[Any, Any], ...]:
-        """Block until the fences in the way have signalled, and return the planes as arrays."""
+        """Block until the access can begin, and return the planes as arrays."""
         try:
             return _arrays(self._places, [enter(self), *map(enter, self._others)])
         except HoldUsedError:
@@ -69,7 +70,7 @@ class ImageScope(Bracket):
             raise
 
     async def __aenter__(self) -> tuple[numpy.ndarray[Any, Any], ...]:
-        """Wait in the event loop until all buffers are idle, and return the planes as arrays."""
+        """Wait in the event loop until the access can begin, and return the planes."""
         await _wait.turn()
         events = EVENTS[self._bits]
         buffers = [scope._buffer for scope in (self, *self._others)]

@@ -23,7 +23,7 @@ class Handle(Owner):
 
     @property
     def forked(self) -> bool:
-        """True in a forked child of the process that made it, which leaves it to its parent."""
+        """True in a forked child of the process that made it: the handle belongs to the parent."""
         return self._give_back is _leave
 
     def leave_to_parent(self) -> None:

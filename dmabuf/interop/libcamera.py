@@ -4,9 +4,9 @@
     with dmabuf.interop.libcamera.image(frame_buffer, configuration.at(0)) as image:
         image.save("frame.png")
 
-For libcamera's own Python bindings, whose objects are given as they are. Each side has descriptors
-of its own for the same memory: an image that outlives its camera stays valid, and libcamera keeps
-what it was given after you have closed it.
+It takes and returns the objects of libcamera's own Python bindings. Each side has its own
+descriptors of the same memory: an image that outlives its camera stays valid, and libcamera keeps
+the memory of an image that is closed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _RANGES = {"Full": "full", "Limited": "limited"}
 
 
 def image(frame_buffer: Any, configuration: Any) -> Image:
-    """Return libcamera's frame as an image, which owns duplicates of its descriptors: close it.
+    """Return libcamera's frame as an image. It owns duplicates of the descriptors: close it.
 
-    `frame_buffer` is a `libcamera.FrameBuffer`, `configuration` the `StreamConfiguration` of its
-    stream, as it is once the camera is configured. The memory is the camera's while a request with
-    it is queued; read it after the request has completed, and before it is queued again. ValueError
-    if the pixel format is not in dmabuf's table, as MJPEG is not.
+    `frame_buffer` is a `libcamera.FrameBuffer`; `configuration` is the `StreamConfiguration` of its
+    stream after the camera was configured. While a request with the frame buffer is queued, the
+    camera writes into the memory: read it after the request has completed, and before it is queued
+    again. ValueError if the pixel format is not in dmabuf's table, such as MJPEG.
     """
     format, stride = _format(configuration), int(configuration.stride)
     size = int(configuration.size.width), int(configuration.size.height)
@@ -63,11 +63,11 @@ def image(frame_buffer: Any, configuration: Any) -> Image:
 
 
 def frame_buffers(images: Sequence[Image]) -> list[Any]:
-    """Return images as libcamera's frame buffers, for requests: `request.add_buffer(stream, one)`.
+    """Return images as libcamera's frame buffers, for `request.add_buffer(stream, frame_buffer)`.
 
-    libcamera has descriptors of its own: yours may be closed at any time. The images must be what
-    the stream is configured to: its format, size and stride. ImportError without libcamera's Python
-    bindings.
+    libcamera gets its own descriptors, so the images may be closed at any time. Each image must
+    have the format, size and stride of the configured stream. ImportError without libcamera's
+    Python bindings.
     """
     library = _library()
     return [

@@ -40,7 +40,9 @@ def take(claim: Claim) -> Shared:
         [item] = received.objects
         return item
     except (EOFError, ConnectionResetError):
-        raise LookupError(f"process {claim.pid} has nothing for this any more") from None
+        raise LookupError(
+            f"process {claim.pid} no longer has the object: it was taken or dropped"
+        ) from None
     except BaseException:
         if received is not None:
             received.close()
@@ -67,8 +69,10 @@ def _connected(claim: Claim, what: int) -> socket.socket:
         if not isinstance(error, (ConnectionRefusedError, BrokenPipeError, ConnectionResetError)):
             raise
         if _lives(claim.pid):
-            raise LookupError(f"process {claim.pid} has nothing for this any more") from None
-        what_failed = f"process {claim.pid}, which has what is to be received, has ended"
+            raise LookupError(
+                f"process {claim.pid} no longer has the object: it was taken or dropped"
+            ) from None
+        what_failed = f"process {claim.pid}, which keeps the object, has ended"
         raise ConnectionRefusedError(errno.ECONNREFUSED, what_failed) from None
     return sock
 

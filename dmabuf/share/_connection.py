@@ -37,11 +37,11 @@ _MOST_AT_ONCE = 4 * _MOST_MEMORIES  # messages between two frames: each memory m
 _MOST_SCENES = 64  # more than a camera has buffers
 
 _ADVICE = {
-    errno.ENOENT: "no publisher has made it; start one, or say reconnect=True to wait for it",
-    errno.ECONNREFUSED: "its publisher has ended; start one, or say reconnect=True to wait for it",
+    errno.ENOENT: "there is no publisher; start one, or use reconnect=True to wait for it",
+    errno.ECONNREFUSED: "its publisher has ended; start one, or use reconnect=True to wait for it",
     errno.EAGAIN: "its publisher doesn't accept: it must call publish() or service()",
-    errno.EACCES: "this user may not; the publisher's mode= says who may",
-    errno.EPROTOTYPE: "this is no publisher's socket (SOCK_SEQPACKET)",
+    errno.EACCES: "this user has no permission; the publisher's mode= decides who has",
+    errno.EPROTOTYPE: "it is not a publisher's socket (SOCK_SEQPACKET)",
 }
 
 
@@ -115,7 +115,7 @@ class Connection:
             self._sock.close()
             instead = what_is_no_socket(where) if error.errno == errno.ECONNREFUSED else None
             if instead is not None:
-                what = f"subscribing at {self._name}: it is {instead}, and no publisher's socket"
+                what = f"subscribing at {self._name}: it is {instead}, not a publisher's socket"
                 raise os_error(errno.ENOTSOCK, what) from None
             advice = _ADVICE.get(error.errno or 0)
             if advice is None:
@@ -206,7 +206,7 @@ class Connection:
         elif isinstance(message, Bye):
             raise self._farewell(message.reason)
         else:
-            raise MessageError(f"a publisher sends no {type(message).__name__} now")
+            raise MessageError(f"a publisher must not send {type(message).__name__} now")
 
     def _farewell(self, reason: Reason) -> Exception:
         if reason is Reason.CLOSED:
@@ -279,11 +279,13 @@ class Connection:
             known = self._memories.get(part.slot)
             if message.new >> index & 1:
                 if known is not None:
-                    raise MessageError(f"the publisher told of slot {part.slot} twice")
+                    raise MessageError(f"the publisher announced slot {part.slot} twice")
                 memory = fresh.pop(0)
                 memory.slot, memory.generation = part.slot, part.generation
             elif known is None or known.generation != part.generation:
-                raise MessageError(f"the publisher names slot {part.slot}, which it never told of")
+                raise MessageError(
+                    f"the publisher names slot {part.slot}, which it never announced"
+                )
             else:
                 memory = known
             if part.used > memory.buffer.size:

@@ -164,7 +164,7 @@ class Delivery:
                 self.items.hold(last)
                 peer.enqueue(last, time.monotonic())
         else:
-            raise MessageError(f"a subscriber sends no {type(message).__name__}")
+            raise MessageError(f"a subscriber must not send {type(message).__name__}")
 
     def _send_queued(self, peer: Peer) -> None:
         while (

@@ -36,10 +36,12 @@ def address(where: Where) -> str | bytes:
     if not isinstance(path, str):
         raise TypeError(f"where must be a path or '@name', not {type(where).__name__}")
     if not path or path == "@" or "\0" in path:
-        raise ValueError(f"a socket's place is a path or '@name', not {path!r}")
+        raise ValueError(f"where must be a path or '@name', not {path!r}")
     encoded = os.fsencode(path)
     if len(encoded) > _LONGEST_PATH:
-        what = f"a socket's path has at most {_LONGEST_PATH} bytes, not {len(encoded)}: {path!r}"
+        what = (
+            f"a socket's path may have at most {_LONGEST_PATH} bytes, not {len(encoded)}: {path!r}"
+        )
         raise ValueError(what)
     return b"\0" + encoded[1:] if path.startswith("@") else path
 
@@ -228,7 +230,7 @@ def _opened_lock(path: str, served: str) -> Descriptor:
     status = os.fstat(lock.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         lock.close()
-        what = f"{path} is no file of this user's (uid {os.geteuid()}); use another path"
+        what = f"{path} is not a file of this user (uid {os.geteuid()}); use another path"
         raise os_error(errno.EPERM, what)
     return lock
 
@@ -249,9 +251,11 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise os_error(errno.EEXIST, f"{path} is no socket, and is left alone; use another path")
+        raise os_error(
+            errno.EEXIST, f"{path} is not a socket, and was left alone; use another path"
+        )
     if status.st_uid != os.geteuid():
-        what = f"{path} is a socket of uid {status.st_uid}, and is left alone; use another path"
+        what = f"{path} is a socket of uid {status.st_uid}, and was left alone; use another path"
         raise os_error(errno.EPERM, what)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
         probe.setblocking(False)
@@ -270,7 +274,7 @@ def _cannot_be_made(served: str, error: OSError) -> OSError:
     folder = os.path.dirname(os.path.abspath(served))
     user = f"uid {os.geteuid()}"
     if error.errno == errno.ENOENT:
-        what = f"{served} can't be made, since {folder} isn't there; make that folder"
+        what = f"{served} can't be made, because {folder} does not exist; make that folder"
     elif error.errno != errno.EACCES:
         return error
     elif os.access(os.path.dirname(served) or ".", os.W_OK, effective_ids=True):

@@ -78,7 +78,7 @@ def offered(item: Publishable, image: Image | None, message: bytes) -> Offer:
         raise TypeError(f"image must be a dmabuf.Image, not {type(image).__name__}")
     data = message if type(message) is bytes else bytes(memoryview(message))
     if len(data) > MOST_MESSAGE:
-        raise ValueError(f"a message has at most {MOST_MESSAGE} bytes, not {len(data)}")
+        raise ValueError(f"a message may have at most {MOST_MESSAGE} bytes, not {len(data)}")
     give_back = _way_back(item)
     buffers, used = _buffers(item)
     picture = _picture(item) if image is None else image

@@ -49,24 +49,24 @@ _ENDED = PeerState.BROKEN, PeerState.GONE
 
 @record
 class SubscriberInfo(NamedTuple):
-    """What a publisher knows of one subscriber.
+    """What a publisher knows about one subscriber.
 
         for one in publisher.subscribers():
             print(one.pid, one.delivered, one.dropped)
 
-    A snapshot, which does not change any more.
+    It is a snapshot.
     """
 
     pid: int
-    """Its process; 0 if that is in a PID namespace that can't be seen from here."""
+    """The process id; 0 if the process is in a PID namespace that can't be seen from here."""
     uid: int
-    """Its user."""
+    """The user id."""
     held: int
-    """How many frames it has and hasn't given back."""
+    """The number of frames that it holds."""
     delivered: int
-    """How many it got."""
+    """The number of frames that were sent to it."""
     dropped: int
-    """How many items it missed."""
+    """The number of items that it missed."""
 
 
 class Peer:

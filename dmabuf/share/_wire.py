@@ -327,10 +327,10 @@ def _unpack_layout(part: bytes, memories: int) -> Layout:
     try:
         format = name.rstrip(b"\0").decode("ascii")
     except UnicodeDecodeError:
-        raise MessageError(f"FRAME has a format that is no text: {name!r}") from None
+        raise MessageError(f"FRAME has a format that is not text: {name!r}") from None
     planes = tuple(SharedPlane(*fields) for fields in _plane.iter_unpack(part[_layout.size :]))
     if any(plane.memory >= memories for plane in planes):
-        raise MessageError(f"FRAME has planes in memories that it hasn't: {planes}")
+        raise MessageError(f"FRAME has planes in memories that it does not have: {planes}")
     return Layout(format, width, height, modifier, planes, colors)
 
 

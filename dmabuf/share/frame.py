@@ -1,4 +1,4 @@
-"""One frame of a publisher's, for as long as the subscriber has it."""
+"""A frame that a subscriber has received."""
 
 from __future__ import annotations
 
@@ -36,20 +36,18 @@ class Contents(NamedTuple):
 
 
 class SharedFrame(Closing):
-    """A frame of a subscriber, which is given back once: by `with frame`, or `close()`.
-
-    ::
+    """A frame of a `Subscriber`. It is given back once: by `with frame`, or by `close()`.
 
         for frame in subscriber:
             with frame, frame.image.read() as planes:
                 print(frame.sequence, planes[0].mean())
 
-    Its memory is the publisher's: it writes there again once the frame is given back. Arrays that
-    outlive it stay valid memory with other contents. A device of yours that still reads when the
-    frame is given back must have told so: import its fence first
-    (`frame.buffers[0].import_fence(fence, Access.READ)`, Linux 6.0).
+    Its memory belongs to the publisher, which writes into it again once the frame is given back. An
+    array that outlives the frame stays valid memory, with other contents. If a device still reads
+    the memory when the frame is given back, import its fence before:
+    `frame.buffers[0].import_fence(fence, Access.READ)` (Linux 6.0).
 
-    The buffers are kept from frame to frame with their mappings: don't close them. Thread-safe.
+    The buffers and their mappings are used again for later frames: do not close them. Thread-safe.
     """
 
     __slots__ = ("__weakref__", "_contents", "_origins")
@@ -60,52 +58,52 @@ class SharedFrame(Closing):
 
     @property
     def image(self) -> Image:
-        """The picture. ValueError if it has none, or one of a format that is not known here."""
+        """The frame as an `Image`. ValueError if it has none, or its format is unknown here."""
         picture = self._open().image
         if picture is None:
             raise ValueError(
                 f"frame {self._contents.sequence} has no image: it was published without one, or"
-                " with a format that this version of dmabuf doesn't know; see its buffers"
+                " with a format that this version of dmabuf does not know; use its buffers"
             )
         return picture
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        """Its buffer, or one for each plane."""
+        """The buffers of the frame: one, or one per plane."""
         return self._open().buffers
 
     @property
     def sequence(self) -> int:
-        """The number of the publisher's item, from 0. Also when given back."""
+        """The number of the publisher's item, from 0. Works when given back."""
         return self._contents.sequence
 
     @property
     def timestamp(self) -> float:
-        """When it was captured or published, in `time.monotonic()` seconds."""
+        """The time of capture or publication, in `time.monotonic()` seconds."""
         return self._contents.timestamp_ns / 1_000_000_000
 
     @property
     def message(self) -> bytes:
-        """What the publisher has sent with it."""
+        """The bytes that the publisher sent with the frame."""
         return self._contents.message
 
     @property
     def bytes_used(self) -> tuple[int, ...]:
-        """The bytes of each buffer that hold data, those before it included."""
+        """The end of the data in each buffer, in bytes from the start of the buffer."""
         return self._contents.used
 
     @property
     def dropped(self) -> int:
-        """How many items were missed since the frame before."""
+        """The number of items that were missed since the previous frame."""
         return self._contents.dropped
 
     @property
     def closed(self) -> bool:
-        """Whether it was given back."""
+        """True once the frame was given back."""
         return not self._origins
 
     def close(self) -> None:
-        """Give it back. Does nothing the second time, or if the publisher has gone."""
+        """Give the frame back. Does nothing the second time, or if the publisher is gone."""
         try:
             origin = self._origins.pop()
         except IndexError:

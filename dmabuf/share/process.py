@@ -1,4 +1,4 @@
-"""Descriptors of another process, and whether two objects are on the same memory."""
+"""Buffers and fences of another process, and the comparison of two memories."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from dmabuf.image import Image
 
 
 def from_process(pid: int, fd: int) -> Buffer | Fence:
-    """Return a duplicate of another process's descriptor: a buffer, or a fence.
+    """Return a duplicate of another process's buffer or fence, given its descriptor there.
 
-    That process needs not cooperate, and notices nothing. PermissionError unless this one may
-    trace it: the same user, and /proc/sys/kernel/yama/ptrace_scope 0, or CAP_SYS_PTRACE; where that
-    can't be had, use `send` and `receive`. ProcessLookupError if there is no such process; OSError
-    (EBADF) if it has no such descriptor; ValueError if it is something else. Needs Linux 5.6:
+    `pid` and `fd` are the numbers of the process and of its descriptor. That process does not have
+    to do anything, and does not notice. PermissionError (EPERM) unless this process may trace it:
+    same user and /proc/sys/kernel/yama/ptrace_scope 0, or CAP_SYS_PTRACE. Otherwise use `send` and
+    `receive`. ProcessLookupError if there is no such process, OSError (EBADF) if it has no such
+    descriptor, ValueError if that is neither a dma-buf nor a sync_file. Needs Linux 5.6:
     UnsupportedError. Follows pidfd_getfd(2).
     """
     fd = descriptor_number(fd)
     pid = whole(pid, "pid")
     if not 0 < pid < 1 << 31:
-        raise ValueError(f"a process is numbered from 1 to {(1 << 31) - 1}, not {pid}")
+        raise ValueError(f"a process id must be from 1 to {(1 << 31) - 1}, not {pid}")
     source = f"descriptor {fd} of process {pid}"
     try:
         with own_result(os.pidfd_open, pid) as process:
@@ -61,10 +62,10 @@ def _explained(error: OSError, source: str) -> OSError:
 
 
 def same(a: Buffer | Image, b: Buffer | Image) -> bool:
-    """Return whether two buffers or images are on the same memory; also when closed.
+    """Return True if two buffers or images use the same memory. Works when closed.
 
-    Images are if they have the same buffers, whatever their layout. TypeError for fences: the
-    kernel gives them no identity.
+    Two images use the same memory if they have the same buffers, whatever their layout. TypeError
+    for fences, because the kernel gives a fence no identity.
     """
     return _memory(a) == _memory(b)
 
@@ -74,4 +75,4 @@ def _memory(item: Buffer | Image) -> frozenset[Buffer]:
         return frozenset(item.buffers)
     if isinstance(item, Buffer):
         return frozenset((item,))
-    raise TypeError(f"only buffers and images have a memory, not {type(item).__name__}")
+    raise TypeError(f"only buffers and images can be compared, not {type(item).__name__}")

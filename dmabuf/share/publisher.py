@@ -1,4 +1,4 @@
-"""One producer, many consumers: the side that publishes, and keeps account of who has what."""
+"""One producer, many consumers: the publisher, which tracks who holds which item."""
 
 from __future__ import annotations
 
@@ -34,38 +34,37 @@ _LATER = 0.5  # seconds until a connection is taken again after EMFILE
 
 
 class Publisher(Closing):
-    """Publishes items to whoever subscribes: one buffer for all of them, and no copy.
-
-    ::
+    """Publishes buffers to every subscriber: the same memory for all of them, without a copy.
 
         with v4l2.Capture("/dev/video0") as camera, share.Publisher("/run/cam.sock") as publisher:
             with camera.stream(count=6) as frames:
                 for frame in frames:
                     publisher.publish(frame)
 
-    `where` is a path, "@name" for an abstract one, or a listening socket of SOCK_SEQPACKET, such as
-    systemd's, which stays the caller's. The path is made with `mode`, whatever the umask; what a
-    dead publisher left there is replaced. OSError with EADDRINUSE if another one serves it, EEXIST
-    or EPERM if what stands there is no socket, or another user's.
+    `where` is a path, "@name" for an abstract socket, or a listening SOCK_SEQPACKET socket, such as
+    systemd's, which stays the caller's. The path gets the permissions `mode`, whatever the umask.
+    What a dead publisher left there is replaced. OSError: EADDRINUSE if another publisher serves
+    the path, EEXIST if something else than a socket is there, EPERM if it belongs to another user.
 
-    At most `in_flight` items are out with subscribers, sent or queued, and with `keep_last` one
-    more, the newest, for those who start with the last. A further one takes the place of one that
-    was sent to nobody yet, or else is delivered to nobody. So `in_flight` must exceed the number of
-    subscribers that may stall at once. There is one for each subscriber, and what is left
-    over, or one, for those that hold several at once. What a subscriber may still use after it was
-    disconnected is kept back for `hold_timeout` seconds, of at most `in_flight / 2` items (and at
-    least one): a camera wants so many buffers more than it needs.
+    At most `in_flight` items are with subscribers at a time, sent or queued. With `keep_last` the
+    newest item is kept as well, for subscribers that start with the last one. When all are in use,
+    a new item replaces one that was queued and not sent yet; otherwise nobody gets it. Each
+    subscriber may hold one item. Subscribers that hold several share the remaining items, or one.
+    So `in_flight` must exceed the number of subscribers that may stall at the same time.
 
-    `block` is how many seconds `publish` waits for subscribers of policy "every"; without it they
-    lose items as those of "queue" do, and so does one that lets items wait for `hold_timeout`
-    seconds without asking, until it asks again. A subscriber that keeps a frame for more than
-    `hold_timeout` seconds is disconnected (None: never).
+    A subscriber that keeps a frame for more than `hold_timeout` seconds is disconnected (None:
+    never). What it may still use is kept back for another `hold_timeout` seconds, at most
+    `in_flight / 2` items and at least one. A camera needs that many additional buffers.
 
-    There is no thread behind it: `publish` and `service` do all the work, and `fileno()` is
-    readable when there is some. Thread-safe. A forked child has a closed one.
+    `block` is the number of seconds for which `publish` waits for subscribers with the policy
+    "every". Without it they lose items as those with "queue" do. A subscriber that lets items wait
+    for `hold_timeout` seconds loses items too, until it asks again.
 
-    All holders share one open file, so that what is sent is as writable as it was allocated: for
-    subscribers that may only read, allocate with `Heap.allocate(access=Access.READ)`.
+    There is no thread: `publish` and `service` do all the work, and `fileno()` is readable when
+    there is some. Thread-safe. In a forked child the publisher is closed.
+
+    All holders share one open file. So a subscriber may write if the descriptor allows it: for
+    read-only subscribers allocate with `Heap.allocate(access=Access.READ)`.
     """
 
     def __init__(
@@ -116,20 +115,22 @@ class Publisher(Closing):
         message: bytes = b"",
         fence: Fence | None = None,
     ) -> int:
-        """Publish an item, and return to how many subscribers it goes, now or queued.
+        """Publish an item, and return the number of subscribers that get it, now or later.
 
         Args:
-            item: what is taken over: a `Buffer`, a pool's too; an image that owns its buffer; a
-                V4L2 frame; or what else has `buffers` and one of `leave()`, `queue()`, `close()`,
-                which gives it back. That is called once nobody uses its memory, or the time of who
-                does is over: don't use it afterwards.
-            image: how the item's bytes are to be seen as pixels; an item's own `image` otherwise.
-            message: up to 4,096 bytes that go with it.
-            fence: of who still writes the item; imported into its buffers, so that subscribers'
-                accesses wait for it. Needs Linux 6.0: UnsupportedError.
+            item: a `Buffer`, also one of a pool; an image that owns its buffer; a V4L2 frame; or
+                any object that has `buffers` and one of `leave()`, `queue()`, `close()`. The
+                publisher takes it over, and calls that method when nobody uses the memory any
+                more, or the time to do so is over. Do not use the item afterwards.
+            image: the description of the item's pixels; the default is the item's own `image`.
+            message: up to 4,096 bytes that are sent with it.
+            fence: the fence of a device that still writes the item. It is imported into the
+                buffers, so that accesses of the subscribers wait for it. Needs Linux 6.0:
+                UnsupportedError.
 
-        If it raises TypeError or ValueError, the item stays the caller's. An error of giving items
-        back (OSError of a device) comes out of here and of `service()`; the item is published then.
+        If it raises TypeError or ValueError, the caller still owns the item. An error while an
+        earlier item is given back (OSError of a device) is raised here or by `service()`; the new
+        item is published then.
 
         """
         offer = offered(item, image, message)
@@ -139,7 +140,9 @@ class Publisher(Closing):
             if self._closed:
                 self._require_open()
             if item in self._delivery.items:
-                raise ValueError(f"{item!r} is published already, and not given back yet")
+                raise ValueError(
+                    f"{item!r} is already published and not given back yet; publish another"
+                )
             if fence is not None:
                 for buffer in offer.buffers:
                     buffer.import_fence(fence, Access.WRITE)
@@ -155,10 +158,10 @@ class Publisher(Closing):
             return count
 
     def service(self, timeout: float | None = 0.0) -> None:
-        """Accept subscribers, take their requests and releases, and notice the dead.
+        """Accept subscribers, handle their requests, and notice those that have ended.
 
-        Waits up to `timeout` seconds for something to do, None for ever. `publish` does it too: it
-        is for the time between.
+        Waits up to `timeout` seconds for something to do; None waits without limit. `publish` does
+        the same, so call this between two calls of `publish` that are far apart.
         """
         self._require_open()
         found = self._events.wait(timeout)
@@ -174,27 +177,29 @@ class Publisher(Closing):
         return self._events.descriptor.fileno()
 
     def subscribers(self) -> list[SubscriberInfo]:
-        """Return who is connected, as of the last `publish` or `service`."""
+        """Return the connected subscribers, as of the last `publish` or `service`."""
         with self._lock:
             self._require_open()
             return [peer.info() for peer in self._delivery.room.joined()]
 
     @property
     def quarantined(self) -> int:
-        """How many items are held back, because somebody may still use them."""
+        """The number of items that are kept back because somebody may still use them."""
         with self._lock:
             return 0 if self._closed else len(self._delivery.items.in_state(ItemState.QUARANTINED))
 
     @property
     def closed(self) -> bool:
-        """Whether `close()` was called."""
+        """True once `close()` was called."""
         return self._closed
 
     def close(self) -> None:
-        """Tell the subscribers, remove the path, and give every item back. Idempotent.
+        """Tell the subscribers, remove the path, and give every item back.
 
-        A subscriber may be reading a frame that goes back to its camera now: it sees what is
-        written next. Iterations of subscribers end, and what is queued for one is not delivered.
+        Does nothing the second time.
+
+        A subscriber may still read a frame that goes back to its camera now, and then sees what the
+        camera writes next. The subscribers' iterations end. Queued items are not delivered.
         """
         with self._lock:
             if self._closed:

@@ -1,4 +1,4 @@
-"""Buffers, fences and images over Unix sockets: one message each, whole or not at all."""
+"""Buffers, fences and images over Unix sockets: one message each, complete or not at all."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ __all__ = [
 class Received(Closing):
     """The objects, the bytes and the sender of one message.
 
-    `with received:` closes every buffer and fence at its end; without it they are yours to close::
-
         with share.receive(sock) as received:
             [buffer] = received.objects
             with buffer.read() as memory:
                 ...
 
-    An object, or a buffer of several images, that was sent once is one object here too.
+    The end of the `with` block closes every buffer and fence; without it the caller closes them. If
+    the sender gave the same object twice, or a buffer that several images use, it is one object
+    here too.
     """
 
     __slots__ = ("_owners", "message", "objects", "sender")
@@ -54,13 +54,13 @@ class Received(Closing):
         self.objects = objects
         """The buffers, fences and images, in the order in which they were sent."""
         self.message = message
-        """The sender's bytes."""
+        """The bytes that the sender added."""
         self.sender = sender
-        """Who sent it, (pid, uid, gid), if SO_PASSCRED was set on the socket; else None."""
+        """The `Sender` (pid, uid, gid) if SO_PASSCRED was set on the socket; else None."""
         self._owners = owners
 
     def close(self) -> None:
-        """Close every buffer and fence that came. Does nothing the second time."""
+        """Close every buffer and fence of the message. Does nothing the second time."""
         for owner in self._owners:
             owner.close()
 
@@ -77,21 +77,21 @@ def send(
     objects: Iterable[Shared],
     message: bytes | bytearray | memoryview = b"",
 ) -> None:
-    """Send buffers, fences and images, and bytes of yours, as one message.
+    """Send buffers, fences and images, and bytes of your own, as one message.
 
-    They stay open here, and may be closed as soon as this returns. `sock` is a connected Unix
-    socket: stream, sequential packets or datagram. A stream or packet socket takes any number of
-    objects, a datagram at most 253 descriptors (ValueError). Memory that is sent twice, also as a
-    part of an image, goes once.
+    The objects stay open here, and may be closed as soon as this returns. `sock` is a connected
+    Unix socket of any type. A stream or sequential-packet socket takes any number of objects, a
+    datagram at most 253 descriptors (ValueError). The same memory is sent only once, also if
+    several images use it.
 
-    With a time-out of the socket TimeoutError; a non-blocking socket raises BlockingIOError if
-    nothing can be sent now, and else finishes the message, within seconds. Whatever stops a send in
-    the middle of a message shuts a stream or packet socket down. Several threads, or processes,
-    must not send over one stream socket at the same time.
+    With a timeout of the socket it raises TimeoutError. A non-blocking socket raises
+    BlockingIOError if nothing can be sent now; once it has sent a part it sends the rest, within
+    seconds. If a send stops in the middle of a message, a stream or packet socket is shut down.
+    Several threads or processes must not send over one stream socket at the same time.
 
-    BrokenPipeError or ConnectionResetError if the peer has gone. OSError with ETOOMANYREFS if too
-    many descriptors of this user are in sockets, not received yet; EPERM if the receiver takes no
-    descriptors (Linux 6.16); EMSGSIZE if a datagram is longer than the socket's send buffer.
+    Raises BrokenPipeError or ConnectionResetError if the peer is gone. OSError: ETOOMANYREFS if too
+    many descriptors of this user wait in sockets, EPERM if the receiver accepts no descriptors
+    (Linux 6.16), EMSGSIZE if a datagram is longer than the socket's send buffer.
     """
     with _sending(sock, objects, message) as steps:
         run(sock, steps)
@@ -100,16 +100,16 @@ def send(
 def receive(sock: socket.socket, *, limit: int = LIMIT) -> Received:
     """Wait for one message, and return its objects, its bytes and its sender.
 
-    `limit` is how many bytes of the sender's are accepted. Everything is checked: each descriptor
-    is a dma-buf or a sync_file, sizes are the kernel's, images lie inside of their buffers.
+    `limit` is the largest number of the sender's bytes to accept. Everything is checked: each
+    descriptor is a dma-buf or a sync_file, sizes are those of the kernel, images lie inside of
+    their buffers. For `Received.sender` set SO_PASSCRED before, on this socket or on the listening
+    one.
 
-    EOFError if the peer has closed, ConnectionResetError if it did so in the middle of a message.
-    MessageError (a ValueError) if it sent anything else than a message of this version within the
-    limit; OSError with EMFILE if this process can't have so many descriptors. A stream or packet
-    socket is shut down after either, and everything that came is closed. Time-outs, non-blocking
-    sockets and threads are as with `send`.
-
-    For `Received.sender` set SO_PASSCRED on the socket, or on the listening one, beforehand.
+    Raises EOFError if the peer has closed, and ConnectionResetError if it did so in the middle of a
+    message. MessageError (a ValueError) if it sent anything else than a message of this version
+    within `limit`. OSError (EMFILE) if this process can't open that many descriptors. After
+    MessageError and EMFILE a stream or packet socket is shut down, and everything that came is
+    closed. Timeouts, non-blocking sockets and threads are as in `send`.
     """
     arrival = Arrival()
     try:
@@ -125,10 +125,10 @@ async def send_async(
     objects: Iterable[Shared],
     message: bytes | bytearray | memoryview = b"",
 ) -> None:
-    """Send as `send` does, on the running asyncio loop and a non-blocking socket.
+    """Send as `send` does, with a non-blocking socket in the running asyncio event loop.
 
-    Tasks that send over the same socket take turns. One that is cancelled in the middle of a
-    message shuts a stream or packet socket down.
+    Tasks that send over the same socket wait for each other. A task that is cancelled in the middle
+    of a message shuts a stream or packet socket down.
     """
     async with _turn(sock, "send"):
         with _sending(sock, objects, message) as steps:
@@ -136,10 +136,10 @@ async def send_async(
 
 
 async def receive_async(sock: socket.socket, *, limit: int = LIMIT) -> Received:
-    """Receive as `receive` does, on the running asyncio loop and a non-blocking socket.
+    """Receive as `receive` does, with a non-blocking socket in the running asyncio event loop.
 
-    Tasks that receive from the same socket take turns. One that is cancelled in the middle of a
-    message shuts a stream or packet socket down.
+    Tasks that receive from the same socket wait for each other. A task that is cancelled in the
+    middle of a message shuts a stream or packet socket down.
     """
     async with _turn(sock, "receive"):
         arrival = Arrival()
@@ -157,7 +157,9 @@ def _sending(
 ) -> Iterator[Steps]:
     """Hold what is to be sent, and give the steps of sending it."""
     if isinstance(objects, (Buffer, Fence, Image)):
-        raise TypeError(f"objects are several: send [{type(objects).__name__}]")
+        raise TypeError(
+            f"objects must be a list or another iterable: send [{type(objects).__name__}]"
+        )
     table = Table(list(objects))
     with contextlib.ExitStack() as holds:
         numbers = [holds.enter_context(Hold(owner)) for owner in table.owners]

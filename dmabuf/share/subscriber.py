@@ -1,4 +1,4 @@
-"""One producer, many consumers: the side that gets frames."""
+"""One producer, many consumers: the subscriber, which receives frames."""
 
 from __future__ import annotations
 
@@ -26,32 +26,30 @@ _RETRY = 0.1  # seconds until the next publisher is looked for again
 
 
 class Subscriber(Closing):
-    """Gets the frames that a `Publisher` of this machine publishes, without a copy.
-
-    ::
+    """Receives the frames of a `Publisher` on the same machine, without a copy.
 
         with share.Subscriber("/run/cam.sock") as subscriber:
             for frame in subscriber:
                 with frame:
                     show(frame.image.to_rgb())
 
-    `where` is the publisher's path or "@name". Only the socket's permission is needed: no node in
-    /dev. The constructor waits for nobody, so that both may live in one thread; what is published
-    after it comes. FileNotFoundError or ConnectionRefusedError if there is no publisher, unless
-    `reconnect`: then it is waited for, and after its end the next one at that path.
+    `where` is the publisher's path or "@name". Only the permission for the socket is needed, no
+    device node. The constructor does not wait, so publisher and subscriber may be in one thread;
+    every item that is published afterwards can be received. FileNotFoundError or
+    ConnectionRefusedError if there is no publisher. With `reconnect` it waits for one instead, and
+    when it ends, for the next one.
 
-    `depth` is how many frames may be held at once. Beside many subscribers the publisher's
-    `in_flight` may leave fewer, two or more, and the next is waited for. `policy` says what comes
-    if they are taken more slowly than published: "latest", the newest; "queue", the newest `depth`
-    in order, or fewer if the publisher has no room; "every", what "queue" gives, but the publisher
-    waits with each for as long as it was told to (`block`). `start="last"` begins with the last
-    item that was published before.
+    `depth` is the number of frames that may be held at once. If there are many subscribers, the
+    publisher's `in_flight` may allow fewer, and the next frame comes after one was given back.
+    `policy` decides what happens if frames are taken more slowly than they are published: "latest"
+    gives only the newest; "queue" gives the newest `depth` frames in order, or fewer if the
+    publisher has no room; "every" is like "queue", but the publisher waits up to its `block`
+    seconds. With `start="last"` the first frame is the last one that was published before.
 
-    A frame is asked for when it is waited for: by `frame()`, the iterator, or `fileno()`.
-
-    Iterate it (`for`, `async for` in asyncio), or call `frame()`; elsewhere wait for `fileno()` to
-    be readable and call `frame(0)` until it raises TimeoutError. Iteration ends when the publisher
-    closes. Thread-safe. A forked child has a closed one; frames stay what they were.
+    Iterate it with `for` or `async for`, or call `frame()`. In other event loops wait until
+    `fileno()` is readable, and call `frame(0)` until it raises TimeoutError. A frame is requested
+    only by one of these. The iteration ends when the publisher closes. Thread-safe. In a forked
+    child the subscriber is closed; frames that it holds stay valid.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class Subscriber(Closing):
         require_new(self)
         depth = whole(depth, "depth")
         if not 1 <= depth <= MOST_DEPTH:
-            raise ValueError(f"depth must be 1 to {MOST_DEPTH} frames, not {depth}")
+            raise ValueError(f"depth must be from 1 to {MOST_DEPTH} frames, not {depth}")
         self._where = where
         self._terms = depth, Policy(policy), Start(start)
         self._reconnect = reconnect
@@ -98,12 +96,12 @@ class Subscriber(Closing):
         self._events.watch(connection.fileno(), READABLE, connection)
 
     def frame(self, timeout: float | None = None) -> SharedFrame:
-        """Return the next frame, which is the caller's until given back: `with frame`.
+        """Return the next frame. The caller has it until it is given back: `with frame`.
 
-        Waits `timeout` seconds at the most: TimeoutError; what was asked for then comes later.
-        EOFError once the publisher has closed; ConnectionError if it died, sent what is no message,
-        or disconnected this subscriber. RefusedError (EBUSY) while `depth` frames are held, since
-        none could come; ValueError if the subscriber is closed, also by another thread meanwhile.
+        TimeoutError if `timeout` seconds pass first. EOFError once the publisher has closed.
+        ConnectionError if it died, sent an invalid message, or disconnected this subscriber.
+        RefusedError (EBUSY) while `depth` frames are held. ValueError if the subscriber is closed,
+        also during the wait.
         """
         end = deadline(timeout)
         left: float | None = None
@@ -161,7 +159,7 @@ class Subscriber(Closing):
         self._connection.close()
         self._connection = None
         if isinstance(error, MessageError):
-            what = f"the publisher at {os.fspath(self._where)} sent what is no message: {error}"
+            what = f"the publisher at {os.fspath(self._where)} sent an invalid message: {error}"
             error = ConnectionAbortedError(errno.ECONNABORTED, what)
         if self._reconnect and isinstance(error, (EOFError, ConnectionError)):
             self._events.wake_at(time.monotonic())
@@ -171,9 +169,9 @@ class Subscriber(Closing):
         raise error
 
     def fileno(self) -> int:
-        """Ask for a frame, and return a descriptor that is readable once there is something to get.
+        """Request a frame, and return a descriptor that is readable when there is one, or the end.
 
-        That is a frame, or the end. ValueError if closed.
+        ValueError if closed.
         """
         with self._lock:
             self._require_open()
@@ -186,13 +184,14 @@ class Subscriber(Closing):
 
     @property
     def closed(self) -> bool:
-        """Whether `close()` was called."""
+        """True once `close()` was called."""
         return self._closed
 
     def close(self) -> None:
-        """End the connection, and the waits of others with ValueError. Idempotent.
+        """Disconnect, and end the waits of other threads and tasks with ValueError.
 
-        Frames that are held stay valid until they are closed; the publisher takes them back now.
+        Frames that are held stay valid memory until they are closed, but the publisher takes them
+        back now and may write into them. Does nothing the second time.
         """
         with self._lock:
             if self._closed:

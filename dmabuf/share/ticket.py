@@ -1,4 +1,4 @@
-"""Tickets: plain objects that stand for a buffer, a fence or an image of another process."""
+"""Tickets: small objects that stand for a buffer, a fence or an image of another process."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from dmabuf.share._objects import Shared
 
 
 class Ticket:
-    """A claim on an object that another process redeems, once.
-
-    It is pickled like a number, so it goes through a `multiprocessing.Queue`, an executor, or a
-    file, and it duplicates its object at once, so that the original may be closed::
+    """A claim on an object, which another process redeems once.
 
         queue.put(share.Ticket(buffer))         # in one process
         buffer.close()
 
         buffer = queue.get().redeem()           # in another process of this machine
 
-    Until it is redeemed, or cancelled, this process keeps one descriptor for each buffer or fence,
-    and a thread that hands them over. Whoever has the ticket can redeem it. Thread-safe.
+    It is pickled as plain bytes, so it can go through a `multiprocessing.Queue`, an executor or a
+    file. It duplicates its object at once, so the original may be closed. Until it is redeemed or
+    cancelled, this process keeps one descriptor for each buffer or fence, and a thread that hands
+    them over. Anybody who has the ticket can redeem it. Thread-safe.
     """
 
     __slots__ = ("_claim",)
@@ -27,10 +26,10 @@ class Ticket:
         self._claim = _lender.lend(item)
 
     def redeem(self) -> Shared:
-        """Return the object, which is this process's from here on.
+        """Return the object, which this process then owns.
 
-        LookupError if it was redeemed or cancelled before; ConnectionRefusedError if the process
-        that made the ticket has ended.
+        LookupError if the ticket was redeemed or cancelled before. ConnectionRefusedError if the
+        process that made the ticket has ended.
         """
         try:
             return _claim.take(self._claim)
@@ -38,7 +37,7 @@ class Ticket:
             raise LookupError(f"{self!r} was redeemed or cancelled before") from None
 
     def cancel(self) -> None:
-        """Give up the object, in any process; nothing happens if it was redeemed already."""
+        """Drop the object, from any process. Does nothing if it was redeemed already."""
         _lender.drop(self._claim)
 
     def __getstate__(self) -> _claim.Claim:

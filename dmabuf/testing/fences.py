@@ -1,4 +1,4 @@
-"""Fences that a test signals: of vgem, which every distribution has, or of a software timeline."""
+"""Fences that a test signals: of vgem, or of the kernel's software timeline."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ from dmabuf.fence import Fence
 
 @record
 class PendingFence(NamedTuple):
-    """A pending fence, and the call that signals it.
-
-    For example:
+    """A pending fence, and the function that signals it.
 
         with open_source() as source, source.pending().fence as fence:
             assert not fence.signaled
+
+    A source's `pending()` returns it.
     """
 
     fence: Fence
-    """The fence, active until it is signalled. Whoever asked for it closes it."""
+    """The fence, active until it is signalled. The caller closes it."""
     signal: Callable[[], None]
-    """Signals the fence, once."""
+    """Call it once to signal the fence."""
 
 
 class VgemSource(Closing):
-    """Fences of vgem, which expire after 10 s: a test that comes too late fails in `signal()`.
-
-    Each is that of vgem as the writer of a buffer of its own. Thread-safe. Use it as a context
-    manager, or call `close()`.
+    """Fences of vgem. They expire after 10 seconds, and then `signal()` raises TimeoutError.
 
         with VgemSource() as source:
             pending = source.pending()
             pending.signal()
             assert pending.fence.wait(timeout=1)
             pending.fence.close()
+
+    Each is the write fence of a buffer of its own. Thread-safe. Use it as a context manager, or
+    call `close()`.
     """
 
     driver = "vgem"
     """The driver's name, as `FencePoint.driver` has it."""
 
     def __init__(self) -> None:
-        """Open vgem. UnsupportedError where there is none."""
+        """Open vgem. UnsupportedError if there is none."""
         self._device = Vgem()
 
     def pending(self) -> PendingFence:
-        """Return a new fence, on a timeline of its own. UnsupportedError before Linux 6.0."""
+        """Return a new fence, on its own timeline. Needs Linux 6.0: UnsupportedError."""
         with allocate_here(4096) as buffer:
             return self._attach(buffer)
 
     def many(self, count: int) -> list[PendingFence]:
-        """Return new fences, quickly after each other: their 10 s begin together."""
+        """Return `count` new fences, made together, so that their 10 seconds begin together."""
         with ExitStack() as stack:
             buffers = [stack.enter_context(allocate_here(4096)) for _ in range(count)]
             return [self._attach(buffer) for buffer in buffers]
@@ -71,7 +71,7 @@ class VgemSource(Closing):
             return PendingFence(buffer.export_fence(Access.READ), fence.signal)
 
     def close(self) -> None:
-        """Signal all, and close vgem."""
+        """Signal all fences and close vgem."""
         self._device.close()
 
     def __enter__(self) -> VgemSource:
@@ -79,37 +79,37 @@ class VgemSource(Closing):
 
 
 class SwSyncSource(Closing):
-    """Fences of software timelines: needs CONFIG_SW_SYNC, debugfs and root.
-
-    They never expire. Use it as a context manager, or call `close()`.
+    """Fences of software timelines, which never expire. Needs CONFIG_SW_SYNC, debugfs and root.
 
         with SwSyncSource() as source:
             pending = source.pending()
             pending.signal()
             assert pending.fence.signaled
             pending.fence.close()
+
+    Use it as a context manager, or call `close()`.
     """
 
     driver = "sw_sync"
     """The driver's name, as `FencePoint.driver` has it."""
 
     def __init__(self) -> None:
-        """Prepare for fences. UnsupportedError where the kernel has none; PermissionError."""
+        """Prepare. UnsupportedError if the kernel lacks sw_sync; PermissionError without root."""
         sw_sync.Timeline().close()
         self._timelines: list[sw_sync.Timeline] = []
 
     def pending(self) -> PendingFence:
-        """Return a new fence, on a timeline of its own."""
+        """Return a new fence, on its own timeline."""
         timeline = sw_sync.Timeline()
         self._timelines.append(timeline)
         return PendingFence(timeline.fence(1), timeline.advance)
 
     def many(self, count: int) -> list[PendingFence]:
-        """Return new fences, quickly after each other."""
+        """Return `count` new fences."""
         return [self.pending() for _ in range(count)]
 
     def close(self) -> None:
-        """Signal all that is pending, with the error ENOENT."""
+        """End all pending fences with the error ENOENT."""
         while self._timelines:
             self._timelines.pop().close()
 
@@ -118,9 +118,9 @@ class SwSyncSource(Closing):
 
 
 def open_source() -> VgemSource | SwSyncSource:
-    """Return the source of fences that works here: vgem's, or else software timelines.
+    """Return a source of fences that works here: `VgemSource`, otherwise `SwSyncSource`.
 
-    UnsupportedError with both reasons where neither does.
+    UnsupportedError with both reasons if neither works.
     """
     try:
         return _open_vgem()
@@ -129,7 +129,7 @@ def open_source() -> VgemSource | SwSyncSource:
     try:
         return SwSyncSource()
     except OSError as error:
-        text = f"there are no fences to be signalled by hand: {vgem}; {message_of(error)}"
+        text = f"no source of fences works here: {vgem}; {message_of(error)}"
         raise UnsupportedError(errno.ENODEV, text) from None
 
 
@@ -146,9 +146,9 @@ def _open_vgem() -> VgemSource:
 
 
 def allocate_here(size: int, *, name: str | None = None) -> Buffer:
-    """Allocate from the best exporter that works here: heaps, udmabuf, and vgem as the last.
+    """Allocate from the best exporter that works here: a heap, udmabuf, or vgem as the last.
 
-    AllocationError lists the reasons of all but vgem where none works.
+    AllocationError lists the reasons of all but vgem if none works.
     """
     try:
         return allocate_best(size, name=name)

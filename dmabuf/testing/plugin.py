@@ -1,7 +1,7 @@
 """The pytest plugin `dmabuf`: leak checks, and the devices that a test needs.
 
-It does nothing until it is asked, by an option, a mark or a fixture. docs/testing.md is its manual;
-`-p no:dmabuf` leaves it out. Needs pytest: `pip install dmabuf[testing]`.
+It does nothing until an option, a mark or a fixture asks for it. docs/testing.md is its manual; `-p
+no:dmabuf` disables it. Needs pytest: `pip install dmabuf[testing]`.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _open(request: pytest.FixtureRequest, opener: Callable[[], _Opened], *words:
 
 @pytest.fixture
 def dmabuf_heap(request: pytest.FixtureRequest) -> Iterator[dmabuf.Heap]:
-    """Give the system heap, or else another that the processor may touch."""
+    """Give the system heap, or else another heap that the CPU may access."""
     from dmabuf.testing._machine import open_heap
 
     with _open(request, open_heap, "heap") as heap:
@@ -184,9 +184,9 @@ def dmabuf_heap(request: pytest.FixtureRequest) -> Iterator[dmabuf.Heap]:
 
 @pytest.fixture
 def dmabuf_buffer(request: pytest.FixtureRequest) -> Iterator[Callable[..., dmabuf.Buffer]]:
-    """Give a function that allocates: (size=4096, name=None); its buffers are closed at the end.
+    """Give a function (size=4096, name=None) that allocates; the buffers are closed after the test.
 
-    From the best exporter of the machine: a heap, udmabuf or vgem.
+    They come from the best exporter of the machine: a heap, udmabuf or vgem.
     """
     from dmabuf.testing.fences import allocate_here
 
@@ -201,9 +201,9 @@ def dmabuf_buffer(request: pytest.FixtureRequest) -> Iterator[Callable[..., dmab
 
 @pytest.fixture
 def dmabuf_fence(request: pytest.FixtureRequest) -> Iterator[PendingFence]:
-    """Give a pending fence, `.fence`, which `.signal()` signals: vgem's, or a software timeline's.
+    """Give a pending fence, `.fence`, which `.signal()` signals: of vgem or a software timeline.
 
-    One of vgem expires after 10 s. It is signalled and closed at the end.
+    A fence of vgem expires after 10 seconds. It is signalled and closed after the test.
     """
     from dmabuf.testing.fences import open_source
 
@@ -224,7 +224,7 @@ def dmabuf_camera(request: pytest.FixtureRequest) -> Iterator[Capture]:
 
 @pytest.fixture
 def dmabuf_display(request: pytest.FixtureRequest) -> Iterator[Display]:
-    """Give a display that imports buffers; what it showed before comes back at the end."""
+    """Give a display that imports buffers; its previous picture is restored after the test."""
     from dmabuf.testing._machine import open_display
 
     with _open(request, open_display, "display") as display:

@@ -1,10 +1,10 @@
-"""Who holds which buffer: a scan of the machine, differences between two, and leak finding.
+"""Which process holds which buffer: a scan of the machine, the difference of two, and leak checks.
 
     now = dmabuf.usage.scan()
     for buffer in now.buffers:
         print(buffer.inode, buffer.size, [holder.command for holder in buffer.holders])
 
-docs/usage.md is a guide.
+The guide is docs/usage.md.
 """
 
 from dmabuf.usage._scan import scan

@@ -28,11 +28,11 @@ def read(text: str | bytes) -> dict[str, Any]:
     try:
         document = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
-        raise ValueError("this is no snapshot of dmabuf.usage: it is too deep") from None
+        raise ValueError("this is not a snapshot of dmabuf.usage: it is too deep") from None
     except ValueError as error:
-        raise ValueError(f"this is no snapshot of dmabuf.usage: {error}") from None
+        raise ValueError(f"this is not a snapshot of dmabuf.usage: {error}") from None
     if not isinstance(document, dict) or document.get("command") != COMMAND:
-        raise ValueError('this is no snapshot of dmabuf.usage: it has no "command": "ps"')
+        raise ValueError('this is not a snapshot of dmabuf.usage: it has no "command": "ps"')
     if document.get("schema") != SCHEMA:
         schema = document.get("schema")
         raise ValueError(f"this snapshot has schema {schema!r}, and this version reads {SCHEMA}")
@@ -40,7 +40,7 @@ def read(text: str | bytes) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _field(fields: Mapping[str, object], name: str, place: str) -> object:
@@ -52,25 +52,25 @@ def _field(fields: Mapping[str, object], name: str, place: str) -> object:
 
 def _count(value: object, place: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{place} is {value!r:.80} in the snapshot, and should be a count")
+        raise ValueError(f"{place} is {value!r:.80} in the snapshot; it must be a count")
     return value
 
 
 def _text(value: object, place: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{place} is {value!r:.80} in the snapshot, and should be a text")
+        raise ValueError(f"{place} is {value!r:.80} in the snapshot; it must be a text")
     return value
 
 
 def _truth(value: object, place: str) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{place} is {value!r:.80} in the snapshot, and should be true or false")
+        raise ValueError(f"{place} is {value!r:.80} in the snapshot; it must be true or false")
     return value
 
 
 def _seconds(value: object, place: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{place} is {value!r:.80} in the snapshot, and should be a time")
+        raise ValueError(f"{place} is {value!r:.80} in the snapshot; it must be a time")
     return float(value)
 
 
@@ -81,7 +81,7 @@ def _optional(reader: Reader) -> Reader:
 def _many(reader: Reader) -> Reader:
     def read_many(value: object, place: str) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            raise ValueError(f"{place} is {value!r:.80} in the snapshot, and should be a list")
+            raise ValueError(f"{place} is {value!r:.80} in the snapshot; it must be a list")
         return tuple(reader(item, f"{place}[{at}]") for at, item in enumerate(value))
 
     return read_many
@@ -90,7 +90,7 @@ def _many(reader: Reader) -> Reader:
 def _record(kind: Callable[..., NamedTuple], readers: Mapping[str, Reader]) -> Reader:
     def read_record(value: object, place: str) -> NamedTuple:
         if not isinstance(value, dict):
-            raise ValueError(f"{place} is {value!r:.80} in the snapshot, and should be an object")
+            raise ValueError(f"{place} is {value!r:.80} in the snapshot; it must be an object")
         fields = {
             name: reader(_field(value, name, f"{place}."), f"{place}.{name}")
             for name, reader in readers.items()

@@ -11,8 +11,8 @@ from dmabuf.usage._in_flight import Waiting
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO in include/linux/proc_ns.h
 
 UNSEEN = "no process that is visible from here holds it"
-BY_NAME = "it is taken for a dma-buf by its name alone: only root may look at what is mapped"
-ESCAPED = "its name is known from maps alone, where \\012 is a newline or stands for itself"
+BY_NAME = "only its name says that it is a dma-buf: only root may check what is mapped"
+ESCAPED = "its name is known only from maps, where \\012 is a newline or those four characters"
 
 
 def moved(before: int, after: int) -> str:
@@ -31,7 +31,7 @@ def not_comparable(seen: int, count: int) -> str:
     """Say that more was seen than the kernel counts, where what is shared can't be told."""
     return (
         f"{seen} references were seen and the kernel counted {count}: processes may share some of "
-        "them, which can't be told here, where kcmp(2) is not allowed"
+        "them; kcmp(2), which would tell, is not allowed here"
     )
 
 

@@ -22,21 +22,23 @@ _BOOT = "/proc/sys/kernel/random/boot_id"
 
 
 def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usage:
-    """Look at who holds which buffer now: all processes that can be seen, or those given by number.
+    """Return a `Usage`: which process holds which buffer now, for all visible processes.
 
-    Everybody may look at processes of their own, root with CAP_SYS_PTRACE at all of them. What
-    could not be read stands in the result. A scan takes time: processes come and go meanwhile, and
-    where the kernel's counts tell that something moved, the buffer has a note.
+    `processes` limits the scan to the given process ids. A user sees only their own processes; root
+    with CAP_SYS_PTRACE sees all. The result lists the processes that could not be read. Processes
+    that /proc hides are not seen at all: those of other users under its option hidepid, and those
+    outside of a container. Where kcmp(2) is not allowed, as in many containers, descriptors of a
+    thread with a table of its own are not found, and references that processes share are counted
+    for each.
 
-    What /proc hides is not seen at all: others' processes under its option hidepid, and those
-    outside of a container. Where kcmp(2) is not allowed, as in many containers, descriptors that
-    only a thread has are not found, and what processes share counts for each.
+    A scan is not atomic: processes start and end during it. If the kernel's counts show that
+    something has changed, the buffer has a note.
 
-    With `explain=False` devices and fences (debugfs) and sockets are left out, for who looks often:
-    reading debugfs takes the lock of every buffer. Where debugfs is not read, a BPF iterator over
-    all buffers is that somebody has pinned (Linux 6.16): it tells of those that no process holds.
+    `explain=False` leaves out devices, fences (debugfs) and sockets, for frequent scans: reading
+    debugfs takes the lock of every buffer. If debugfs is not read, a pinned BPF iterator over all
+    buffers is read instead (Linux 6.16), which also lists buffers that no process holds.
 
-    Works on every kernel. TypeError or ValueError for what is no process number.
+    Works on every kernel. TypeError or ValueError for an invalid process id.
     """
     asked = None if processes is None else sorted({_pid(number) for number in processes})
     search = Search()
@@ -75,9 +77,9 @@ def scan(*, processes: Iterable[int] | None = None, explain: bool = True) -> Usa
 
 def _pid(number: int) -> int:
     if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"a process number is an int, not {type(number).__name__}")
+        raise TypeError(f"a process id must be an int, not {type(number).__name__}")
     if number <= 0:
-        raise ValueError(f"a process number is positive, not {number}")
+        raise ValueError(f"a process id must be positive, not {number}")
     return number
 
 

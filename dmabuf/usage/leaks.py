@@ -1,4 +1,4 @@
-"""Leak finding: what a block of a program opened and did not close."""
+"""Leak checks: what a block of a program opened and did not close."""
 
 from __future__ import annotations
 
@@ -27,26 +27,27 @@ class Leak(NamedTuple):
 
         lost = sum(leak.size or 0 for leak in error.leaks)
 
-    As text it is one line of the error's message.
+    `str()` gives one line of the error's message.
     """
 
     what: str
-    """ "buffer", or the path of a device, "anon_inode:sync_file", or a handle in words."""
+    """The kind: "buffer", the path of a device, "anon_inode:sync_file", or a device's handle in
+    words."""
     inode: int | None
-    """A buffer's identity; None for what is no buffer."""
+    """The inode number of a buffer; None for anything else."""
     size: int | None
-    """A buffer's bytes; None for what is no buffer."""
+    """The size of a buffer in bytes; None for anything else."""
     name: str | None
-    """A buffer's name; None while unset."""
+    """The name of a buffer; None while unset."""
     descriptors: tuple[int, ...]
-    """The descriptors that were left open."""
+    """The descriptors that are still open."""
     mapped: int
-    """Bytes of address space that were left mapped."""
+    """The number of bytes of address space that are still mapped."""
     pid: int | None
-    """The child process that has it; None for this one."""
+    """The id of the child process that holds it; None for this process."""
     allocated: tuple[str, ...]
-    """Where in the program, as lines of a traceback; empty without `trace`, and for what was not
-    opened by this package."""
+    """The place in the program that opened it, as lines of a traceback; empty without `trace`, and
+    if another library opened it."""
 
     def __str__(self) -> str:
         parts = [self.what]
@@ -65,12 +66,12 @@ class Leak(NamedTuple):
 
 
 class LeakError(AssertionError):
-    """A block left something open; the message lists it, with the places if they were traced.
+    """A block left something open. The message lists it, with the places if they were traced.
 
         with pytest.raises(dmabuf.usage.LeakError, match="ring-2"):
             run_the_leaky_pipeline()
 
-    `leaks` holds the same as records.
+    `leaks` holds the `Leak` records.
     """
 
     def __init__(self, leaks: tuple[Leak, ...], *, traced: bool) -> None:
@@ -82,19 +83,18 @@ class LeakError(AssertionError):
 def leak_check(*, trace: bool = False, children: bool = False) -> Iterator[None]:
     """Raise LeakError if the block leaves buffers, fences or devices open that it opened.
 
-    Finds descriptors and mappings of dma-bufs, whoever made them, descriptors of sync_files, heaps
-    and devices, and handles of devices. Collects garbage first, and looks once more a moment later.
-    No leaks: what was open before; the first mapping of an older buffer; what a pool or a ticket
-    keeps. What other threads open and keep counts too. An exception of the block is raised as it
-    is, and nothing is looked for.
-
-    `trace`, or DMABUF_TRACE=1 in the environment, tells where each was allocated. `children` also
-    finds buffers that came meanwhile and are held by living children, and by theirs.
-
-    Works as a decorator too. Linux 5.10 does not show mappings of a DRM driver's buffers.
-
         with usage.leak_check(trace=True):
             run_the_pipeline()
+
+    It works as a decorator too. It finds descriptors and mappings of dma-bufs, also of other
+    libraries, descriptors of sync_files, heaps and devices, and handles of devices. It collects
+    garbage first, and looks again a moment later. Not reported: what was open before, the first
+    mapping of an older buffer, and what a pool or a ticket keeps. What other threads open meanwhile
+    and keep is reported. If the block raises, that exception is raised, and nothing is checked.
+
+    `trace`, or DMABUF_TRACE=1 in the environment, adds the place of each allocation. `children`
+    also finds new buffers that living child processes hold. Linux 5.10 does not show mappings of a
+    DRM driver's buffers.
     """
     gc.collect()
     outside = id(sys._getframe(2).f_back)  # the frame itself would keep what the block has
@@ -104,15 +104,15 @@ def leak_check(*, trace: bool = False, children: bool = False) -> Iterator[None]
 
 
 class LeakCheck:
-    """A leak check for whoever can't put a block around what is checked, such as a test runner.
-
-    Collects garbage only when something seems to be left, since that takes long: garbage of before
-    may hide another descriptor of the same device. `ends` tells the first frame, from
-    the innermost outwards, that is not worth telling.
+    """A leak check for a program that can't put a block around the code, such as a test runner.
 
         with LeakCheck(ends=lambda frame: False) as check:
             ...
             check.require_none()
+
+    It collects garbage only if something seems to be left, because that takes long: older garbage
+    may hide another descriptor of the same device. `ends` returns True for the first frame, from
+    the innermost outwards, that tracebacks leave out.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class LeakCheck:
         children: bool = False,
         ends: Callable[[FrameType], bool],
     ) -> None:
-        """Prepare a check, which begins with its `with`."""
+        """Prepare a check. It begins on entering its `with` block."""
         self._traced = trace or os.environ.get(_TRACE, "0") not in ("", "0")
         self._children = children
         self._pardons = False
@@ -141,7 +141,7 @@ class LeakCheck:
 
     @contextmanager
     def pardon(self) -> Iterator[None]:
-        """Count what is opened in the block as if it had been open before."""
+        """Treat what is opened in the block as if it had been open before."""
         if self._pardons:
             yield
             return
@@ -156,7 +156,7 @@ class LeakCheck:
             self._before = self._before.with_new(before, _own.look())
 
     def require_none(self) -> None:
-        """Raise LeakError if something is left; what goes within a moment is none."""
+        """Raise LeakError if something is left, also a moment later."""
         leaks = self._find()
         if leaks:
             gc.collect()
@@ -238,5 +238,5 @@ def _message(leaks: tuple[Leak, ...], *, traced: bool) -> str:
             times = f"{len(together)} times " if len(together) > 1 else ""
             lines += [f"  allocated {times}here:", *place]
     if not traced:
-        lines.append(f"leak_check(trace=True), or {_TRACE}=1 in the environment, tells where")
+        lines.append(f"leak_check(trace=True), or {_TRACE}=1 in the environment, shows the place")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a look at the machine's buffers tells: records, read by name."""
+"""The records of a scan."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ __all__ = ["BufferFence", "BufferUsage", "Diff", "Growth", "Holder", "ProcessUsa
 
 @record
 class BufferFence(NamedTuple):
-    """A fence on a buffer, as debugfs shows it.
+    """A fence on a buffer, as debugfs shows it. Only root can read these.
 
         busy = [buffer for buffer in usage.scan().buffers if buffer.fences]
 
-    Root alone is told of them.
+    `BufferUsage.fences` lists them.
     """
 
     use: str
-    """What the device does: "write", "read", "kernel" (moves the memory) or "bookkeep"."""
+    """The use of the buffer that the fence protects: "write", "read", "kernel" (moves the memory)
+    or "bookkeep"."""
     driver: str
-    """The driver that will signal it."""
+    """The driver that signals the fence."""
     timeline: str
-    """The driver's name for the order in which it does its work."""
+    """The driver's name of the timeline, the sequence of its work."""
     signaled: bool
-    """Whether the work is done."""
+    """True if the work is done."""
 
 
 @record
 class BufferUsage(NamedTuple):
-    """A buffer, and the processes and devices that are seen to hold it.
+    """A buffer, with the processes and devices that hold it, as far as they are visible.
 
         nobody_visible = [buffer for buffer in usage.scan().buffers if not buffer.holders]
 
@@ -39,26 +40,27 @@ class BufferUsage(NamedTuple):
     """
 
     inode: int
-    """Its identity: the number in fdinfo, maps and bufinfo. Linux 6.1 and later never reuse one."""
+    """The inode number, which identifies the buffer in fdinfo, maps and bufinfo. Linux 6.1 and
+    later never use a number again."""
     size: int | None
-    """Bytes; None if nothing that may be read tells it."""
+    """The size in bytes; None if no readable source has it."""
     name: str | None
-    """What somebody called it; None while unset. Not to be trusted: anybody who holds it may."""
+    """The name; None while unset. Do not trust it: every holder can set it."""
     exporter: str | None
-    """Who made it, such as "system" or "udmabuf"; None if nothing that may be read tells it."""
+    """The exporter, such as "system" or "udmabuf"; None if no readable source has it."""
     count: int | None  # type: ignore[assignment]  # which hides tuple.count
-    """The kernel's own count of references; None if nothing that may be read tells it."""
+    """The kernel's count of references; None if no readable source has it."""
     holders: tuple[Holder, ...]
-    """The processes that are seen to hold it, by number."""
+    """The visible processes that hold it, sorted by process id."""
     devices: tuple[str, ...]
-    """The devices that are attached to it. Only root is told, where debugfs is mounted."""
+    """The devices that are attached to it. Only root can read them, with debugfs mounted."""
     fences: tuple[BufferFence, ...]
-    """The fences on it. Only root is told, where debugfs is mounted."""
+    """The fences on it. Only root can read them, with debugfs mounted."""
     unexplained: int | None
-    """References beyond the descriptors and mappings that were seen, at least 0; None with `count`.
-    No claim of a leak: `notes` has what they may be."""
+    """The number of references beyond the descriptors and mappings that were seen, at least 0; None
+    if `count` is None. It does not prove a leak: `notes` lists what they may be."""
     notes: tuple[str, ...]
-    """What to know before drawing a conclusion, one sentence each."""
+    """Sentences to read before drawing a conclusion."""
 
 
 @record
@@ -71,76 +73,78 @@ class ProcessUsage(NamedTuple):
     """
 
     pid: int
-    """The number of the process."""
+    """The process id."""
     started: int
-    """When it started, in clock ticks since the machine booted: its number may be used again."""
+    """The start time of the process, in clock ticks since boot. With `pid` it identifies the
+    process, since process ids are used again."""
     command: str
-    """The name of its program, at most 15 bytes, as the program itself has chosen it."""
+    """The name of the process (comm), at most 15 bytes; a program can choose its own."""
     user: str
-    """The name of the user it runs as, or the number of one without a name."""
+    """The name of its user, or the user id if that has no name."""
     buffers: int
-    """How many buffers it holds."""
+    """The number of buffers that it holds."""
     descriptors: int
-    """How many descriptors of buffers it has."""
+    """The number of its descriptors of buffers."""
     pieces: int
-    """How many pieces of mappings of buffers it has."""
+    """The number of its mappings of buffers."""
     bytes: int
-    """The sizes of its buffers, each in full."""
+    """The sum of the sizes of its buffers, in bytes; each counts in full."""
     share: int
-    """Its part of them: each buffer's size is split between the processes that hold it, in whole
-    bytes. The shares of all processes add up to what they hold together."""
+    """Its share of them in bytes: the size of each buffer is divided among the processes that hold
+    it. The shares of all processes add up to the size of all buffers that are held."""
 
 
 @record
 class Total(NamedTuple):
-    """A sum over buffers, each counted once.
+    """A sum over several buffers, each counted once.
 
         usage.scan().exporters["system"].bytes
 
-    `Usage.total` is that of all, and `Usage.exporters` that of each exporter.
+    `Usage.total` is the sum of all, and `Usage.exporters` has one for each exporter.
     """
 
     bytes: int
-    """The sum of the sizes that are known."""
+    """The sum of the known sizes, in bytes."""
     buffers: int
-    """How many buffers."""
+    """The number of buffers."""
     unsized: int
-    """How many of them have no known size."""
+    """The number of those whose size is unknown."""
 
 
 @record
 class Growth(NamedTuple):
-    """A process that holds more than it did.
+    """A process that holds more than in the earlier scan.
 
         [(growth.command, growth.bytes) for growth in before.diff(usage.scan()).grew]
 
-    `Diff.grew` lists them, the most grown first.
+    `Diff.grew` lists them, the largest growth first.
     """
 
     pid: int
-    """The number of the process."""
+    """The process id."""
     started: int
-    """When it started, in clock ticks since the machine booted."""
+    """The start time of the process, in clock ticks since boot."""
     command: str
-    """The name of its program."""
+    """The name of the process (comm)."""
     bytes: int
-    """How many bytes more than before, each buffer in full."""
+    """The increase in bytes; each buffer counts in full."""
     buffers: int
-    """How many buffers more than before."""
+    """The increase in the number of buffers."""
 
 
 @record
 class Diff(NamedTuple):
-    """What changed between two looks.
+    """The difference between two scans.
 
         before.diff(usage.scan()).came
 
-    `Usage.diff()` makes it.
+    `Usage.diff()` returns it.
     """
 
     came: tuple[BufferUsage, ...]
-    """The buffers that were not there before, as they are after."""
+    """The buffers that are only in the later scan."""
     went: tuple[BufferUsage, ...]
-    """The buffers that are not there any more, as they were before."""
+    """The buffers that are only in the earlier scan."""
     grew: tuple[Growth, ...]
-    """The processes that hold more bytes, or as many in more buffers; the most grown first."""
+    """The processes that hold more bytes, or as many bytes in more buffers; the largest growth
+    first."""

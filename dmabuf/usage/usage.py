@@ -1,4 +1,4 @@
-"""The result of a scan: what it adds up to, what changed since another, and its JSON."""
+"""The result of a scan: its sums, its difference to another scan, and its JSON form."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ class _Look(NamedTuple):
     buffers: Packed | tuple[BufferUsage, ...]
     """The buffers, by inode."""
     processes: tuple[ProcessUsage, ...]
-    """The processes that hold buffers, by number."""
+    """The processes that hold buffers, sorted by process id."""
     unreadable: tuple[int, ...]
-    """Processes that could not be read, for lack of permission."""
+    """The ids of the processes that this user may not read."""
     gone: tuple[int, ...]
-    """Processes that ended before they were read, or that were asked for and can't be seen."""
+    """The ids of the processes that ended before they were read, or were requested and can't be
+    seen."""
     in_flight: int
-    """Descriptors of any kind that wait in sockets to be received. They are looked for where
-    references to a buffer are unexplained, else this is 0."""
+    """The number of descriptors of any kind that wait in sockets to be received. Counted only if a
+    buffer has unexplained references; otherwise 0."""
     taken: float
-    """When, in seconds since 1970."""
+    """The time of the scan, in seconds since 1970."""
     boot: str | None
-    """The kernel's name for the time since it booted: inodes and process numbers belong to it."""
+    """The kernel's boot id: inodes and process ids have a meaning only within one boot."""
     debugfs: bool
-    """Whether the kernel's own list (debugfs) was read, as root may. It alone tells devices and
-    fences: without it there are none in the records, and nothing is known of them."""
+    """True if the kernel's own list (debugfs) was read, which needs root. Otherwise devices and
+    fences are unknown and the records have none."""
 
 
 class Usage(_Look):
-    """Who held which buffer at one time; made by `usage.scan()`.
-
-    Immutable, and free of everything it tells about: it keeps no buffer and no process.
+    """The buffers of the machine and their holders at one time; `usage.scan()` returns it.
 
         usage.scan().total.bytes
+
+    Immutable. It keeps no buffer and no process alive.
     """
 
     __slots__ = ()
 
     @property
     def buffers(self) -> tuple[BufferUsage, ...]:
-        """The buffers, by inode.
+        """The buffers, sorted by inode.
 
-        Root is told of all, where debugfs is mounted; without it those that are held by processes
-        which could be read. A look keeps a few bytes a buffer, and the records are made anew
-        whenever this is read: in a loop, keep them in a variable.
+        Root sees all of them if debugfs is mounted. Otherwise they are those that the readable
+        processes hold. The records are made anew at each access: in a loop keep them in a variable.
         """
         return tuple(self[0])
 
@@ -65,24 +65,24 @@ class Usage(_Look):
 
     @property
     def total(self) -> Total:
-        """What all buffers are together, each counted once."""
+        """The sum over all buffers."""
         return _total([size for _, size in self._packed.exporters()])
 
     @property
     def exporters(self) -> dict[str, Total]:
-        """What the buffers of each exporter are together; "unknown" for those without."""
+        """The sum for each exporter; "unknown" stands for buffers without one."""
         by_exporter: dict[str, list[int | None]] = {}
         for exporter, size in self._packed.exporters():
             by_exporter.setdefault(UNKNOWN if exporter is None else exporter, []).append(size)
         return {name: _total(sizes) for name, sizes in sorted(by_exporter.items())}
 
     def diff(self, after: Usage) -> Diff:
-        """Return which buffers came and went, and which processes grew, from this to `after`.
+        """Return the buffers that came and went, and the processes that grew, from this to `after`.
 
-        Buffers and processes of another boot are others, whatever their numbers.
+        Buffers and processes of another boot count as different, whatever their numbers.
         """
         if not isinstance(after, Usage):
-            raise TypeError(f"a Usage differs from another, not from {type(after).__name__}")
+            raise TypeError(f"diff() takes another Usage, not {type(after).__name__}")
         same_boot = self.boot == after.boot
         return Diff(
             came=_without(after._packed, self._packed.inodes if same_boot else ()),
@@ -91,15 +91,15 @@ class Usage(_Look):
         )
 
     def to_json(self) -> str:
-        """Return everything as a JSON document; snapshot.schema.json describes it."""
+        """Return everything as a JSON document, which snapshot.schema.json describes."""
         fields = {**self._asdict(), "buffers": self.buffers}
         return _document.write(fields, self.total, self.exporters)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Usage:
-        """Return what `to_json` wrote. ValueError, with the place, for anything else.
+        """Return the `Usage` that `to_json` wrote. ValueError, with the place, for anything else.
 
-        Fields that this version does not know are ignored.
+        Unknown fields are ignored.
         """
         fields = _document.read(text)
         return cls(**{**fields, "buffers": Packed.of(fields["buffers"])})

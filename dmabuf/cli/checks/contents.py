@@ -96,7 +96,7 @@ class FileContent:
             raise Failure(f"{self.name}: {error.strerror}", error.errno) from None
         except MemoryError:
             raise Failure(
-                f"{self.name}: this process can't have the memory to keep what it reads",
+                f"{self.name}: this process has no memory left to keep its contents",
                 errno.ENOMEM,
             ) from None
 

@@ -70,7 +70,7 @@ def find_user(name: str) -> User:
         try:
             found = pwd.getpwuid(int(name))
         except (KeyError, ValueError, OverflowError):
-            raise ValueError(f"{name!r} is no user of this machine; see getent passwd") from None
+            raise ValueError(f"{name!r} is not a user of this machine; see getent passwd") from None
     groups = os.getgrouplist(found.pw_name, found.pw_gid)
     return User(found.pw_name, found.pw_uid, frozenset(groups))
 

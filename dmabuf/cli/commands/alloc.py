@@ -25,13 +25,13 @@ SUMMARY = "Allocate buffers, fill, verify and hold them."
 EXAMPLES = (
     ("64M --fill-pattern --verify", "does the memory keep what is written?"),
     ("64M", "from the best exporter"),
-    ("8M --count 4 --name cam --hold", "cam-0 to cam-3, until Ctrl-C"),
-    ("1.5M --fill-from frame.raw --hold-for 10", "a frame for others to find"),
+    ("8M --count 4 --name cam --hold", "cam-0 to cam-3, kept until Ctrl-C"),
+    ("1.5M --fill-from frame.raw --hold-for 10", "a frame, kept for 10 s"),
 )
 _EPILOG = """\
-SIZE is in bytes, or with K, M, G, T (or KiB, MiB ...): powers of 1024, and 1.5G will do. Memory
-comes in whole pages and is zero unless filled. --verify holds it against what it was filled with,
-or against zero.
+SIZE is in bytes, or has a unit K, M, G, T (or KiB, MiB ...), a power of 1024; 1.5G is possible.
+Memory is allocated in whole pages and is zero unless filled. --verify compares it with what it was
+filled with, or with zero.
 """
 
 
@@ -44,36 +44,38 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--heap",
         metavar="HEAP",
         type=typed(parse_heap),
-        help="a heap's name or path, or udmabuf; else the best",
+        help="a heap's name or path, or udmabuf; default: the best",
     )
-    add("--count", metavar="N", type=typed(parse_count), default=1, help="how many buffers (1)")
+    add(
+        "--count", metavar="N", type=typed(parse_count), default=1, help="the number of buffers (1)"
+    )
     add(
         "--name",
         type=typed(parse_name),
-        help="the buffers' name, NAME-0 and so on if several; at most 31 bytes",
+        help="the buffers' name; NAME-0, NAME-1 ... if several; at most 31 bytes",
     )
     fill = parser.add_mutually_exclusive_group()
     fill.add_argument(
         "--fill", metavar="BYTE", type=typed(_byte), help="fill with a byte, 0 to 255 or 0x.."
     )
     fill.add_argument(
-        "--fill-pattern", action="store_true", help="fill with words that hold their own offset"
+        "--fill-pattern", action="store_true", help="fill with words that contain their own offset"
     )
     fill.add_argument(
         "--fill-from", metavar="FILE", help="fill with a file, then zeros; - is standard input"
     )
-    add("--verify", action="store_true", help="read the memory back; exit 1 where it differs")
+    add("--verify", action="store_true", help="read the memory back; exit status 1 if it differs")
     hold = parser.add_mutually_exclusive_group()
     hold.add_argument(
         "--hold", action="store_true", help="keep the buffers until SIGINT or SIGTERM"
     )
     hold.add_argument(
-        "--hold-for", metavar="SECONDS", type=typed(parse_seconds), help="the same, with a time"
+        "--hold-for", metavar="SECONDS", type=typed(parse_seconds), help="the same, for this time"
     )
 
 
 def _byte(text: str) -> int:
-    wrong = ValueError(f"{text!r} is no byte; write 0 to 255, or 0x00 to 0xff")
+    wrong = ValueError(f"{text!r} is not a byte; write 0 to 255, or 0x00 to 0xff")
     if len(text) > 4:
         raise wrong
     try:

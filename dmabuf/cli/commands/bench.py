@@ -18,18 +18,18 @@ from dmabuf.cli.console.progress import progress
 from dmabuf.cli.console.size import duration, exact, parse_size, short
 from dmabuf.cli.console.values import parse_count, parse_heap, typed
 
-SUMMARY = "Measure the memory of heaps by its size, beside ordinary memory."
+SUMMARY = "Measure the memory of heaps by size, and compare it with ordinary memory."
 EXAMPLES = (
     ("bench", "all heaps and udmabuf, 4 KiB to 16 MiB"),
-    ("bench --heap system --sizes 64K,1M,32M", "one heap, and sizes of your own"),
-    ("bench --plot bench.png", "a picture of it too"),
+    ("bench --heap system --sizes 64K,1M,32M", "one heap, and your own sizes"),
+    ("bench --plot bench.png", "also draw a picture"),
 )
 _SIZES = "4K,64K,1M,16M"
 _EPILOG = """\
-allocate: until the memory is there, zeroed. map: until the processor has touched each page.
-SYNC: one START and END. writes, reads: a copy of all of it within one SYNC.
-x: how many times as long as with ordinary memory, measured in the same run; the first x is that of
-allocate and map together. Each is the best of all rounds, as a Python program sees it.
+allocate: the time until the memory is allocated and zeroed. map: the time until the CPU has touched
+each page. SYNC: one START and END. writes, reads: a copy of the whole buffer within one SYNC.
+x: the time relative to ordinary memory, measured in the same run; the first x is for allocate and
+map together. Each figure is the best of all rounds, as a Python program sees it.
 """
 _COLUMNS = ("size", "allocate", "map", "x", "SYNC", "writes", "x", "reads", "x")
 
@@ -43,7 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="HEAP",
         action="append",
         type=typed(parse_heap),
-        help="a heap's name or path, or udmabuf; may come several times; else all that work",
+        help="a heap's name or path, or udmabuf; repeatable; default: all that work",
     )
     add(
         "--sizes",
@@ -57,9 +57,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=typed(parse_count),
         default=5,
-        help="the best of N (5)",
+        help="measure N times, take the best (5)",
     )
-    add("--plot", metavar="FILE", type=typed(_picture), help="write a picture too, FILE.png")
+    add("--plot", metavar="FILE", type=typed(_picture), help="also write a picture, FILE.png")
 
 
 def _sizes(text: str) -> list[int]:
@@ -68,7 +68,7 @@ def _sizes(text: str) -> list[int]:
 
 def _picture(text: str) -> str:
     if not text.lower().endswith(".png"):
-        raise ValueError(f"{text!r} does not end in .png, the one kind of picture that is written")
+        raise ValueError(f"{text!r} does not end in .png, the only supported picture format")
     return text
 
 
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
         output.note(f"{one.name}: {one.error}")
     if len(failed) == len(wanted):
         raise Failure(
-            "no exporter could be measured; dmabuf-alloc check says why", document=document
+            "no exporter could be measured; run dmabuf-alloc check to see why", document=document
         )
     if arguments.plot is not None:
         from dmabuf.cli.checks import plot

@@ -25,7 +25,7 @@ _NO_EXPORTER = (
 
 _NO_NODE = "no exporter has a node here, for any user; dmabuf-alloc check says why"
 
-SUMMARY = "Try each exporter and each ioctl of this machine, and say how to fix those that fail."
+SUMMARY = "Try each exporter and each ioctl of this machine, and show how to fix those that fail."
 EXAMPLES = (
     ("", "what works here? exit status 1 if no exporter does"),
     ("check --user camera", "why can't this user allocate?"),
@@ -37,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user",
         metavar="USER",
-        help="say instead which exporters a user may open, by a name or number, and what helps",
+        help="report which exporters this user (name or number) may open, and how to fix it",
     )
 
 

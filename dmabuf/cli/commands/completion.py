@@ -6,17 +6,17 @@ import argparse
 
 from dmabuf.cli.console.output import Output
 
-SUMMARY = "Print a script that completes this command in bash, zsh or fish."
+SUMMARY = "Print the completion script for bash, zsh or fish."
 EXAMPLES = (
     ("completion bash", 'in ~/.bashrc: eval "$(dmabuf-alloc completion bash)"'),
-    ("completion zsh", 'in ~/.zshrc, behind compinit: eval "$(dmabuf-alloc completion zsh)"'),
+    ("completion zsh", 'in ~/.zshrc, after compinit: eval "$(dmabuf-alloc completion zsh)"'),
     ("completion fish", "in config.fish: dmabuf-alloc completion fish | source"),
 )
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare its arguments."""
-    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="which one")
+    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="the shell")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> None:

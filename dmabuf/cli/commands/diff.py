@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from dmabuf.usage import BufferUsage, Diff, Growth
 
-SUMMARY = "Show which buffers came and went since a snapshot, and who grew."
+SUMMARY = "Show the buffers that came and went since a snapshot, and the processes that grew."
 EXAMPLES = (
     ("diff before.json", "what changed since ps --json wrote before.json?"),
     ("diff before.json after.json", "between two snapshots"),
-    ("diff before.json --exit-code", "exit status 1 if a test left anything behind or took it"),
+    ("diff before.json --exit-code", "exit status 1 if a test changed anything"),
 )
 _EPILOG = """\
-FILE is what ps --json wrote, and - is standard input. Buffers and processes of another boot are
-others, whatever their numbers. With --exit-code the status is 1 if a buffer came or went or a
+FILE is the output of ps --json; - is standard input. Buffers and processes of another boot count
+as different, whatever their numbers. With --exit-code the status is 1 if a buffer came or went or a
 process grew, else 0.
 """
 
@@ -34,11 +34,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare its arguments."""
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("before", metavar="FILE", help="the look to start from")
-    add("after", metavar="FILE", nargs="?", help="the look to compare with; now without it")
-    add("--exit-code", action="store_true", help="exit with 1 if anything differs")
-    add("--bytes", action="store_true", help="sizes in bytes")
-    add("-w", "--wide", action="store_true", help="don't cut lines on a terminal")
+    add("before", metavar="FILE", help="the earlier snapshot")
+    add("after", metavar="FILE", nargs="?", help="the later snapshot; default: now")
+    add("--exit-code", action="store_true", help="exit with status 1 if anything differs")
+    add("--bytes", action="store_true", help="show sizes in bytes")
+    add("-w", "--wide", action="store_true", help="do not cut lines on a terminal")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
     ):
         output.line(line)
     if before.boot != after.boot:
-        output.note("the machine has booted between the two: nothing is the same")
+        output.note("the machine was rebooted between the two: nothing is the same")
     output.document(**plain(diff))
     output.flush()
     tell_unreadable(after, output, then=arguments.after is not None)

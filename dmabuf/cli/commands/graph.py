@@ -13,17 +13,17 @@ from dmabuf.cli.console.output import Output
 from dmabuf.cli.console.values import parse_count, typed
 from dmabuf.cli.views.selection import add_filters, add_source, look, select, tell_unreadable
 
-SUMMARY = "Draw processes, buffers and devices, and who holds what."
+SUMMARY = "Draw processes, buffers and devices as a graph."
 EXAMPLES = (
-    ("graph -o shared.svg", "a picture, by Graphviz"),
+    ("graph -o shared.svg", "a picture, made by Graphviz"),
     ("graph", "in DOT, for another program"),
-    ("graph --from before.json --min-size 1M -o before.png", "of what ps --json wrote"),
+    ("graph --from before.json --min-size 1M -o before.png", "of an earlier snapshot"),
     ("graph --tree", "in the terminal"),
 )
 _EPILOG = """\
-Without -o the graph goes to standard output in DOT, the language of Graphviz. FILE's end tells
-what it becomes: .dot, or by Graphviz .svg or .png. An arrow tells how many descriptors+mappings a
-process has; it is dashed if there are mappings alone. What nobody visible from here holds is red.
+Without -o the graph is printed in DOT, the language of Graphviz. The ending of FILE chooses the
+format: .dot, or with Graphviz .svg or .png. The label of an arrow is descriptors+mappings of a
+process; the arrow is dashed if it has only mappings. A buffer without a visible holder is red.
 """
 _PICTURES = (".svg", ".png")
 _DOT = ".dot"
@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add = parser.add_argument
     add("-o", "--output", metavar="FILE", type=typed(_file), help="write FILE.dot, .svg or .png")
-    add("--tree", action="store_true", help="a tree instead, as ps --tree")
+    add("--tree", action="store_true", help="print a tree instead, as ps --tree")
     add(
         "--max-nodes",
         metavar="N",
@@ -42,21 +42,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=200,
         help="draw the largest buffers that fit into N nodes (200)",
     )
-    add("--bytes", action="store_true", help="sizes in bytes")
+    add("--bytes", action="store_true", help="show sizes in bytes")
     add_source(parser)
     add_filters(parser)
 
 
 def _file(text: str) -> str:
     if os.path.splitext(text)[1].lower() not in (_DOT, *_PICTURES):
-        raise ValueError(f"{text!r} is no picture that can be made; write FILE.dot, .svg or .png")
+        raise ValueError(f"{text!r} is not a supported picture; write FILE.dot, .svg or .png")
     return text
 
 
 def run(arguments: argparse.Namespace, output: Output) -> None:
     """Draw; a graph of nothing is a graph."""
     if arguments.tree and arguments.output:
-        raise UsageError("--tree is for the terminal: it can't stand with -o")
+        raise UsageError("--tree prints to the terminal: it can't be combined with -o")
     usage = select(look(arguments), arguments)
     from dmabuf._record import plain
     from dmabuf.cli.views.graph import dot, graph

@@ -7,10 +7,10 @@ import argparse
 from dmabuf.cli.checks.exporters import exporters
 from dmabuf.cli.console.output import Output
 
-SUMMARY = "List the heaps and udmabuf, without opening them, or all devices."
+SUMMARY = "List the heaps and udmabuf without opening them, or list all devices."
 EXAMPLES = (
     ("list", "the exporters, and who may use them"),
-    ("list --devices", "which heap is contiguous, and who may need it?"),
+    ("list --devices", "which heap is contiguous, and which device may need it?"),
     ("list --devices --json", "the same for a program"),
 )
 
@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices",
         action="store_true",
-        help="open and list heaps, udmabuf, DRM and V4L2 devices, and what each can do",
+        help="open heaps, udmabuf, DRM and V4L2 devices, and list what each can do",
     )
 
 
@@ -48,7 +48,7 @@ def _list_exporters(output: Output) -> None:
         columns = ("exporter", "node", "permissions", "usable", "notes")
         output.table("Exporters", columns, rows)
     else:
-        output.line("No exporter here; dmabuf-alloc without arguments says why.")
+        output.line("No exporter here; run dmabuf-alloc check to see why.")
     output.document(exporters=[exporter.document() for exporter in found])
 
 

@@ -14,20 +14,21 @@ from dmabuf.cli.views.selection import add_filters, add_source, look, select, te
 if TYPE_CHECKING:
     from dmabuf.usage import Usage
 
-SUMMARY = "List the buffers of this machine and who holds them."
+SUMMARY = "List the buffers of this machine and the processes that hold them."
 EXAMPLES = (
-    ("ps", "who holds which buffer, the largest first"),
+    ("ps", "all buffers and their holders, the largest first"),
     ("ps -p", "how much does each process hold?"),
-    ("ps --tree", "who shares what with whom?"),
-    ("ps --unheld", "what is alive without a process that can be seen?"),
-    ("ps --exporter system --sort name", "a part, in another order"),
+    ("ps --tree", "which processes share which buffers?"),
+    ("ps --unheld", "which buffers have no visible process?"),
+    ("ps --exporter system --sort name", "some of them, in another order"),
     ("ps --json", "to keep in a file, for diff, graph --from and ps --from"),
 )
 _EPILOG = """\
-SHARE is a process's part: each buffer's size is split between the processes that hold it.
-HELD BY tells process:pid(descriptors+mappings). REFS are the kernel's references, and ? those that
-are neither a descriptor nor a mapping that was seen: in flight, in a device, out of sight.
-With --json the filters choose what stands in the document; buffers keep all their holders.
+SHARE is a process's share: the size of each buffer is divided among the processes that hold it.
+HELD BY is process:pid(descriptors+mappings). REFS is the kernel's count of references; ? is the
+number of those that are neither a visible descriptor nor a visible mapping: they are in a socket,
+in a device, or in a process that this user can't see.
+With --json the filters choose what the document contains; buffers keep all their holders.
 """
 
 
@@ -36,14 +37,18 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add = parser.add_argument
     view = parser.add_mutually_exclusive_group()
-    view.add_argument("-p", "--processes", action="store_true", help="list processes instead")
-    view.add_argument("--tree", action="store_true", help="each process with what it shares")
+    view.add_argument(
+        "-p", "--processes", action="store_true", help="list processes instead of buffers"
+    )
+    view.add_argument(
+        "--tree", action="store_true", help="show each process with the buffers that it shares"
+    )
     add("--ascii", action="store_true", help="draw the tree without line characters")
     of_buffers, of_processes = ", ".join(buffers.SORTS), ", ".join(processes.SORTS)
     add("--sort", metavar="KEY", help=f"{of_buffers}; with -p and --tree {of_processes}")
-    add("-r", "--reverse", action="store_true", help="the other way round")
-    add("--bytes", action="store_true", help="sizes in bytes")
-    add("-w", "--wide", action="store_true", help="don't cut lines on a terminal")
+    add("-r", "--reverse", action="store_true", help="reverse the order")
+    add("--bytes", action="store_true", help="show sizes in bytes")
+    add("-w", "--wide", action="store_true", help="do not cut lines on a terminal")
     add_source(parser)
     add_filters(parser)
 
@@ -71,7 +76,7 @@ def checked_sort(sort: str | None, keys: tuple[str, ...]) -> str:
     if sort is None:
         return keys[0]
     if sort not in keys:
-        raise UsageError(f"{sort!r} is no key to sort by here; choose {', '.join(keys)}")
+        raise UsageError(f"{sort!r} is not a sort key here; choose {', '.join(keys)}")
     return sort
 
 
@@ -106,4 +111,4 @@ def _nothing(usage: Usage, arguments: argparse.Namespace) -> str:
         return "No buffer matches."
     if arguments.snapshot is None and has_dma_bufs() is False:
         return "This kernel has no dma-bufs: it was built without CONFIG_DMA_SHARED_BUFFER."
-    return "No buffer is held by anybody who can be seen."
+    return "No visible process holds a buffer."

@@ -22,15 +22,15 @@ from dmabuf.cli.console.values import parse_count, parse_depth, parse_seconds, p
 if TYPE_CHECKING:
     from dmabuf.share import SharedFrame, Subscriber
 
-SUMMARY = "Get buffers or frames of another process, and tell how fast they come."
+SUMMARY = "Receive buffers or frames from another process, and measure their rate."
 EXAMPLES = (
-    ("receive /run/camera.sock", "a camera service's rate and drops"),
-    ("receive /run/camera.sock --count 1 --save frame.png", "one picture of it"),
-    ("receive /tmp/buffer --save copy.raw", "a buffer's bytes"),
+    ("receive /run/camera.sock", "the rate and drops of a camera service"),
+    ("receive /run/camera.sock --count 1 --save frame.png", "save one picture"),
+    ("receive /tmp/buffer --save copy.raw", "save a buffer's bytes"),
 )
 _EPILOG = """\
 PATH is the socket of `dmabuf-alloc send PATH` or of any dmabuf.share.Publisher, or @NAME. Only the
-socket's permission is needed. What is saved is the first frame: a picture (.png, .jpg, ...), or its
+socket's permission is needed. --save saves the first frame: as a picture (.png, .jpg, ...), or its
 bytes (.raw).
 """
 _LOOK = 0.2  # seconds until the next look at whether it is to stop
@@ -40,34 +40,34 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare its arguments."""
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("path", metavar="PATH", type=typed(parse_socket), help="where the publisher is")
+    add("path", metavar="PATH", type=typed(parse_socket), help="the publisher's socket")
     add("--count", metavar="N", type=typed(parse_count), help="end after N frames")
     add("--save", metavar="FILE", help="save the first frame: frame.png, or frame.raw")
     add(
         "--policy",
         choices=("latest", "queue", "every"),
         default="latest",
-        help="which frames come if they come too fast (latest): docs/publishing.md",
+        help="which frames to take if they are too fast (latest): docs/publishing.md",
     )
     add(
         "--depth",
         metavar="N",
         type=typed(parse_depth),
         default=1,
-        help="how many frames --policy queue keeps (1)",
+        help="the number of frames that --policy queue keeps (1)",
     )
     add(
         "--timeout",
         metavar="SECONDS",
         type=typed(parse_seconds),
-        help="how long to wait for the publisher, and for each frame (0, and for ever)",
+        help="how long to wait for the publisher (0) and for each frame (no limit)",
     )
     hold = parser.add_mutually_exclusive_group()
     hold.add_argument(
         "--hold", action="store_true", help="keep the first frame until SIGINT or SIGTERM"
     )
     hold.add_argument(
-        "--hold-for", metavar="SECONDS", type=typed(parse_seconds), help="the same, with a time"
+        "--hold-for", metavar="SECONDS", type=typed(parse_seconds), help="the same, for this time"
     )
 
 
@@ -97,7 +97,7 @@ def _check_ending(path: str) -> None:
             "a picture needs Pillow: pip install dmabuf[image]; or --save x.raw"
         ) from None
     if Path(path).suffix.lower() not in Image.registered_extensions():
-        raise UsageError(f"{path!r} has no ending of a picture; write frame.png, or frame.raw")
+        raise UsageError(f"{path!r} does not end as a picture; write frame.png, or frame.raw")
     import_module("numpy")
 
 
@@ -136,7 +136,7 @@ def _receive(
                 except EOFError:
                     if meter.frames:
                         break
-                    raise Failure("the publisher has closed before it sent anything") from None
+                    raise Failure("the publisher closed before it sent anything") from None
                 if frame is None:
                     break
                 with ExitStack() as given:
@@ -153,7 +153,7 @@ def _receive(
         if meter.frames:
             output.line(str(meter))
         raise Failure(
-            f"the publisher has ended without a word, or disconnected this: {one_line(error)}",
+            f"the publisher died, or disconnected this receiver: {one_line(error)}",
             error.errno,
         ) from None
     output.line(str(meter))
@@ -221,7 +221,7 @@ def _save(frame: SharedFrame, path: str) -> None:
             return
         image = _image(frame)
         if image is None:
-            raise Failure("what has come is no picture that can be read: save it as .raw")
+            raise Failure("the frame is not a picture that can be read; save it as .raw")
         image.save(path)
     except ValueError as error:
         raise Failure(f"{path}: {error}") from None

@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from dmabuf.devices.v4l2 import Capture, Format
     from dmabuf.share import Publisher
 
-SUMMARY = "Give a buffer, or a camera's frames, to other processes; no copy is made."
+SUMMARY = "Give a buffer, or a camera's frames, to other processes without a copy."
 EXAMPLES = (
-    ("send /tmp/buffer 4M", "give memory to a receiver"),
-    ("send /tmp/buffer --fill-from frame.raw --hold", "to everybody"),
+    ("send /tmp/buffer 4M", "give a buffer to one receiver"),
+    ("send /tmp/buffer --fill-from frame.raw --hold", "give it to every receiver"),
     ("send /run/camera.sock --camera /dev/video0", "a camera for many programs"),
 )
 _EPILOG = """\
-PATH is the socket that receivers connect to, or @NAME, which is no file. A receiver is
-`dmabuf-alloc receive PATH` or any dmabuf.share.Subscriber. SIZE is as of `alloc`.
+PATH is the socket that receivers connect to; @NAME is a socket without a file. A receiver is
+`dmabuf-alloc receive PATH` or any dmabuf.share.Subscriber. SIZE is as in `alloc`.
 """
 _LOOK = 0.2  # seconds until the next look at whether it is to stop
 _OF_BUFFERS = ("size", "heap", "name", "fill_from", "hold")
@@ -54,17 +54,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare its arguments."""
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("path", metavar="PATH", type=typed(parse_socket), help="where receivers connect")
-    add("size", metavar="SIZE", nargs="?", type=typed(parse_size), help="bytes of the buffer")
+    add("path", metavar="PATH", type=typed(parse_socket), help="the socket for receivers")
+    add("size", metavar="SIZE", nargs="?", type=typed(parse_size), help="the size of the buffer")
     add("--fill-from", metavar="FILE", help="fill the buffer with a file; - is standard input")
     add(
         "--heap",
         metavar="HEAP",
         type=typed(parse_heap),
-        help="a heap's name or path, or udmabuf; else the best",
+        help="a heap's name or path, or udmabuf; default: the best",
     )
     add("--name", type=typed(parse_name), help="the buffer's name; at most 31 bytes")
-    add("--hold", action="store_true", help="give the buffer to all who come, until Ctrl-C")
+    add("--hold", action="store_true", help="give the buffer to every receiver, until Ctrl-C")
     add("--camera", metavar="NODE", help="send the frames of a V4L2 camera")
     add("--format", metavar="NAME", help="the frames' pixel format, such as NV12 or MJPG")
     add(
@@ -80,13 +80,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--in-flight",
         metavar="N",
         type=typed(parse_count),
-        help="how many frames receivers may have at once (2)",
+        help="the number of frames that receivers may hold at once (2)",
     )
     add(
         "--block",
         metavar="SECONDS",
         type=typed(parse_seconds),
-        help="how long a frame waits for receivers of --policy every (0)",
+        help="how long to wait for receivers with --policy every (0)",
     )
     add("--mode", type=typed(parse_mode), default=0o600, help="the socket's permissions (600)")
     add(
@@ -112,7 +112,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.camera is not None:
         wrong, whose = given.intersection(_OF_BUFFERS), "--camera"
     elif given.isdisjoint({"size", "fill_from"}):
-        raise UsageError("nothing to send: give a SIZE, --fill-from FILE or --camera NODE")
+        raise UsageError("there is nothing to send: give a SIZE, --fill-from FILE or --camera NODE")
     else:
         wrong, whose = given.intersection(_OF_CAMERAS), "a buffer"
     if wrong:
@@ -120,7 +120,7 @@ def _check(arguments: argparse.Namespace) -> None:
         names = ", ".join(shown.get(name, f"--{name.replace('_', '-')}") for name in sorted(wrong))
         raise UsageError(f"{names} can't be used with {whose}; see dmabuf-alloc send --help")
     if arguments.hold and arguments.count is not None:
-        raise UsageError("--hold has no end, and --count is one; give one of them")
+        raise UsageError("--hold and --count exclude each other; give one of them")
     if arguments.name is not None:
         try:
             checked_name(arguments.name)
@@ -192,7 +192,7 @@ def _size_of(path: str) -> int:
     about = os.stat(path) if path != "-" else os.fstat(0)
     if not stat.S_ISREG(about.st_mode) or not about.st_size:
         name = "standard input" if path == "-" else path
-        raise UsageError(f"{name} has no size that is known before it is read: give a SIZE too")
+        raise UsageError(f"{name} has no known size before it is read; give a SIZE too")
     return about.st_size
 
 

@@ -22,16 +22,16 @@ from dmabuf.cli.views.buffers import plural
 if TYPE_CHECKING:
     from dmabuf.cli.checks.workers import Outcome, Plan
 
-SUMMARY = "Allocate, share, map, fork and free at random, and prove that nothing is lost."
+SUMMARY = "Allocate, share, map, fork and free at random, and check that nothing is lost."
 EXAMPLES = (
     ("stress", "ten seconds; exit status 1 if anything is lost"),
     ("stress --rounds 500 --seed 7", "the same steps each time"),
     ("stress --seconds 3600 --processes 8", "an hour; Ctrl-C ends it with its report"),
 )
 _EPILOG = """\
-Each process has another one that it sends buffers to (SCM_RIGHTS), which verifies and changes them.
-In the end the descriptors of each process are counted, and the buffers: as root in the kernel's own
-list (bufinfo in debugfs), else by the references that fdinfo shows as each is freed.
+Each process sends buffers to another one (SCM_RIGHTS), which verifies and changes them. At the end
+the descriptors of each process and all buffers are counted: as root in the kernel's own list
+(bufinfo in debugfs), otherwise by the references that fdinfo shows when each is freed.
 """
 _SECONDS = 10.0
 _TICK = 0.1
@@ -43,31 +43,39 @@ def add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
-        "--seconds", metavar="S", type=typed(parse_seconds), help=f"for how long ({_SECONDS:g})"
+        "--seconds", metavar="S", type=typed(parse_seconds), help=f"the duration ({_SECONDS:g})"
     )
     length.add_argument(
-        "--rounds", metavar="N", type=typed(parse_count), help="steps of each process, instead"
+        "--rounds",
+        metavar="N",
+        type=typed(parse_count),
+        help="the steps of each process, instead of a duration",
     )
-    add("--seed", metavar="N", type=typed(parse_number), help="decides all steps; else random")
+    add(
+        "--seed",
+        metavar="N",
+        type=typed(parse_number),
+        help="the seed of all steps; default: random",
+    )
     add(
         "--processes",
         metavar="N",
         type=typed(_processes),
         default=2,
-        help="how many processes do so at a time, 1 to 64 (2)",
+        help="the number of processes, 1 to 64 (2)",
     )
     add(
         "--memory",
         metavar="SIZE",
         type=typed(parse_size),
         default=64 << 20,
-        help="what all may have allocated at a time (64M)",
+        help="the most memory allocated at a time (64M)",
     )
     add(
         "--heap",
         metavar="HEAP",
         type=typed(parse_heap),
-        help="a heap's name or path, or udmabuf; else the best",
+        help="a heap's name or path, or udmabuf; default: the best",
     )
 
 
@@ -107,7 +115,7 @@ def run(arguments: argparse.Namespace, output: Output) -> None:
         listed = accounts.lost_buffers(prefix)
         outcome.lost += [lost for lost in listed if lost.number not in known]
     else:
-        output.note(f"{accounts.BUFINFO} can't be read; as root the kernel's own list is counted")
+        output.note(f"{accounts.BUFINFO} can't be read; run as root to count the kernel's own list")
     _report(outcome, seed, arguments, seconds, can_list, output)
 
 

@@ -15,17 +15,18 @@ from dmabuf.cli.views import buffers, picture
 from dmabuf.cli.views.growth import Change, History
 from dmabuf.cli.views.selection import tell_unreadable
 
-SUMMARY = "Show who holds how much, again and again, and who grows how fast."
+SUMMARY = "Show repeatedly how much each process holds, and how fast it grows."
 EXAMPLES = (
     ("top", "live; q ends it"),
-    ("top --sort rate", "who grows fastest?"),
+    ("top --sort rate", "which process grows fastest?"),
     ("top --count 1", "once, for a log"),
-    ("top -d 60 --json", "a document a line, each minute"),
+    ("top -d 60 --json", "one JSON document per line, each minute"),
 )
 _EPILOG = """\
-keys: q quit; s sort by the next column; r the other way round; b buffers; p processes; space look
-at once. GREW and RATE are of the last 60 seconds, each buffer in full; << has grown in both halves
-of them and never shrunk. Without a terminal the tables come one after the other.
+keys: q quit; s sort by the next column; r reverse the order; b buffers; p processes; space update
+at once. GREW and RATE cover the last 60 seconds; each buffer counts in full. << marks a process
+that has grown in both halves of that time and never shrunk. Without a terminal the tables are
+printed one after the other.
 """
 
 
@@ -39,15 +40,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=typed(parse_delay),
         default=2.0,
-        help="seconds from look to look (2)",
+        help="seconds between updates (2)",
     )
-    add("--count", metavar="N", type=typed(parse_count), help="end after N looks")
-    add("-b", "--buffers", action="store_true", help="list buffers in place of processes")
+    add("--count", metavar="N", type=typed(parse_count), help="end after N updates")
+    add("-b", "--buffers", action="store_true", help="list buffers instead of processes")
     of_processes, of_buffers = ", ".join(picture.SORTS), ", ".join(buffers.SORTS)
     add("--sort", metavar="KEY", help=f"{of_processes}; with -b {of_buffers}")
-    add("-r", "--reverse", action="store_true", help="the other way round")
-    add("--bytes", action="store_true", help="sizes in bytes")
-    add("--devices", action="store_true", help="what is attached to which device, too (root)")
+    add("-r", "--reverse", action="store_true", help="reverse the order")
+    add("--bytes", action="store_true", help="show sizes in bytes")
+    add(
+        "--devices",
+        action="store_true",
+        help="also show the buffers attached to each device (root)",
+    )
 
 
 def run(arguments: argparse.Namespace, output: Output) -> None:

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 SUMMARY = "Log the buffers and devices that come and go."
 EXAMPLES = (
-    ("watch", "a line for each, until Ctrl-C"),
-    ("watch --min-size 1M --exporter system", "buffers of some kind alone"),
-    ("watch -d 0.1 --json", "a document a line; buffers that live for 0.1 s are seen"),
+    ("watch", "one line for each, until Ctrl-C"),
+    ("watch --min-size 1M --exporter system", "only some buffers"),
+    ("watch -d 0.1 --json", "one JSON document per line; finds buffers that live for 0.1 s"),
 )
 _EPILOG = """\
-The first line is what there is already. + came, - went, ~ changed. Buffers are looked for every S
-seconds, and those that lived shorter may be missed; the kernel itself tells of devices.
+The first line shows what exists already. + came, - went, ~ changed. Buffers are scanned every S
+seconds, so those with a shorter life may be missed; the kernel itself reports devices.
 """
 _SIGNS = {"add": "+", "remove": "-", "change": "~"}
 _WORDS = {"add": "came", "remove": "went", "change": "changed"}
@@ -50,11 +50,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=typed(parse_delay),
         default=1.0,
-        help="seconds from look to look (1)",
+        help="seconds between scans (1)",
     )
-    add("--count", metavar="N", type=typed(parse_count), help="end after N that came or went")
-    add("--bytes", action="store_true", help="sizes in bytes")
-    add("-w", "--wide", action="store_true", help="don't cut lines on a terminal")
+    add("--count", metavar="N", type=typed(parse_count), help="end after N changes")
+    add("--bytes", action="store_true", help="show sizes in bytes")
+    add("-w", "--wide", action="store_true", help="do not cut lines on a terminal")
     add_filters(parser)
 
 

@@ -26,7 +26,7 @@ def parse_size(text: str) -> int:
 def _with_unit(text: str) -> int:
     match = _UNITED.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no size; write bytes, or 64K, 64M, 1.5G or 64MiB")
+        raise ValueError(f"{text!r} is not a size; write bytes, or 64K, 64M, 1.5G or 64MiB")
     whole, fraction, unit, suffix = match.groups(default="")
     if suffix.upper() == "B":
         clear = f"{text[:-2]}{unit.upper()}"

@@ -33,14 +33,14 @@ def parse_heap(text: str) -> str:
 def parse_count(text: str) -> int:
     """Return a number from 1; ValueError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        raise ValueError(f"{text!r} is no count; write a number from 1")
+        raise ValueError(f"{text!r} is not a count; write a number from 1")
     return int(text)
 
 
 def parse_number(text: str) -> int:
     """Return a number from 0; ValueError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise ValueError(f"{text!r} is no number; write one from 0")
+        raise ValueError(f"{text!r} is not a number; write one from 0")
     return int(text)
 
 
@@ -51,7 +51,7 @@ def parse_seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= 1e9:
-        raise ValueError(f"{text!r} is no time; write seconds, such as 10 or 0.5")
+        raise ValueError(f"{text!r} is not a time; write seconds, such as 10 or 0.5")
     return seconds
 
 
@@ -73,10 +73,10 @@ def parse_name(text: str) -> str:
 def parse_mode(text: str) -> int:
     """Return a path's permissions, which are written as chmod's; ValueError if they are none."""
     if not (text.isascii() and text.isdigit() and len(text) <= 4) or set(text) & set("89"):
-        raise ValueError(f"{text!r} are no permissions; write them as for chmod, such as 660")
+        raise ValueError(f"{text!r} are not permissions; write them as for chmod, such as 660")
     mode = int(text, 8)
     if mode > 0o777:
-        raise ValueError(f"{text!r} are no permissions of a socket; 777 is the most")
+        raise ValueError(f"{text!r} are not permissions of a socket; 777 is the maximum")
     return mode
 
 
@@ -85,7 +85,7 @@ def parse_dimensions(text: str) -> tuple[int, int]:
     width, cross, height = text.lower().partition("x")
     numbers = [number for number in (width, height) if number.isascii() and number.isdigit()]
     if not cross or len(numbers) != 2 or max(map(len, numbers)) > 5 or not all(map(int, numbers)):
-        raise ValueError(f"{text!r} is no size of a picture; write pixels, such as 1280x720")
+        raise ValueError(f"{text!r} is not a picture size; write pixels, such as 1280x720")
     return int(width), int(height)
 
 
@@ -103,5 +103,5 @@ def parse_depth(text: str) -> int:
 
     depth = parse_count(text)
     if depth > MOST_DEPTH:
-        raise ValueError(f"{text!r} are too many frames; {MOST_DEPTH} is the most")
+        raise ValueError(f"{text!r} are too many frames; {MOST_DEPTH} is the maximum")
     return depth

@@ -26,13 +26,35 @@ if TYPE_CHECKING:
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Declare the filters. Those given must all match; of one given twice, any."""
     add = parser.add_argument_group("only").add_argument
-    add("--pid", metavar="N", type=typed(parse_count), action="append", help="what N holds")
-    add("--command", dest="program", metavar="GLOB", action="append", help="what programs hold")
-    add("--user", metavar="NAME", action="append", help="what a user's processes hold")
-    add("--exporter", metavar="GLOB", action="append", help="what an exporter made, as system")
-    add("--name", metavar="GLOB", action="append", help="what has such a name")
-    add("--min-size", metavar="SIZE", type=typed(parse_size), help="what has that size or more")
-    add("--unheld", action="store_true", help="what no process visible from here holds")
+    add(
+        "--pid",
+        metavar="N",
+        type=typed(parse_count),
+        action="append",
+        help="only what process N holds",
+    )
+    add(
+        "--command",
+        dest="program",
+        metavar="GLOB",
+        action="append",
+        help="only what these programs hold",
+    )
+    add("--user", metavar="NAME", action="append", help="only what this user's processes hold")
+    add(
+        "--exporter",
+        metavar="GLOB",
+        action="append",
+        help="only buffers of this exporter, such as system",
+    )
+    add("--name", metavar="GLOB", action="append", help="only buffers with such a name")
+    add(
+        "--min-size",
+        metavar="SIZE",
+        type=typed(parse_size),
+        help="only buffers of this size or more",
+    )
+    add("--unheld", action="store_true", help="only buffers that no visible process holds")
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +63,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="snapshot",
         metavar="FILE",
-        help="show what ps --json wrote; - is standard input",
+        help="show the output of ps --json; - is standard input",
     )
 
 
@@ -70,7 +92,10 @@ def require_possible(wants: argparse.Namespace) -> None:
 
 def _require_sense(wants: argparse.Namespace) -> None:
     if wants.unheld and (wants.pid or wants.program or wants.user):
-        raise UsageError("--unheld is what no process holds: not of a pid, a command or a user")
+        raise UsageError(
+            "--unheld is about buffers without a process: it can't be combined with a pid,"
+            " a command or a user"
+        )
 
 
 def read(path: str) -> Usage:
@@ -86,7 +111,9 @@ def read(path: str) -> Usage:
             with open(path, "rb") as file:
                 text = file.read(_LONGEST + 1)
         if len(text) > _LONGEST:
-            raise ValueError(f"this is no snapshot of dmabuf.usage: it has over {_LONGEST} bytes")
+            raise ValueError(
+                f"this is not a snapshot of dmabuf.usage: it has over {_LONGEST} bytes"
+            )
         return Usage.from_json(text)
     except ValueError as error:
         raise Failure(f"{path}: {error}") from None

@@ -93,7 +93,10 @@ class Handles:
                 self._drop(number, claim, handle)
 
     def _drop(self, number: int, claim: Claim, handle: int) -> None:
-        """End a claim; the last one's end gives the handle back, once, whatever interrupts it."""
+        """End a claim; the last one's end gives the handle back, once, whatever interrupts it.
+
+        One that the device refuses to take back is not tried again: it goes with the descriptor.
+        """
         place = claim.destroy, handle
         claims = self._claims[place]
         claims.discard(claim)

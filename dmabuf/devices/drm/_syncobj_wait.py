@@ -69,7 +69,7 @@ def creation_error(error: OSError, device: Device) -> OSError:
             number, f"{device.path}: the driver {device.driver} has no sync objects; {_DRIVERS}"
         )
     if number == errno.EINVAL:
-        return OSError(number, f"{about}: {error.strerror}; the descriptor is no sync object")
+        return OSError(number, f"{about}: {error.strerror}; the descriptor is not a sync object")
     return OSError(number, f"{about}: {error.strerror}")
 
 

@@ -112,8 +112,8 @@ class VgemFence(NamedTuple):
         if error.errno == errno.ETIMEDOUT:
             return os_error(
                 errno.ETIMEDOUT,
-                f"{fence} has expired: vgem itself signals each 10 s after it was attached, and"
-                " whoever waited went on; signal it earlier",
+                f"{fence} has expired: vgem signals each fence by itself after 10 s;"
+                " signal it earlier",
             )
         if error.errno == errno.ENOENT:
             return os_error(errno.ENOENT, f"{fence} was signalled before; attach another one")

@@ -135,8 +135,8 @@ class Framebuffers:
             layout = ", ".join(f"stride {p.stride} offset {p.offset}" for p in image.planes)
             raise os_error(
                 errno.EINVAL,
-                f"{device.path} ({device.driver}) makes no framebuffer of {image!r}: "
-                f"check its alignment ({layout})",
+                f"{device.path} ({device.driver}) refuses a framebuffer of {image!r}:"
+                f" check its alignment ({layout})",
             )
 
     def forget(self, device: Device, *, but: int) -> None:

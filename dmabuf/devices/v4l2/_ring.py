@@ -243,7 +243,7 @@ class Ring:
                 session.require(_RUNNING)  # or a signal handler has stopped it
                 raise
             if session.device.m2m and not self.count(_QUEUED):
-                what = f"the device has none of the stream's {len(self._slots)} buffers"
+                what = f"the device holds none of the stream's {len(self._slots)} buffers"
                 raise ValueError(f"{what}; give a frame back before the next")
             self._in_vain = _IN_VAIN
             return False

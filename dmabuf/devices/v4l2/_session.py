@@ -153,10 +153,10 @@ class Session:
     def _require_count(self, count: int) -> None:
         path = self.device.path
         if count > self._count:
-            text = f"{path} wants at least {count} buffers, not {self._count}"
+            text = f"{path} needs at least {count} buffers, not {self._count}"
             raise RefusedError(errno.EINVAL, text)
         if count < self._count:
-            text = f"{path} wants at most {count} buffers, not {self._count}"
+            text = f"{path} takes at most {count} buffers, not {self._count}"
             raise RefusedError(errno.EINVAL, text)
 
     def export(self, fd: int, count: int) -> list[tuple[Buffer, ...]]:

@@ -26,7 +26,7 @@ def source_buffers(source: Source, format: Format, path: str) -> tuple[Buffer, .
         raise RefusedError(errno.EINVAL, what)
     for buffer, size in zip(buffers, needed, strict=True):
         if buffer.size < size:
-            what = f"{path} wants buffers of {size} bytes (sizeimage), {buffer!r} is too small"
+            what = f"{path} needs buffers of {size} bytes (sizeimage); {buffer!r} is too small"
             raise RefusedError(errno.EINVAL, what)
     return buffers
 

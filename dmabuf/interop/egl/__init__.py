@@ -3,7 +3,7 @@
     with dmabuf.interop.egl.Context(), dmabuf.interop.egl.import_image(frame.image) as imported:
         texture = imported.texture()  # its number, for PyOpenGL, moderngl, Qt, pygame
 
-It needs libEGL, of version 1.4 or later with EGL_EXT_image_dma_buf_import, and the GPU's driver.
+Needs libEGL 1.4 or later with EGL_EXT_image_dma_buf_import, and the GPU's driver.
 """
 
 from dmabuf.interop.egl._formats import formats

@@ -135,7 +135,7 @@ def choose_display(display: object) -> int:
 def _extensions(display: int) -> frozenset[str]:
     words = _library().eglQueryString(display, _EXTENSIONS)
     if not words:
-        raise failure(f"{display:#x} is no EGL display")
+        raise failure(f"{display:#x} is not an EGL display")
     return frozenset(text(words).split())
 
 
@@ -250,7 +250,7 @@ def create_sync(display: int, made: list[int], fd: int = _NO_NATIVE_FENCE_FD) ->
     """Add to a list the sync of a sync_file, which is EGL's then, or of the commands so far."""
     create = function("eglCreateSyncKHR")
     attributes = _attributes((_SYNC_NATIVE_FENCE_FD, fd))
-    what = "the GPU's driver makes no native fence"
+    what = "the GPU's driver can't make a native fence"
     _keep(what, made, 0, create, display, _SYNC_NATIVE_FENCE, attributes)
 
 
@@ -262,7 +262,14 @@ def destroy_sync() -> Callable[[int, int], None]:
 def dup_fence(display: int, sync: int, made: list[int]) -> None:
     """Add to a list a descriptor of the sync_file behind a sync."""
     dup = function("eglDupNativeFenceFDANDROID")
-    _keep("the GPU's driver gives no native fence", made, _NO_NATIVE_FENCE_FD, dup, display, sync)
+    _keep(
+        "the GPU's driver can't export a native fence",
+        made,
+        _NO_NATIVE_FENCE_FD,
+        dup,
+        display,
+        sync,
+    )
 
 
 def wait_sync(display: int, sync: int) -> None:
@@ -277,8 +284,8 @@ def create_context(display: int, api: int, attributes: Sequence[int], made: list
     before = library.eglQueryAPI()
     try:
         if not library.eglBindAPI(api):
-            raise failure("the EGL library has no such OpenGL")
-        what = "the driver makes no such context of OpenGL"
+            raise failure("the EGL library does not support this API of OpenGL")
+        what = "the driver can't make an OpenGL context of this version"
         create = library.eglCreateContext
         _keep(what, made, 0, create, display, 0, 0, _attributes(attributes))
     finally:

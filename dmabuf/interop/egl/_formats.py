@@ -12,13 +12,13 @@ MODIFIERS = "EGL_EXT_image_dma_buf_import_modifiers"
 def formats(display: object = None) -> dict[PixelFormat, list[int]]:
     """Return the formats that the GPU imports, each with its modifiers.
 
-    `display` is an EGLDisplay, as a number or a pointer of ctypes; the current context's otherwise,
-    or this machine's GPU. A format without modifiers is imported as its exporter and the driver
-    know it, which is linear for all that the processor writes. Formats that `dmabuf.image.FORMATS`
-    lacks are left out.
+    `display` is an EGLDisplay, as a number or a ctypes pointer; the default is that of the current
+    context, or of this machine's GPU. A format without modifiers is imported in a layout on which
+    its exporter and the driver agree; what the CPU writes is always linear. Formats that are not in
+    `dmabuf.image.FORMATS` are left out.
 
-    ImportError without libEGL; UnsupportedError for a driver without
-    EGL_EXT_image_dma_buf_import_modifiers. Any thread may call it.
+    ImportError without libEGL. UnsupportedError if the driver lacks
+    EGL_EXT_image_dma_buf_import_modifiers. Thread-safe.
     """
     chosen = _egl.choose_display(display)
     _egl.require(chosen, MODIFIERS)

@@ -71,7 +71,7 @@ def require_target(target: int) -> None:
         raise UnsupportedError(
             errno.EOPNOTSUPP,
             f"the OpenGL context ({version}) has no {' or '.join(wanted)}: use a context of"
-            " OpenGL ES, which drivers give these to, such as `dmabuf.interop.egl.Context()`",
+            " OpenGL ES, such as `dmabuf.interop.egl.Context()`",
         )
 
 
@@ -129,7 +129,9 @@ def texture_size(texture: int) -> tuple[int, int]:
         bind(TEXTURE_2D, texture)
         get(TEXTURE_2D, 0, _TEXTURE_WIDTH, width)
         get(TEXTURE_2D, 0, _TEXTURE_HEIGHT, height)
-        _raise_error(f"{texture} is no two-dimensional texture, or the context is before 3.1")
+        _raise_error(
+            f"{texture} is not a two-dimensional texture, or the context is older than 3.1"
+        )
     finally:
         bind(TEXTURE_2D, before[0])
     return width[0], height[0]

@@ -30,7 +30,7 @@ class EglHandle(Handle):
 
     @property
     def handle(self) -> int:
-        """EGL's own handle of it, as a number; ValueError when closed."""
+        """The EGL handle, as a number. ValueError if closed."""
         if self._closed:
             self._require_open()
         return self._number

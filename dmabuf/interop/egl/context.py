@@ -1,4 +1,4 @@
-"""An OpenGL context without a window, for scripts."""
+"""An OpenGL context without a window."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Context(EglHandle):
         with egl.Context() as context, egl.import_image(image) as imported:
             texture = imported.texture()
 
-    `with` makes it current in this thread; at the end what was current before is so again, and the
-    context is closed. A context is current in one thread at a time: another thread takes it by
-    `make_current()` once this one has let go of it by `release()`. A forked child leaves it to its
-    parent, and can't draw.
+    `with` makes it current in this thread. At the end the previously current context is current
+    again, and this one is closed. A context can be current in one thread at a time: one thread
+    calls `release()`, then another may call `make_current()`. In a forked child it can't be used;
+    it belongs to the parent.
     """
 
     __slots__ = ("_before",)
@@ -32,12 +32,12 @@ class Context(EglHandle):
     def __init__(
         self, *, desktop: bool = False, version: tuple[int, int] = (3, 1), display: object = None
     ) -> None:
-        """Make a context of OpenGL ES, or with `desktop` of OpenGL's core profile.
+        """Make a context of OpenGL ES or, with `desktop`, of OpenGL's core profile.
 
-        `version` is the least that it has. `display` is an EGLDisplay, as a number or a pointer;
-        that of this machine's GPU otherwise, or of the processor where it has none.
+        `version` is the minimum version. `display` is an EGLDisplay, as a number or a pointer; the
+        default is that of this machine's GPU, or of software rendering if there is no GPU.
 
-        ImportError without libEGL; OSError for a version that the driver has not.
+        ImportError without libEGL. OSError if the driver does not support the version.
         """
         chosen = _egl.default_display() if display is None else _egl.choose_display(display)
         _egl.require(chosen, "EGL_KHR_surfaceless_context")
@@ -52,12 +52,12 @@ class Context(EglHandle):
         self._adopt_from(chosen, _egl.destroy_context(), make)
 
     def make_current(self) -> None:
-        """Make it current in this thread. OSError (EACCES) while it is in another."""
+        """Make it current in this thread. OSError (EACCES) while it is current in another one."""
         with Hold(self) as context:
             _egl.make_current((self._display, 0, 0, context))
 
     def release(self) -> None:
-        """Let go of it in this thread, where it may be current: none is then."""
+        """Make no context current in this thread, if this one is."""
         if self._is_current():
             _egl.make_current((self._display, 0, 0, 0))
 
@@ -68,18 +68,19 @@ class Context(EglHandle):
         return _egl.current() == (self._display, self._number)
 
     def load_opengl_function(self, name: str) -> int:
-        """Return the address of a function of OpenGL, 0 if there is none.
+        """Return the address of an OpenGL function; 0 if there is none.
 
-        That is what moderngl asks of a loader: `moderngl.init_context(loader=context)`, and then
-        `moderngl.get_context()`, in the block where this context is current.
+        moderngl expects this method of a loader: call `moderngl.init_context(loader=context)` and
+        then `moderngl.get_context()`, while this context is current.
         """
         with Hold(self):
             return _egl.address(name)
 
     def close(self) -> None:
-        """Close it; in this thread none is current then, if it was. Does nothing the second time.
+        """Close it. If it is current in this thread, no context is current afterwards.
 
-        Where another thread has it current it lives on until that lets go of it.
+        If it is current in another thread, it is destroyed when that thread releases it. Does
+        nothing the second time.
         """
         try:
             if not self._closed:

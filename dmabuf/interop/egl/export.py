@@ -1,4 +1,4 @@
-"""Textures as images: the GPU's memory for whoever takes dma-bufs."""
+"""Textures as images: memory of the GPU for anything that imports dma-bufs."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ class _TextureImage(EglHandle):
 
 
 def export_texture(texture: int) -> Image:
-    """Return a texture's memory as an image, which owns its buffers; close it when it is done with.
+    """Return a texture's memory as an image, which owns its buffers: close it after use.
 
-    `texture` is the number of a two-dimensional texture with storage, in the context that is
-    current, and complete: one without mipmaps has no filter that asks for them. The image lives on
-    when the texture is deleted. What the GPU is drawing into it is seen once `fence()` signals.
-    Where the driver has the pixels is told by the image's `modifier`: the processor can read it if
-    that is linear.
+    `texture` is the number of a two-dimensional texture with storage, in the current context. It
+    must be complete: without mipmaps, its filter must not use them. The image stays valid when the
+    texture is deleted. Commands that draw into it are complete once `fence()` signals. The image's
+    `modifier` describes the layout that the driver chose; the CPU can read it if it is linear.
 
-    RuntimeError if no context is current in this thread; RefusedError if the memory has more planes
-    than its pixel format, as compressed textures have, or the driver gives no descriptor of it, as
-    Mesa's for the processor of what it has imported; UnsupportedError for a driver without
+    RuntimeError if no context is current in this thread. RefusedError if the memory has more planes
+    than its pixel format, as compressed textures have, or if the driver gives no descriptor, as
+    Mesa's software rendering for imported memory. UnsupportedError if the driver lacks
     EGL_MESA_image_dma_buf_export, which few but Mesa's have. Needs OpenGL 3 or OpenGL ES 3.1.
     """
     display, context = _egl.require_current()
@@ -65,7 +64,7 @@ def export_texture(texture: int) -> Image:
                 raise RefusedError(
                     errno.EINVAL,
                     f"texture {texture} can't be an Image: the driver gives no descriptor of its"
-                    " memory; where that was imported, use the image that it came from",
+                    " memory; if that was imported, use the image that it came from",
                 )
             with ExitStack() as stack:
                 buffers = _own(fds, count, stack)

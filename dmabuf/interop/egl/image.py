@@ -1,4 +1,4 @@
-"""Images as the GPU has them, and as textures."""
+"""Images as EGLImages, and as textures."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _IMPORT = "EGL_EXT_image_dma_buf_import"
 
 
 class EglImage(EglHandle):
-    """An image as the GPU has it: an EGLImage. `import_image` makes it, `close()` destroys it.
+    """An image that the GPU's driver has imported: an EGLImage. `import_image` returns it.
 
         with egl.Context(), egl.import_image(frame.image) as imported:
             texture = imported.texture()
 
-    It keeps the memory for itself: the image and its buffers may be closed before. Any thread may
-    close it. A forked child leaves it to its parent.
+    It keeps the memory by itself: the image and its buffers may be closed before it. Use it as a
+    context manager, or call `close()`, from any thread. In a forked child it belongs to the parent.
     """
 
     __slots__ = ("_description", "_external", "_format", "_size", "_textures")
@@ -57,42 +57,42 @@ class EglImage(EglHandle):
 
     @property
     def format(self) -> PixelFormat:
-        """The pixel format of the image that was imported."""
+        """The pixel format of the imported image."""
         return self._format
 
     @property
     def size(self) -> tuple[int, int]:
-        """Its width and height in pixels."""
+        """The width and height in pixels."""
         return self._size
 
     def texture(self, target: int | None = None) -> int:
-        """Return the number of a texture of the image, in the context that is current.
+        """Return the number of a texture of the image, in the current context.
 
-        `target` is GL_TEXTURE_2D or GL_TEXTURE_EXTERNAL_OES. Without it, it is the second for what
-        the driver samples alone (YUV), for shaders with `samplerExternalOES` in OpenGL ES, and the
-        first for all else, which can be drawn into too. A context gets one texture per target,
-        however often it asks. Filters are set to GL_NEAREST, what was bound stays bound, and errors
-        of earlier commands are forgotten.
+        `target` is GL_TEXTURE_2D or GL_TEXTURE_EXTERNAL_OES. The default is the second for formats
+        that the driver only samples (YUV), for shaders with `samplerExternalOES` in OpenGL ES;
+        otherwise it is the first, which can be drawn into too. A context has one texture per
+        target, however often it is requested. Filters are set to GL_NEAREST, bindings stay
+        unchanged, and errors of earlier commands are discarded.
 
-        The texture is deleted by `close()` where the same context is current, or goes with its
-        context. So close the image before the context, in the same thread.
+        `close()` deletes the texture if the same context is current; otherwise it is deleted with
+        its context. So close the image before the context, in the same thread.
 
-        RuntimeError if no context is current; RefusedError for GL_TEXTURE_2D of what the driver
-        samples alone; UnsupportedError for a context without such textures (YUV in OpenGL that is
-        not ES); OSError if the driver refuses. Follows OES_EGL_image_external.
+        RuntimeError if no context is current. RefusedError for GL_TEXTURE_2D if the driver only
+        samples the format. UnsupportedError if the context lacks such textures, as OpenGL that is
+        not ES does for YUV. OSError if the driver refuses. Follows OES_EGL_image_external.
         """
         with Hold(self) as image:
             return int(self._texture(self._target(target), image)[0])
 
     def bind(self, unit: int = 0, target: int | None = None) -> None:
-        """Bind its texture to a texture unit, for shaders whose sampler has that number.
+        """Bind its texture to a texture unit, for a shader's sampler with that number.
 
-        `target` is as in `texture()`, which says what is raised. For what has no way to bind
-        GL_TEXTURE_EXTERNAL_OES of its own, as moderngl. ValueError for a unit below 0, OSError
-        (EINVAL) for one that the driver has not.
+        For libraries that can't bind GL_TEXTURE_EXTERNAL_OES, such as moderngl. `target` and errors
+        are those of `texture()`. ValueError for a unit below 0, OSError (EINVAL) for one that the
+        driver does not have.
         """
         if unit < 0:
-            raise ValueError(f"a texture unit is 0 or more, not {unit}")
+            raise ValueError(f"a texture unit must be 0 or more, not {unit}")
         with Hold(self) as image:
             chosen = self._target(target)
             _gl.bind_texture(unit, chosen, self._texture(chosen, image)[0])
@@ -164,17 +164,17 @@ class EglImage(EglHandle):
 
 
 def import_image(image: Image, *, display: object = None) -> EglImage:
-    """Return an image as the GPU has it, without a copy.
+    """Return an image as an `EglImage`, which the GPU uses without a copy.
 
-    `display` is as in `formats`. Every plane may be in a buffer of its own, with any stride and
-    offset that the driver takes, and with a modifier of `formats()`. YUV is told with the image's
-    `color_encoding` and `color_range`; what isn't known is BT.601 in limited range, as in
-    `Image.to_rgb`. The GPU reads what is in the buffers when it draws: wait for who writes them
-    first, by `wait(fence)`.
+    `display` is as in `formats`. Each plane may be in a buffer of its own, with any stride and
+    offset that the driver supports, and a modifier of `formats()`. For YUV the image's
+    `color_encoding` and `color_range` are passed on; unknown ones are BT.601 in limited range, as
+    in `Image.to_rgb`. The GPU reads the buffers when it draws: wait for their writers before, with
+    `wait(fence)`.
 
     RefusedError says what the driver lacks: the format, the modifier, the colours. OSError if it
-    refuses for a reason of its own, such as a stride that its hardware can't have; UnsupportedError
-    for one that imports no dma-bufs; ImportError without libEGL. Any thread may call it. Follows
+    refuses for another reason, such as a stride that its hardware does not support.
+    UnsupportedError if it imports no dma-bufs. ImportError without libEGL. Thread-safe. Follows
     EGL_EXT_image_dma_buf_import.
     """
     return EglImage(image, display)

@@ -1,4 +1,4 @@
-"""Fences from the GPU's commands, and for them."""
+"""Fences of the GPU's commands, and commands that wait for fences."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def _take(display: int, fence: Fence, made: list[int]) -> None:
 
 
 def fence() -> Fence:
-    """Return a fence of all commands that the current context was given: it signals after them.
+    """Return a fence that signals when all commands so far in the current context are done.
 
-    For whom the GPU's result goes to: `buffer.import_fence(fence, Access.WRITE)` has devices and
-    other processes wait for it. Flushes the commands.
+    Flushes the commands. `buffer.import_fence(fence, Access.WRITE)` makes other devices and
+    processes wait for the GPU's result.
 
-    RuntimeError if no context is current in this thread; UnsupportedError for a driver without
+    RuntimeError if no context is current in this thread. UnsupportedError if the driver lacks
     EGL_ANDROID_native_fence_sync.
     """
     display, _ = _egl.require_current()
@@ -54,14 +54,14 @@ def fence() -> Fence:
 
 
 def wait(fence: Fence) -> None:
-    """Have the commands that follow in the current context wait for a fence.
+    """Make the following commands in the current context wait for a fence.
 
-    Before the GPU reads what another device writes: `wait(buffer.export_fence(Access.READ))`. The
-    caller keeps its fence, and may close it. A GPU waits by itself, and this returns at once; a
-    driver for the processor waits here, and other threads run meanwhile.
+    Call it before the GPU reads what another device writes:
+    `wait(buffer.export_fence(Access.READ))`. The caller still owns `fence` and may close it. With a
+    GPU this returns at once. With software rendering it blocks; other threads run meanwhile.
 
-    RuntimeError if no context is current in this thread; UnsupportedError for a driver without
-    EGL_ANDROID_native_fence_sync and EGL_KHR_wait_sync: wait by `fence.wait()` then.
+    RuntimeError if no context is current in this thread. UnsupportedError if the driver lacks
+    EGL_ANDROID_native_fence_sync and EGL_KHR_wait_sync: use `fence.wait()` then.
     """
     if not isinstance(fence, Fence):
         raise TypeError(f"fence must be a dmabuf.Fence, not {type(fence).__name__}")

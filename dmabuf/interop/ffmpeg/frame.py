@@ -25,13 +25,13 @@ _LAYERS = {
 
 
 class Descriptor(Closing):
-    """An AVDRMFrameDescriptor in memory, with duplicates of an image's descriptors.
-
-    FFmpeg takes none of it over: close it after the last AVFrame with it is unreferenced. Closing
-    closes the duplicates; the image's own stay its own.
+    """An AVDRMFrameDescriptor in memory, with duplicates of an image's file descriptors.
 
         with ffmpeg.descriptor(image) as drm:
             frame.data[0] = drm.address
+
+    `descriptor` returns it. FFmpeg takes over nothing: close it after the last AVFrame that uses it
+    was unreferenced. Closing closes the duplicates; the image stays open.
     """
 
     __slots__ = ("_buffers", "_struct")
@@ -43,7 +43,7 @@ class Descriptor(Closing):
 
     @property
     def address(self) -> int:
-        """Where it is in memory: AVFrame.data[0]. ValueError when closed."""
+        """Its address, for AVFrame.data[0]. ValueError if closed."""
         for buffer in self._buffers:
             buffer.fileno()
         return int(ffi.cast("uintptr_t", self._struct))
@@ -55,11 +55,11 @@ class Descriptor(Closing):
 
     @property
     def closed(self) -> bool:
-        """Whether `close()` was called."""
+        """True once `close()` was called."""
         return all(buffer.closed for buffer in self._buffers)
 
     def close(self) -> None:
-        """Close the duplicates. Idempotent."""
+        """Close the duplicates. Does nothing the second time."""
         for buffer in self._buffers:
             buffer.close()
 
@@ -68,20 +68,18 @@ class Descriptor(Closing):
 
 
 def descriptor(image: Image) -> Descriptor:
-    """Return an image as an AVDRMFrameDescriptor: one layer, with an object for each buffer.
+    """Return an image as an AVDRMFrameDescriptor: one layer, with one object per buffer.
 
-    For an AVFrame of the format AV_PIX_FMT_DRM_PRIME, whose `buf[0]` must be set, too. ValueError
-    if DRM has no code for the pixel format, or the image has more than 4 planes.
+    For an AVFrame of the format AV_PIX_FMT_DRM_PRIME, whose `buf[0]` must be set too. ValueError if
+    DRM has no code for the pixel format, or if the image has more than 4 planes.
     """
     code = image.format.drm
     if code is None:
         raise ValueError(
-            f"DRM has no code for {image.format}: FFmpeg takes no such DRM_PRIME frame"
+            f"DRM has no code for {image.format}, so FFmpeg has no DRM_PRIME frame of it"
         )
     if len(image.planes) > _MOST:
-        raise ValueError(
-            f"a DRM_PRIME frame has {_MOST} planes at the most, not those of {image!r}"
-        )
+        raise ValueError(f"a DRM_PRIME frame can have at most {_MOST} planes, fewer than {image!r}")
     struct: Any = ffi.new("AVDRMFrameDescriptor *")
     with ExitStack() as made:
         buffers = [made.enter_context(buffer.dup()) for buffer in image.buffers]
@@ -106,13 +104,13 @@ def image(
     color_encoding: Encoding = None,
     color_range: Range = None,
 ) -> Image:
-    """Return the image of an AVDRMFrameDescriptor, which owns duplicates of its buffers: close it.
+    """Return the image of an AVDRMFrameDescriptor. It owns duplicates of the buffers: close it.
 
-    `address` is AVFrame.data[0] of a frame of the format AV_PIX_FMT_DRM_PRIME, `width` and `height`
-    are the frame's. What stands there is believed, but for the sizes and offsets, which are checked
-    against the kernel's. The memory outlives the frame; whether the device writes the next picture
-    there once the frame is unreferenced is the device's matter. ValueError if it describes no image
-    that is known.
+    `address` is AVFrame.data[0] of a frame of the format AV_PIX_FMT_DRM_PRIME; `width` and `height`
+    are those of the frame. The memory at `address` is trusted, except that sizes and offsets are
+    checked against the kernel's. The image stays valid when the frame is unreferenced, but the
+    device may then write another picture into its memory. ValueError if it does not describe a
+    known image.
     """
     if not address:
         raise ValueError("there is no AVDRMFrameDescriptor at address 0: is it a DRM_PRIME frame?")
@@ -131,7 +129,7 @@ def image(
         raise ValueError(f"{format} has {len(format.planes)} planes, not {len(places)}")
     modifiers = {int(one.format_modifier) for one in objects}
     if len(modifiers) != 1:
-        raise ValueError(f"the planes of an image have one modifier, not {modifiers}")
+        raise ValueError(f"all planes of an image must have one modifier, not {modifiers}")
     with ExitStack() as made:
         buffers = [made.enter_context(Buffer.from_fd(one.fd)) for one in objects]
         found = Image(
@@ -166,4 +164,4 @@ def _format(codes: list[int]) -> PixelFormat:
         if codes == [fourcc(name) for name in names]:
             return from_drm(fourcc(format if len(format) == 4 else "YU12"))
     words = ", ".join(map(fourcc_text, codes))
-    raise ValueError(f"a DRM_PRIME frame with the layers {words} is no image that dmabuf knows")
+    raise ValueError(f"a DRM_PRIME frame with the layers {words} is not an image that dmabuf knows")

@@ -1,4 +1,4 @@
-"""Frames from and to GStreamer's pipelines in other processes, by its unixfdsink and unixfdsrc.
+"""Frames from and to GStreamer pipelines in other processes, through unixfdsink and unixfdsrc.
 
     with dmabuf.interop.gstreamer.Source("/tmp/out.sock") as source:  # … ! unixfdsink
         for frame in source:
@@ -7,8 +7,8 @@
     with dmabuf.interop.gstreamer.Sink("/tmp/in.sock") as sink:  # unixfdsrc ! …
         sink.push(image)
 
-They speak the protocol themselves: GStreamer isn't needed here, and 1.24 or later there. For
-pipelines in this process, `buffer(image)` and `image(sample)` go by PyGObject.
+Both speak the protocol themselves: the other process needs GStreamer 1.24 or later, this one needs
+none. For pipelines in this process, `buffer(image)` and `image(sample)` use PyGObject.
 """
 
 from dmabuf.interop.gstreamer._caps import Caps, caps, parse_caps

@@ -27,44 +27,49 @@ _DRM_FORMAT = re.compile(r"(.{4}|\w{1,4})(?::(0[xX][0-9a-fA-F]{1,16}))?", re.DOT
 
 @record
 class Picture(NamedTuple):
-    """What the frames of a video stream are."""
+    """The format of the frames of a video stream."""
 
     format: PixelFormat
-    """Their pixel format."""
+    """The pixel format."""
     width: int
-    """Pixels per row."""
+    """The number of pixels in a row."""
     height: int
-    """Rows."""
+    """The number of rows."""
     modifier: int
-    """DRM's modifier; 0 is linear."""
+    """The DRM modifier; 0 is linear."""
     color_encoding: ColorEncoding | None = None
-    """How red, green and blue became luma and chroma; None if that isn't told."""
+    """The encoding of luma and chroma; None if it is unknown."""
     color_range: ColorRange | None = None
-    """Which numbers stand for black and white; None if that isn't told."""
+    """The numeric range of the samples; None if it is unknown."""
 
 
 @record
 class Caps(NamedTuple):
-    """What a stream is, as GStreamer tells it.
+    """The format of a stream, as GStreamer describes it.
 
         caps = gstreamer.parse_caps("video/x-raw, format=(string)NV12, width=(int)64, height=48")
         caps.fields["format"]  # "NV12"
         caps.picture().format  # PixelFormat NV12
 
-    Made by `parse_caps`.
+    `parse_caps` returns it, and `Source.caps` holds that of a stream.
     """
 
     media_type: str
-    """The kind of stream: "video/x-raw", "image/jpeg"."""
+    """The media type, such as "video/x-raw" or "image/jpeg"."""
     features: tuple[str, ...]
-    """What memory it is in, if that is told: "memory:DMABuf"."""
+    """The kind of memory, if it is given: "memory:DMABuf"."""
     fields: Mapping[str, str]
-    """Each further field, as text without its type."""
+    """The other fields, as text without their types."""
 
     def picture(self) -> Picture:
-        """Return what its frames are. ValueError if they aren't raw video of a known format."""
+        """Return the format of the frames.
+
+        ValueError unless they are raw video in a known format.
+        """
         if self.media_type != "video/x-raw":
-            raise ValueError(f"a stream of {self.media_type} has no pixels, but bytes")
+            raise ValueError(
+                f"a stream of {self.media_type} has no pixels; use copy() of its frames"
+            )
         size = self._pixels("width"), self._pixels("height")
         colors = parse_colorimetry(self.fields.get("colorimetry", ""))
         name = self.fields.get("format", "")
@@ -73,12 +78,12 @@ class Caps(NamedTuple):
         text = self.fields.get("drm-format", "")
         found = _DRM_FORMAT.fullmatch(text)
         if found is None or not found[1].isascii():
-            raise ValueError(f"drm-format={text!r} is no code of four characters and a modifier")
+            raise ValueError(f"drm-format={text!r} is not a four-character code with a modifier")
         return Picture(from_drm(fourcc(found[1])), *size, int(found[2] or "0", 16), *colors)
 
     @property
     def frame_rate(self) -> Fraction | None:
-        """Frames a second; None if it isn't told, or 0, which stands for any."""
+        """The number of frames per second; None if it is not given, or 0, which means any."""
         found = re.fullmatch(r"(\d{1,10})/(\d{1,10})", self.fields.get("framerate", ""))
         if found is None or not int(found[1]) or not int(found[2]):
             return None
@@ -92,13 +97,13 @@ class Caps(NamedTuple):
 
 
 def parse_caps(text: str) -> Caps:
-    """Return what a text says of a stream. ValueError unless it is one structure of caps.
+    """Return the caps that a text describes. ValueError unless it is one structure of caps.
 
-    Fields are as they stand: ranges and lists too, which no stream has that runs.
+    Fields keep their text, also ranges and lists, which a running stream does not have.
     """
     head = _HEAD.match(text) if len(text) <= _MOST_TEXT else None
     if head is None:
-        raise ValueError(f"no caps of GStreamer: {text[:80]!r}")
+        raise ValueError(f"these are not caps of GStreamer: {text[:80]!r}")
     features = tuple(filter(None, (word.strip() for word in (head[2] or "").split(","))))
     fields: dict[str, str] = {}
     place = head.end()
@@ -125,8 +130,9 @@ def caps(image: Image, *, frame_rate: Fraction | int | None = None, drm: bool = 
         gstreamer.caps(image, frame_rate=30)
         # video/x-raw, format=(string)NV12, width=(int)640, height=(int)480, …
 
-    With `drm`, or a modifier, it is `video/x-raw(memory:DMABuf)` with a `drm-format`, which only
-    importers of dma-bufs take. ValueError if GStreamer has no such format.
+    With `drm`, or if the image has a modifier, they are `video/x-raw(memory:DMABuf)` with a
+    `drm-format`, which only importers of dma-bufs accept. `frame_rate` is in frames per second.
+    ValueError if GStreamer has no such format.
     """
     about = image.format, image.width, image.height, image.modifier
     picture = Picture(*about, image.color_encoding, image.color_range)
@@ -151,7 +157,7 @@ def _described(picture: Picture, *, drm: bool) -> tuple[str, str]:
     """Return the feature of the memory, and the fields of the format."""
     if drm or picture.modifier != LINEAR:
         if picture.format.drm is None:
-            raise ValueError(f"DRM has no code for {picture.format}, so that drm-format has none")
+            raise ValueError(f"DRM has no code for {picture.format}, so it has no drm-format")
         code = picture.format.drm.to_bytes(4, "little").decode("ascii")
         if picture.modifier != LINEAR:
             code += f":0x{picture.modifier:016x}"

@@ -29,19 +29,19 @@ class ClientInfo(NamedTuple):
         for client in sink.clients():
             print(f"process {client.pid} holds {client.held} and missed {client.dropped}")
 
-    As of the last `push` or `service`.
+    It is a snapshot, as of the last `push` or `service`.
     """
 
     pid: int
-    """The process that connected."""
+    """The id of the process that connected."""
     uid: int
-    """Its user."""
+    """The id of its user."""
     held: int
-    """How many buffers it has and has not released."""
+    """The number of buffers that it holds."""
     sent: int
-    """How many buffers it was sent."""
+    """The number of buffers that were sent to it."""
     dropped: int
-    """How many it missed, because it held too many or everybody did."""
+    """The number of buffers that it missed, because it or all clients held too many."""
 
 
 class Client:

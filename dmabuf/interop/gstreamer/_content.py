@@ -26,7 +26,7 @@ class PlainMemory(Descriptor):
     def __init__(self, number: int) -> None:
         regular = stat.S_ISREG(os.fstat(number).st_mode)
         if not regular or _libc.filesystem_magic(number) not in _SHARED_MEMORY:
-            raise ValueError(f"descriptor {number} is no shared memory")
+            raise ValueError(f"descriptor {number} is not shared memory")
         super().__init__(number)
 
     @property

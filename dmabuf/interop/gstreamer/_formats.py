@@ -64,7 +64,7 @@ def find_format(name: str) -> PixelFormat:
         return pixel_format(_OURS[name])
     except KeyError:
         raise ValueError(
-            f"GStreamer's format {name!r} is none of dmabuf's; convert in the pipeline:"
+            f"GStreamer's format {name!r} is not known to dmabuf; convert in the pipeline:"
             " videoconvert ! video/x-raw,format=NV12"
         ) from None
 

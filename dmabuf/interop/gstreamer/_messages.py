@@ -34,12 +34,12 @@ def described(
     if caps is not None:
         parse_caps(caps)
         if len(caps.encode()) > MOST_CAPS or "\0" in caps:
-            raise ValueError(f"caps have at most {MOST_CAPS} bytes, none of them NUL")
+            raise ValueError(f"caps must have at most {MOST_CAPS} bytes without a NUL")
         memories = tuple(Memory(used, 0) for used in offer.used)
         return Described(caps, memories, None, tuple(range(len(memories))))
     if offer.layout is None:
         raise ValueError(
-            "the item is no image of a known format; push an Image, or tell what its bytes are:"
+            "the item is not an image in a known format; push an Image, or describe its bytes:"
             ' caps="image/jpeg"'
         )
     return _picture(offer, offer.layout, frame_rate, drm=drm)
@@ -67,7 +67,7 @@ def _picture(offer: Offer, layout: Layout, frame_rate: Fraction | None, *, drm: 
         size = buffer.size - start if drm else until - end
         if size > buffer.size - start:
             raise ValueError(
-                f"GStreamer wants {size} bytes of {picture.format} {layout.width}x{layout.height},"
+                f"GStreamer needs {size} bytes for {picture.format} {layout.width}x{layout.height},"
                 f" and the buffer has {buffer.size - start}; allocate a larger one"
             )
         memories.append(Memory(size, start))

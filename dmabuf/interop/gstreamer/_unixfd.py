@@ -139,11 +139,11 @@ def parse_caps_text(payload: bytes) -> str:
     """Return the text of a CAPS message. MessageError unless it is text that a NUL ends."""
     text, end, rest = payload.partition(b"\0")
     if not end or rest:
-        raise MessageError("caps that are no text with a NUL at its end")
+        raise MessageError("caps that are not a text with a NUL at its end")
     try:
         return text.decode()
     except UnicodeDecodeError:
-        raise MessageError("caps that are no text in UTF-8") from None
+        raise MessageError("caps that are not UTF-8 text") from None
 
 
 def parse_buffer(payload: bytes) -> BufferMessage:

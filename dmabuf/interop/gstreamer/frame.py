@@ -1,4 +1,4 @@
-"""One frame of a pipeline in another process, for as long as we have it."""
+"""A frame of a pipeline in another process."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ _Self = TypeVar("_Self", bound="PipelineFrame")
 
 
 class PipelineFrame(Closing):
-    """A frame of a `Source`, which is given back once: by `with frame`, or `close()`.
+    """A frame of a `Source`. It is given back once: by `with frame`, or by `close()`.
 
         for frame in source:
             with frame, frame.image.read() as planes:
                 print(frame.pts, planes[0].mean())
 
-    Its memory is the pipeline's, which writes there again once the frame is given back; that closes
-    its buffers. Arrays that outlive it stay valid memory with other contents. Thread-safe.
+    Its memory belongs to the pipeline, which writes into it again once the frame is given back.
+    Giving it back closes its buffers. An array that outlives the frame stays valid memory, with
+    other contents. Thread-safe.
     """
 
     __slots__ = ("__weakref__", "_caps", "_message", "_origins", "_owners")
@@ -52,19 +53,19 @@ class PipelineFrame(Closing):
 
     @property
     def image(self) -> Image:
-        """The picture, which borrows the frame's buffers.
+        """The frame as an `Image`, which borrows the frame's buffers.
 
-        ValueError if the stream is no raw video of a known format, if its planes aren't inside of
-        its memory, or if that is no dma-buf but plain memory (see `copy`).
+        ValueError if the stream is not raw video in a known format, if the planes do not lie inside
+        of the memory, or if the memory is not a dma-buf (see `copy`).
         """
         picture = self._caps.picture()
         return place_image(self._message, list(self.buffers), picture)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        """Its dma-bufs; they are closed when the frame is given back: `dup()` what is to stay.
+        """The dma-bufs of the frame. Giving it back closes them: `dup()` those that must stay open.
 
-        ValueError if it is in plain memory.
+        ValueError if the frame is in plain memory.
         """
         buffers = [owner for owner in self._open() if isinstance(owner, Buffer)]
         if not buffers:
@@ -76,14 +77,14 @@ class PipelineFrame(Closing):
 
     @property
     def in_dma_bufs(self) -> bool:
-        """True if its memory is dma-bufs; False if it is plain memory, which `copy` reads."""
+        """True if the memory is dma-bufs; False if it is plain memory, which `copy` reads."""
         return self._message.is_dma_buf
 
     def copy(self, *, limit: int = 1 << 30) -> bytes:
-        """Return a copy of its bytes: those of encoded streams, and of plain memory.
+        """Return a copy of the frame's bytes, for encoded streams and for plain memory.
 
-        Blocks until pending writers are done. ValueError if there are more than `limit`, or if the
-        owner of plain memory has shrunk it.
+        Blocks until pending writers are done. ValueError if there are more than `limit` bytes, or
+        if the owner of plain memory has shrunk it.
         """
         size = sum(memory.size for memory in self._message.memories)
         if size > limit:
@@ -99,31 +100,31 @@ class PipelineFrame(Closing):
 
     @property
     def caps(self) -> Caps:
-        """What the stream was when the frame came."""
+        """The caps of the stream at this frame."""
         return self._caps
 
     @property
     def pts(self) -> int | None:
-        """When it is to be shown, in nanoseconds of `time.monotonic_ns()`; None if not told."""
+        """The presentation time, in nanoseconds of `time.monotonic_ns()`; None if not given."""
         return self._message.pts
 
     @property
     def dts(self) -> int | None:
-        """When it is to be decoded, in nanoseconds of `time.monotonic_ns()`; None if not told."""
+        """The decoding time, in nanoseconds of `time.monotonic_ns()`; None if not given."""
         return self._message.dts
 
     @property
     def duration(self) -> int | None:
-        """How long it is to be shown, in nanoseconds; None if not told."""
+        """The duration in nanoseconds; None if not given."""
         return self._message.duration
 
     @property
     def closed(self) -> bool:
-        """Whether it was given back."""
+        """True once the frame was given back."""
         return not self._origins
 
     def close(self) -> None:
-        """Give it back, and close its buffers. Does nothing the second time."""
+        """Give the frame back and close its buffers. Does nothing the second time."""
         try:
             origin = self._origins.pop()
         except IndexError:

@@ -1,4 +1,4 @@
-"""Images in GStreamer's own buffers, and its samples as images, in one process: by PyGObject."""
+"""Images as GStreamer buffers, and GStreamer samples as images, in one process, by PyGObject."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def _libraries() -> _Libraries:
 
 
 def buffer(image: Image, pts: int | None = None) -> Any:
-    """Return a Gst.Buffer on an image's memory, without a copy, for an appsrc with its `caps`.
+    """Return a Gst.Buffer on an image's memory, without a copy, for an appsrc with the `caps`.
 
         source.set_property("caps", Gst.Caps.from_string(gstreamer.caps(image)))
         source.emit("push-buffer", gstreamer.buffer(image, pts=0))
 
-    A GstVideoMeta tells where the planes are. `pts` is in nanoseconds. GStreamer has descriptors of
-    its own: close the image when you like, but don't draw into it before the pipeline is done. It
-    reads without a bracket, so wait for fences first. ValueError if GStreamer has no such format;
-    ImportError without PyGObject.
+    `pts` is the presentation time in nanoseconds. A GstVideoMeta describes the planes. GStreamer
+    gets its own descriptors, so the image may be closed at any time; do not write into the memory
+    before the pipeline is done. GStreamer reads without a bracket, so wait for fences before.
+    ValueError if GStreamer has no such format. ImportError without PyGObject.
     """
     if not isinstance(image, Image):
         raise TypeError(f"image must be a dmabuf.Image, not {type(image).__name__}")
@@ -99,15 +99,15 @@ def _memory(libraries: _Libraries, buffer: Buffer) -> Any:
 
 
 def image(sample: Any) -> Image:
-    """Return the picture of a Gst.Sample that is in dma-bufs, without a copy, as of an appsink.
+    """Return the image of a Gst.Sample in dma-bufs, such as an appsink gives, without a copy.
 
         with gstreamer.image(sink.emit("pull-sample")) as image:
             image.save("frame.png")
 
     The image owns duplicates of the descriptors: close it. The memory stays valid when the sample
-    and its pipeline are gone. Keep the sample while the pixels are to stay: a source fills its
-    memory again. ValueError if the sample is in plain memory, or no picture of a known format;
-    ImportError without PyGObject.
+    and its pipeline are gone. Keep the sample for as long as you need the contents, because a
+    source fills the memory again. ValueError if the sample is in plain memory, or not a picture in
+    a known format. ImportError without PyGObject.
     """
     libraries = _libraries()
     if not isinstance(sample, libraries.gst.Sample):

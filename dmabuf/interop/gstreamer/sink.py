@@ -1,4 +1,4 @@
-"""Frames into other processes' pipelines, by their unixfdsrc."""
+"""Frames for pipelines in other processes, through their unixfdsrc."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LATER = 0.5  # seconds until a connection is taken again after EMFILE
 
 
 class Sink(Closing):
-    """Feeds every `unixfdsrc` that connects, of pipelines in other processes, without a copy.
+    """Feeds every `unixfdsrc` that connects, in pipelines of other processes, without a copy.
 
         # gst-launch-1.0 unixfdsrc socket-path=/tmp/in.sock ! videoconvert ! autovideosink
         with v4l2.Capture("/dev/video0") as camera, gstreamer.Sink("/tmp/in.sock") as sink:
@@ -42,20 +42,21 @@ class Sink(Closing):
                 for frame in frames:
                     sink.push(frame)
 
-    `where`, `mode` and the errors are as with `share.Publisher`; a listening socket must be of
-    SOCK_STREAM. `frame_rate` is told in the caps. With `drm` pictures are told as
-    `video/x-raw(memory:DMABuf)` with a `drm-format`: for pipelines that import dma-bufs, with any
-    stride. Without it pictures must lie as GStreamer takes them to: its sources ignore strides.
+    `where`, `mode` and the errors are those of `share.Publisher`; a listening socket must be
+    SOCK_STREAM. `frame_rate`, in frames per second, becomes a part of the caps. With `drm` the caps
+    are `video/x-raw(memory:DMABuf)` with a `drm-format`, for pipelines that import dma-bufs with
+    any stride. Without it the images must have GStreamer's default strides, because its sources
+    ignore others.
 
-    A client holds at most `depth` buffers, and all of them together `in_flight`: what is pushed
-    meanwhile it misses. So `in_flight` must exceed what clients hold that may stall at once. One
-    that keeps a buffer for more than `hold_timeout` seconds (None: no limit) after a newer one was
-    pushed is disconnected, and so is one that reads nothing or says nonsense. With `block` a push
-    waits so many seconds for those that would miss it.
+    A client holds at most `depth` buffers, and all clients together `in_flight`; they miss what is
+    pushed beyond that. So `in_flight` must exceed the number of buffers of clients that may stall
+    at the same time. A client is disconnected if it keeps a buffer for more than `hold_timeout`
+    seconds (None: no limit) after a newer one was pushed, or does not read, or sends an invalid
+    message. With `block` a push waits that many seconds for clients that would miss the buffer.
 
-    There is no thread behind it: `push` and `service` do all the work, and `fileno()` is readable
-    when there is some. Thread-safe. A forked child has a closed one. Needs GStreamer 1.24 on the
-    other side, and none here.
+    There is no thread: `push` and `service` do all the work, and `fileno()` is readable when there
+    is some. Thread-safe. In a forked child the sink is closed. The other process needs GStreamer
+    1.24, this one needs none.
     """
 
     def __init__(
@@ -73,13 +74,13 @@ class Sink(Closing):
         require_new(self)
         self._closed = True
         if not 1 <= depth <= _MOST_DEPTH:
-            raise ValueError(f"depth must be 1 to {_MOST_DEPTH}, not {depth}")
+            raise ValueError(f"depth must be from 1 to {_MOST_DEPTH}, not {depth}")
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, not {in_flight}")
         if hold_timeout is not None:
             finite_seconds(hold_timeout, "hold_timeout")
         if frame_rate is not None and frame_rate < 0:
-            raise ValueError(f"frame_rate must be frames a second, not {frame_rate}")
+            raise ValueError(f"frame_rate must be in frames per second, not {frame_rate}")
         self._block = 0.0 if block is None else finite_seconds(block, "block")
         self._frame_rate = None if frame_rate is None else Fraction(frame_rate)
         self._drm = drm
@@ -111,22 +112,22 @@ class Sink(Closing):
         image: Image | None = None,
         caps: str | None = None,
     ) -> int:
-        """Send an item to every client that has room, and return to how many it went.
+        """Send an item to every client that has room, and return the number of clients.
 
         Args:
-            item: what is taken over: an owning `Image`, a `Buffer` or what else has `buffers` and
-                `close()`, or a V4L2 frame, which is given back by `queue()`. It is given back once
-                every client has released it: don't use it afterwards.
-            pts: when it is to be shown, in nanoseconds of `time.monotonic_ns()`; the item's own
-                `timestamp` otherwise, or now.
-            dts: when it is to be decoded, likewise; none otherwise.
-            duration: how long it is to be shown, in nanoseconds; from `frame_rate` otherwise.
-            image: how the item's bytes are to be seen as pixels; an item's own `image` otherwise.
-            caps: what its bytes are, where they are no pixels: "image/jpeg".
+            item: an `Image` that owns its buffers, a `Buffer`, a V4L2 frame, or any object with
+                `buffers` and `close()`. The sink takes it over, and gives it back (a frame) or
+                closes it once every client has released it. Do not use the item afterwards.
+            pts: the presentation time, in nanoseconds of `time.monotonic_ns()`; the default is
+                the item's own `timestamp`, or now.
+            dts: the decoding time, in the same unit; without it there is none.
+            duration: the duration in nanoseconds; the default follows from `frame_rate`.
+            image: the description of the item's pixels; the default is the item's own `image`.
+            caps: the format of bytes that are not pixels, such as "image/jpeg".
 
-        If it raises TypeError or ValueError, the item stays the caller's: GStreamer has no such
-        format, or takes its planes to be elsewhere. An error of giving items back (OSError of a
-        device) comes out of here and of `service()`; the item is pushed then.
+        If it raises TypeError or ValueError, the caller still owns the item; ValueError if
+        GStreamer has no such format or needs other strides. An error while an earlier item is given
+        back (OSError of a device) is raised here or by `service()`; the new item is pushed then.
 
         """
         offer = offered(item, image, b"")
@@ -135,25 +136,31 @@ class Sink(Closing):
             duration = int(1_000_000_000 / self._frame_rate)
         stamps = (offer.timestamp_ns if pts is None else pts, dts, duration)
         if any(stamp is not None and not 0 <= stamp < 2**64 - 1 for stamp in stamps):
-            raise ValueError(f"pts, dts and duration are nanoseconds in 64 bits, not {stamps}")
+            raise ValueError(f"pts, dts and duration must be nanoseconds in 64 bits, not {stamps}")
         self._wait_for_room()
         with self._lock:
             self._require_open()
             if item in self._delivery.items:
-                raise ValueError(f"{item!r} is pushed already, and not given back yet")
+                raise ValueError(f"{item!r} is already pushed and not given back yet; push another")
             self._serve()
             count = self._delivery.send(offer, about, stamps)
             self._raise_failure()
             return count
 
     def end(self) -> None:
-        """Tell every client that the stream has ended: pipelines end in order. See also `wait`."""
+        """Tell every client that the stream has ended, so that its pipeline can end.
+
+        See also `wait`.
+        """
         with self._lock:
             self._require_open()
             self._delivery.end()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Serve until everything is given back that was pushed. False if `timeout` seconds pass."""
+        """Serve until all pushed items are given back.
+
+        Return False if `timeout` seconds pass first.
+        """
         end = deadline(timeout)
         while True:
             with self._lock:
@@ -168,10 +175,10 @@ class Sink(Closing):
             self._events.wait(left)
 
     def service(self, timeout: float | None = 0.0) -> None:
-        """Accept clients, take their releases, and notice the dead.
+        """Accept clients, handle their releases, and notice those that have ended.
 
-        Waits up to `timeout` seconds for something to do, None for ever. `push` does it too: it is
-        for the time between.
+        Waits up to `timeout` seconds for something to do; None waits without limit. `push` does the
+        same, so call this between two calls of `push` that are far apart.
         """
         self._require_open()
         if timeout != 0:
@@ -187,27 +194,27 @@ class Sink(Closing):
         return self._events.descriptor.fileno()
 
     def clients(self) -> list[ClientInfo]:
-        """Return who is connected, as of the last `push` or `service`."""
+        """Return the connected clients, as of the last `push` or `service`."""
         with self._lock:
             self._require_open()
             return [client.info() for client in self._delivery.clients.values()]
 
     @property
     def held(self) -> int:
-        """How many items are pushed and not given back yet."""
+        """The number of items that are pushed and not given back yet."""
         with self._lock:
             return 0 if self._closed else len(self._delivery.items)
 
     @property
     def closed(self) -> bool:
-        """Whether `close()` was called."""
+        """True once `close()` was called."""
         return self._closed
 
     def close(self) -> None:
-        """End the stream, remove the path, and give every item back. Idempotent.
+        """End the stream, remove the path, and give every item back. Does nothing the second time.
 
-        A pipeline may be reading a frame that goes back to its camera now: it sees what is written
-        next. To let it finish call `end()` and `wait()` first.
+        A pipeline may still read a frame that goes back to its camera now, and then sees what the
+        camera writes next. To let pipelines finish, call `end()` and `wait()` before.
         """
         with self._lock:
             if self._closed:

@@ -1,4 +1,4 @@
-"""Frames out of another process's pipeline, by its unixfdsink."""
+"""Frames of a pipeline in another process, through its unixfdsink."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MOST_UNSENT = 4096  # releases of a pipeline that doesn't read them
 
 
 class Source(Closing):
-    """Reads what the `unixfdsink` of a pipeline in another process sends: `for frame in source`.
+    """Receives what the `unixfdsink` of a pipeline in another process sends, without a copy.
 
         # gst-launch-1.0 v4l2src io-mode=dmabuf ! unixfdsink socket-path=/tmp/out.sock
         with dmabuf.interop.gstreamer.Source("/tmp/out.sock") as source:
@@ -43,12 +43,14 @@ class Source(Closing):
                 with frame, frame.image.read() as planes:
                     print(frame.pts, planes[0].mean())
 
-    `where` is the sink's `socket-path`, or "@name" for an abstract one. OSError (ENOENT,
-    ECONNREFUSED) if no pipeline serves it. Iterate it (`for`, `async for`), or take one frame with
-    `frame()`. The pipeline's memory is lent: give each frame back soon, or the pipeline runs dry.
+    `where` is the sink's `socket-path`, or "@name" for an abstract socket. OSError (ENOENT,
+    ECONNREFUSED) if no pipeline serves it. Iterate it with `for` or `async for`, or take one frame
+    with `frame()`. The pipeline lends its memory: give each frame back soon, or the pipeline has no
+    buffers left.
 
-    Nothing that comes is trusted: each descriptor is proved, sizes are the kernel's. Thread-safe. A
-    forked child has a closed one. Needs GStreamer 1.24 on the other side, and none here.
+    Everything received is checked: each descriptor is identified, and sizes are those of the
+    kernel. Thread-safe. In a forked child the source is closed. The other process needs GStreamer
+    1.24, this one needs none.
     """
 
     def __init__(self, where: Where) -> None:
@@ -86,12 +88,12 @@ class Source(Closing):
             raise os_error(error.errno or 0, what) from None
 
     def frame(self, timeout: float | None = None) -> PipelineFrame:
-        """Return the next frame, which is the caller's until given back: `with frame`.
+        """Return the next frame. The caller has it until it is given back: `with frame`.
 
-        TimeoutError if `timeout` seconds pass first; None waits for ever. EOFError after the end of
-        the stream; ConnectionError if the pipeline has gone without one; MessageError (a
-        ValueError) if what it sent is none of unixfdsink's, and OSError with EMFILE if this process
-        can't have so many descriptors; both end the connection.
+        TimeoutError if `timeout` seconds pass first. EOFError after the end of the stream.
+        ConnectionError if the pipeline is gone without an end of stream. MessageError (a
+        ValueError) if it sent an invalid message, and OSError (EMFILE) if this process can't open
+        that many descriptors; both end the connection.
         """
         end = deadline(timeout)
         left: float | None = None
@@ -104,22 +106,22 @@ class Source(Closing):
 
     @property
     def caps(self) -> Caps | None:
-        """What the stream is, as of the last frame; None before it was told."""
+        """The caps of the stream, as of the last frame; None before they are known."""
         return self._caps
 
     @property
     def closed(self) -> bool:
-        """Whether `close()` was called."""
+        """True once `close()` was called."""
         return self._closed
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when something has come: then take a frame."""
+        """Return a descriptor that is readable when a frame may have come."""
         return self._descriptor.fileno()
 
     def close(self) -> None:
-        """Leave the pipeline, which goes on. Idempotent.
+        """Disconnect. The pipeline goes on. Does nothing the second time.
 
-        Frames that are held stay valid memory, but the pipeline may write there again.
+        Frames that are held stay valid memory, but the pipeline may write into them again.
         """
         with self._lock:
             if self._closed:

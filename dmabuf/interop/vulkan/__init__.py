@@ -1,10 +1,10 @@
-"""Buffers, images and fences of ours as Vulkan's, and Vulkan's as ours, without a copy.
+"""Buffers, images and fences as Vulkan objects, and Vulkan objects back, without a copy.
 
-with dmabuf.interop.vulkan.import_image(device, frame.image, usage) as imported:
-    view = vkCreateImageView(device, VkImageViewCreateInfo(image=imported.handle, ...), None)
+    with dmabuf.interop.vulkan.import_image(device, frame.image, usage) as imported:
+        view = vkCreateImageView(device, VkImageViewCreateInfo(image=imported.handle, ...), None)
 
-For PyPI's package `vulkan`, whose handles it takes and gives. It needs libvulkan of version 1.2 or
-later, the GPU's driver, and a device with `DEVICE_EXTENSIONS`.
+For PyPI's package `vulkan`, whose handles it takes and returns. Needs libvulkan 1.2 or later, the
+GPU's driver, and a device with `DEVICE_EXTENSIONS`.
 """
 
 from dmabuf.interop.vulkan._formats import formats

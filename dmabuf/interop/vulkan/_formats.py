@@ -52,12 +52,11 @@ VK_FORMATS = MappingProxyType(
 def formats(physical_device: Any) -> dict[PixelFormat, list[int]]:
     """Return the formats that a GPU imports, each with its modifiers.
 
-    `physical_device` is a VkPhysicalDevice of the package vulkan whose
-    VK_EXT_image_drm_format_modifier is there. What an image is used for may narrow it further, and
-    so may its size. Formats with more planes of memory than of pixels, as compressed ones have, are
-    left out.
+    `physical_device` is a VkPhysicalDevice of the package vulkan that supports
+    VK_EXT_image_drm_format_modifier. The usage and the size of an image may limit them further.
+    Formats with more planes of memory than of pixels, such as compressed ones, are left out.
 
-    ImportError without the package or libvulkan. Any thread may call it.
+    ImportError without the package or libvulkan. Thread-safe.
     """
     _vulkan.require(physical_device, "VkPhysicalDevice", "physical_device")
     found = {}

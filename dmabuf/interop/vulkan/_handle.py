@@ -33,7 +33,7 @@ class VulkanHandle(Handle):
 
     @property
     def handle(self) -> Any:
-        """The handle, as the package vulkan takes it; ValueError when closed."""
+        """The handle, as the package vulkan takes it. ValueError if closed."""
         if self._closed:
             self._require_open()
         return self._place[0]

@@ -1,4 +1,4 @@
-"""Images as Vulkan has them."""
+"""Images as Vulkan images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ _TILING_DRM_FORMAT_MODIFIER = 1000158000
 
 
 class VulkanImage(Bound):
-    """An image as Vulkan has it: a VkImage. `import_image` makes it, `close()` destroys it.
+    """An image that Vulkan has imported: a VkImage.
+
+    `import_image` returns it, `close()` destroys it.
 
         with vulkan.import_image(device, image, VK_IMAGE_USAGE_SAMPLED_BIT) as imported:
             about = VkImageViewCreateInfo(image=imported.handle, format=imported.vk_format)
 
-    It keeps the memory for itself: the image and its buffers may be closed before. Close it before
-    the device is destroyed, and once the GPU is done with it. Any thread may. A forked child leaves
-    it to its parent.
+    It keeps the memory by itself: the image and its buffers may be closed before it. Close it
+    before the device is destroyed, and after the GPU is done with it, from any thread. In a forked
+    child it belongs to the parent.
     """
 
     __slots__ = ("_description", "_format", "_size", "_vk_format")
@@ -85,17 +87,17 @@ class VulkanImage(Bound):
 
     @property
     def format(self) -> PixelFormat:
-        """The pixel format of the image that was imported."""
+        """The pixel format of the imported image."""
         return self._format
 
     @property
     def vk_format(self) -> int:
-        """Vulkan's number of it, a VkFormat, for image views."""
+        """The VkFormat number of the pixel format, for image views."""
         return self._vk_format
 
     @property
     def size(self) -> tuple[int, int]:
-        """Its width and height in pixels."""
+        """The width and height in pixels."""
         return self._size
 
     def _about(self) -> str:
@@ -105,22 +107,22 @@ class VulkanImage(Bound):
 def import_image(
     device: Any, image: Image, usage: int, *, physical_device: Any = None
 ) -> VulkanImage:
-    """Return an image as Vulkan has it, without a copy.
+    """Return an image as a `VulkanImage`, without a copy.
 
-    `device` is a VkDevice of the package vulkan, made with `DEVICE_EXTENSIONS`; `usage` are
-    VkImageUsageFlags. Give its `physical_device` too, and what that has not is refused in words:
-    without it, drivers may take what they can't draw. Planes may have any stride and offset that
-    the driver takes, and a modifier of `formats()`; they are in one buffer. The caller keeps the
-    image and its buffer: Vulkan has a descriptor of its own.
+    `device` is a VkDevice of the package vulkan with `DEVICE_EXTENSIONS`; `usage` is
+    VkImageUsageFlags. With its `physical_device` an unsupported image is refused with a reason;
+    without it, a driver may accept an image that it can't draw. The planes may have any stride and
+    offset that the driver supports, and a modifier of `formats()`; they must be in one buffer. The
+    caller still owns the image and its buffer: Vulkan gets its own descriptor.
 
-    Its layout is VK_IMAGE_LAYOUT_UNDEFINED. Before the first command that reads it comes a barrier
-    from VK_IMAGE_LAYOUT_GENERAL and the queue family VK_QUEUE_FAMILY_FOREIGN_EXT, which keeps the
-    pixels. The GPU looks for no fences in the buffers: see `import_semaphore`.
+    The initial layout is VK_IMAGE_LAYOUT_UNDEFINED. Before the first command that reads the image,
+    record a barrier from VK_IMAGE_LAYOUT_GENERAL and the queue family VK_QUEUE_FAMILY_FOREIGN_EXT,
+    which keeps the pixels. The GPU does not wait for fences in the buffers: see `import_semaphore`.
 
     RefusedError says what Vulkan or the driver lacks: the format, the modifier, memory of that
-    exporter, planes in several buffers. OSError if it refuses for a reason of its own, such as a
-    stride that its hardware can't have; UnsupportedError for a device without the extensions;
-    ImportError without the package or libvulkan. Any thread may call it. Follows
+    exporter, planes in several buffers. OSError if the driver refuses for another reason, such as a
+    stride that its hardware does not support. UnsupportedError if the device lacks the extensions.
+    ImportError without the package or libvulkan. Thread-safe. Follows
     VK_EXT_image_drm_format_modifier.
     """
     return VulkanImage(device, image, usage, physical_device=physical_device)

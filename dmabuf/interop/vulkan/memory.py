@@ -105,7 +105,7 @@ class Bound(VulkanHandle):
 
     @property
     def memory(self) -> Any:
-        """Its memory, a VkDeviceMemory of the package vulkan; ValueError when closed."""
+        """The memory, a VkDeviceMemory of the package vulkan. ValueError if closed."""
         if self._closed:
             self._require_open()
         return self._memory.handle
@@ -117,14 +117,16 @@ class Bound(VulkanHandle):
 
 
 class VulkanBuffer(Bound):
-    """A buffer as Vulkan has it: a VkBuffer. `import_buffer` makes it, `close()` destroys it.
+    """A buffer that Vulkan has imported: a VkBuffer.
+
+    `import_buffer` returns it, `close()` destroys it.
 
         with vulkan.import_buffer(device, buffer, VK_BUFFER_USAGE_STORAGE_BUFFER_BIT) as imported:
             infos = [VkDescriptorBufferInfo(buffer=imported.handle, range=buffer.size)]
 
-    It keeps the memory for itself: the buffer may be closed before. Close it before the device is
-    destroyed, and once the GPU is done with it. Any thread may. A forked child leaves it to its
-    parent.
+    It keeps the memory by itself: the buffer may be closed before it. Close it before the device is
+    destroyed, and after the GPU is done with it, from any thread. In a forked child it belongs to
+    the parent.
     """
 
     __slots__ = ()
@@ -143,30 +145,29 @@ class VulkanBuffer(Bound):
 
 
 def import_buffer(device: Any, buffer: Buffer, usage: int) -> VulkanBuffer:
-    """Return a buffer as Vulkan has it, without a copy: all of it, as one VkBuffer.
+    """Return a whole buffer as a `VulkanBuffer`, without a copy.
 
-    `device` is a VkDevice of the package vulkan, made with `DEVICE_EXTENSIONS`; `usage` are
-    VkBufferUsageFlags. The caller keeps its buffer: Vulkan has a descriptor of its own. The GPU
-    reads and writes the memory as commands tell it, and looks for no fences in the buffer: see
-    `import_semaphore`.
+    `device` is a VkDevice of the package vulkan with `DEVICE_EXTENSIONS`; `usage` is
+    VkBufferUsageFlags. The caller still owns the buffer: Vulkan gets its own descriptor. The GPU
+    does not wait for fences in the buffer: see `import_semaphore`.
 
-    RefusedError if the GPU can't use the memory; OSError if the driver refuses for a reason of its
-    own; UnsupportedError for a device without the extensions; ImportError without the package or
-    libvulkan. Any thread may call it. Follows VK_EXT_external_memory_dma_buf.
+    RefusedError if the GPU can't use the memory. OSError if the driver refuses for another reason.
+    UnsupportedError if the device lacks the extensions. ImportError without the package or
+    libvulkan. Thread-safe. Follows VK_EXT_external_memory_dma_buf.
     """
     return VulkanBuffer(device, buffer, usage)
 
 
 def export_memory(device: Any, memory: Any) -> Buffer:
-    """Return Vulkan's memory as a buffer, without a copy.
+    """Return Vulkan's memory as a `Buffer`, without a copy.
 
     `memory` is a VkDeviceMemory that was allocated with a VkExportMemoryAllocateInfo for
-    VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT. The buffer lives on when Vulkan frees the
-    memory. For an `Image` on it, say where Vulkan has the planes: vkGetImageSubresourceLayout, and
-    the modifier by vkGetImageDrmFormatModifierPropertiesEXT.
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT. The buffer stays valid when Vulkan frees the
+    memory. For an `Image` on it, get the places of the planes from vkGetImageSubresourceLayout and
+    the modifier from vkGetImageDrmFormatModifierPropertiesEXT.
 
-    OSError if the driver refuses; UnsupportedError and ImportError as in `import_buffer`. Any
-    thread may call it. Follows VK_KHR_external_memory_fd.
+    OSError if the driver refuses. UnsupportedError and ImportError as in `import_buffer`.
+    Thread-safe. Follows VK_KHR_external_memory_fd.
     """
     _vulkan.require(device, "VkDevice", "device")
     _vulkan.require(memory, "VkDeviceMemory", "memory")

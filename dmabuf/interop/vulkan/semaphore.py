@@ -1,4 +1,4 @@
-"""Fences as Vulkan's semaphores, and the other way."""
+"""Fences as Vulkan semaphores, and Vulkan semaphores as fences."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _VK_SEMAPHORE_IMPORT_TEMPORARY_BIT = 1
 
 
 class VulkanSemaphore(VulkanHandle):
-    """A fence as a VkSemaphore, for one wait. `import_semaphore` makes it, `close()` destroys it.
+    """A fence as a VkSemaphore, for one wait. `import_semaphore` returns it, `close()` destroys it.
 
         with vulkan.import_semaphore(device, fence) as ready:
             submit = VkSubmitInfo(pWaitSemaphores=[ready.handle], pCommandBuffers=[commands])
 
-    Close it before the device is destroyed, and once the commands that wait for it are done. Any
-    thread may. A forked child leaves it to its parent.
+    Close it before the device is destroyed, and after the commands that wait for it are done, from
+    any thread. In a forked child it belongs to the parent.
     """
 
     __slots__ = ()
@@ -59,28 +59,26 @@ class VulkanSemaphore(VulkanHandle):
 
 
 def import_semaphore(device: Any, fence: Fence) -> VulkanSemaphore:
-    """Return a semaphore that commands wait for once, and that the fence signals.
+    """Return a semaphore that the fence signals, and that commands may wait for once.
 
-    Before the GPU reads what another device writes, the fence is
-    `buffer.export_fence(Access.READ)`. `device` is as in `import_buffer`. The caller keeps its
-    fence, and may close it.
+    Before the GPU reads what another device writes, pass `buffer.export_fence(Access.READ)`.
+    `device` is as in `import_buffer`. The caller still owns `fence` and may close it.
 
-    OSError if the driver refuses; UnsupportedError for a device without the extensions; ImportError
-    without the package or libvulkan. Any thread may call it. Follows VK_KHR_external_semaphore_fd.
+    OSError if the driver refuses. UnsupportedError if the device lacks the extensions. ImportError
+    without the package or libvulkan. Thread-safe. Follows VK_KHR_external_semaphore_fd.
     """
     return VulkanSemaphore(device, fence)
 
 
 def export_semaphore(device: Any, semaphore: Any) -> Fence:
-    """Return a fence that signals when the commands are done that signal a semaphore.
+    """Return a fence that signals when the commands that signal a semaphore are done.
 
-    `semaphore` is a VkSemaphore that was made with a VkExportSemaphoreCreateInfo for
-    VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT, and given to vkQueueSubmit before. It is not
-    signalled any more, and can be used again. The fence is for whoever the GPU's result goes to:
-    `buffer.import_fence(fence, Access.WRITE)` has devices and other processes wait for it.
+    `semaphore` is a VkSemaphore that was created with a VkExportSemaphoreCreateInfo for
+    VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT, and submitted with vkQueueSubmit before.
+    Afterwards it is unsignalled and can be used again. `buffer.import_fence(fence, Access.WRITE)`
+    makes other devices and processes wait for the GPU's result.
 
-    A driver for the processor may wait here until the commands have begun. Errors are as in
-    `import_semaphore`.
+    A software driver may block here until the commands have begun. Errors as in `import_semaphore`.
     """
     _vulkan.require(device, "VkDevice", "device")
     _vulkan.require(semaphore, "VkSemaphore", "semaphore")

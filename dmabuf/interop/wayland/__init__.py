@@ -1,10 +1,10 @@
-"""Windows of Wayland desktops, which show images without a copy.
+"""Windows on Wayland desktops, which show images without a copy.
 
-with dmabuf.interop.wayland.Window(640, 480, title="camera") as window:
-    flip = window.show(frame.image)
+    with dmabuf.interop.wayland.Window(640, 480, title="camera") as window:
+        flip = window.show(frame.image)
 
-It speaks Wayland's protocol itself: no library is needed, but a compositor that takes dma-bufs, as
-weston, sway, GNOME's and KDE's do.
+It implements the Wayland protocol itself and needs no library, but a compositor that imports
+dma-bufs: weston, sway, GNOME and KDE do.
 """
 
 from dmabuf.interop.wayland.flip import Flip

@@ -69,7 +69,7 @@ class Globals:
             raise UnsupportedError(
                 errno.EOPNOTSUPP,
                 f"the Wayland compositor has no {interface} of version {_VERSIONS[interface][0]}"
-                " or later; use one that takes dma-bufs, as weston, sway, GNOME's and KDE's do",
+                " or later; use one that imports dma-bufs, such as weston, sway, GNOME or KDE",
             )
         number = self._client.new(events)
         name = self._found[interface][0]

@@ -1,4 +1,4 @@
-"""Flips: images on their way into a window."""
+"""Flips: changes of the image in a window."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dmabuf.interop.wayland._client import Client
 
 
 class Flip:
-    """The change of a window to an image, which `Window.show` has handed to the compositor.
-
-    It is done once the image is in the window. The previous image's buffers may be written again
-    then; this one's may not. Thread-safe. `await flip` waits in asyncio.
+    """The change of a window to an image that `Window.show` has submitted to the compositor.
 
         flip = window.show(image)
         assert flip.wait(timeout=1)
 
-    A compositor draws no window that nobody can see, such as one on another workspace: its flips
-    stay pending until the next one, or until it is seen again.
+    It is done once the image is in the window. Then the buffers of the previous image may be
+    written again; those of this image may not. `await flip` waits in asyncio. Thread-safe.
+
+    A compositor does not draw a window that nobody can see, such as one on another workspace. Its
+    flips stay pending until the next `show()`, or until the window is visible again.
     """
 
     __slots__ = ("_client", "_shown")
@@ -33,14 +33,14 @@ class Flip:
 
     @property
     def fence(self) -> Fence:
-        """Nothing: UnsupportedError, as of a display that is not atomic. Use `wait()`."""
+        """Raises UnsupportedError, as for a display that is not atomic. Use `wait()`."""
         raise UnsupportedError(
             errno.EOPNOTSUPP, "the flip of a window has no fence before it is done; use wait()"
         )
 
     @property
     def done(self) -> bool:
-        """True once the image is in the window, and the previous one's buffers are let go."""
+        """True once the image is in the window and the previous image's buffers are free."""
         if not self._shown.is_told():
             self._client.read()
         if not self._shown.is_told():
@@ -49,11 +49,11 @@ class Flip:
         return fence is None or fence.signaled
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the flip is done. Returns False if `timeout` seconds pass first.
+        """Block until the flip is done. Return False if `timeout` seconds pass first.
 
-        Other threads run meanwhile; a signal handler that raises ends the wait.
-        ConnectionResetError, with the reason, if the compositor is gone: the image's buffers may be
-        written again then. ValueError if the window is closed before.
+        ConnectionResetError, with the reason, if the compositor is gone; the image's buffers may be
+        written again then. ValueError if the window is closed before. Other threads run meanwhile.
+        A signal handler that raises ends the wait.
         """
         end = deadline(timeout)
         if not self._client.wait_for(self._shown.is_told, timeout):
@@ -62,7 +62,7 @@ class Flip:
         return fence is None or fence.wait(seconds_left(end))
 
     def __await__(self) -> Generator[object, None, None]:
-        """Wait in the running asyncio event loop, on its selector."""
+        """Wait in the running asyncio event loop until the flip is done."""
         return self._wait().__await__()
 
     async def _wait(self) -> None:

@@ -1,4 +1,4 @@
-"""A window of a Wayland desktop, for images."""
+"""A window on a Wayland desktop, which shows images."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ _ALL = 0x7FFFFFFF
 
 @record
 class WindowEvent(NamedTuple):
-    """What the user or the desktop asks of a window.
+    """A request of the user or the desktop to the window.
 
         for event in window:
             if event.kind == "close":
                 break
 
-    `Window.next()` returns one, and iteration gives them.
+    `Window.next()` and the iteration return them.
     """
 
     kind: Literal["close", "resize"]
-    """Whether it is to be closed, or to have another size."""
+    """"close" if the window should be closed, "resize" if it should have another size."""
     width: int
-    """How wide it is to be, in pixels."""
+    """The requested width in pixels."""
     height: int
-    """How high it is to be, in pixels."""
+    """The requested height in pixels."""
 
 
 class Window(Client):
-    """A window of any compositor that takes dma-bufs, which shows images without a copy.
+    """A window that shows images without a copy, on any compositor that imports dma-bufs.
 
         with wayland.Window(640, 480, title="camera") as window:
             flip = window.show(image)
             flip.wait()
 
-    It appears with the first image. `for event in window` gives what its user asks for; `fileno()`
-    is readable when something has come. Thread-safe. Use it as a context manager, or call
-    `close()`. In a forked child it is its parent's: ValueError.
+    It appears with the first image. `for event in window` returns the requests of its user;
+    `fileno()` is readable when there is one. Thread-safe. Use it as a context manager, or call
+    `close()`. In a forked child every call raises ValueError: the window belongs to the parent.
     """
 
     __slots__ = (
@@ -72,17 +72,18 @@ class Window(Client):
         display: str | os.PathLike[str] | None = None,
         timeout: float | None = 10.0,
     ) -> None:
-        """Open a window of a size in pixels, which images may have or not.
+        """Open a window of a size in pixels. Images may have another size.
 
-        `display` is the name or the path of a compositor's socket, by default that of the desktop
-        session (WAYLAND_SOCKET, WAYLAND_DISPLAY). `app_id` tells the desktop which program it is.
+        `display` is the name or the path of a compositor's socket; the default is that of the
+        desktop session (WAYLAND_SOCKET, WAYLAND_DISPLAY). `app_id` tells the desktop which program
+        it is.
 
-        OSError if no compositor answers there; TimeoutError if it does not within `timeout`
-        seconds; UnsupportedError for one without zwp_linux_dmabuf_v1 of version 3.
+        OSError if no compositor answers there, TimeoutError if it does not within `timeout`
+        seconds, and UnsupportedError if it lacks zwp_linux_dmabuf_v1 version 3.
         """
         self._size = whole(width, "width"), whole(height, "height")
         if min(self._size) < 1:
-            raise ValueError(f"a window has at least one pixel, not {width}x{height}")
+            raise ValueError(f"a window must have at least one pixel, not {width}x{height}")
         self._asked = self._size
         self._events: deque[WindowEvent] = deque()
         self._latest: Release | None = None
@@ -144,42 +145,42 @@ class Window(Client):
 
     @property
     def size(self) -> tuple[int, int]:
-        """The width and height that it is to have: as it was opened, or as was asked for since."""
+        """The width and height in pixels, as opened or as requested since."""
         return self._asked
 
     @property
     def explicit_sync(self) -> bool:
-        """Whether the compositor takes fences and gives some.
+        """True if the compositor accepts and returns fences.
 
-        By wp_linux_drm_syncobj (which needs a GPU here with timelines, and Linux 6.6) or
-        zwp_linux_explicit_synchronization. Without, a fence is imported into the image's buffers,
-        where compositors look for it.
+        It does so by wp_linux_drm_syncobj, which needs Linux 6.6 and a GPU with timelines here, or
+        by zwp_linux_explicit_synchronization. Otherwise a fence is imported into the image's
+        buffers, where compositors look for it.
         """
         return bool(self._synced) or self._timelines is not None
 
     @property
     def formats(self) -> dict[PixelFormat, list[int]]:
-        """The formats that the compositor takes, each with its modifiers; 0 is linear.
+        """The formats that the compositor imports, each with its modifiers; 0 is linear.
 
-        A format without modifiers is taken as its exporter and the driver know it, which is linear
-        for all that the processor writes.
+        A format without modifiers is imported in a layout on which its exporter and the driver
+        agree; what the CPU writes is always linear.
         """
         return self._formats.known()
 
     def show(
         self, image: Image, fence: Fence | None = None, *, timeout: float | None = None
     ) -> Flip:
-        """Show an image as soon as it is ready, and return the flip to it without waiting for that.
+        """Show an image as soon as it is ready. Return the `Flip` to it at once.
 
         The compositor waits for `fence` or, without one, for the pending writers of the image's
-        buffers, as its GPU's driver does. The window has the image's size then. Write into its
-        buffers again once the flip of the image after it is done. Where the compositor sees the
-        image for the first time this blocks until it has taken it, TimeoutError after `timeout`
-        seconds; nothing has changed then.
+        buffers, as its GPU's driver does. The window takes the image's size. The image's buffers
+        may be written again once the flip of the next image is done. If the compositor sees the
+        image for the first time, the call blocks until it has imported it; TimeoutError after
+        `timeout` seconds, and nothing has changed then.
 
-        RefusedError if it has not the image's format or modifier, or can't import it;
-        ConnectionResetError, with the reason, if it is gone. Without explicit sync `fence` needs
-        Linux 6.0.
+        RefusedError if the compositor does not support the image's format or modifier, or can't
+        import it. ConnectionResetError, with the reason, if it is gone. Without explicit sync
+        `fence` needs Linux 6.0.
         """
         if not isinstance(image, Image):
             raise TypeError(f"image must be a dmabuf.Image, not {type(image).__name__}")
@@ -235,12 +236,12 @@ class Window(Client):
                 timelines.close()
 
     def next(self, timeout: float | None = None) -> WindowEvent:
-        """Wait for an event and return it. TimeoutError if `timeout` seconds pass first.
+        """Wait for the next event and return it. TimeoutError if `timeout` seconds pass first.
 
         ConnectionResetError, with the reason, if the compositor is gone.
         """
         if not self.wait_for(self._has_event, timeout):
-            raise TimeoutError(errno.ETIMEDOUT, f"nothing was asked of {self!r} in {timeout} s")
+            raise TimeoutError(errno.ETIMEDOUT, f"no event of {self!r} within {timeout} s")
         return self._events.popleft()
 
     def _has_event(self) -> bool:
