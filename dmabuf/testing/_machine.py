@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import dmabuf
 from dmabuf._fd import own_result
@@ -54,18 +53,17 @@ def open_camera() -> dmabuf.devices.v4l2.Capture:
 
 
 def _find_camera() -> str:
-    nodes = Path("/sys/class/video4linux").glob("video*")
-    refused = None
-    for node in sorted(nodes, key=lambda node: int(node.name.removeprefix("video"))):
-        try:
-            about = dmabuf.devices.v4l2.inspect(f"/dev/{node.name}")
-        except OSError as error:
-            refused = error
-            continue
-        if about.capture and not about.m2m and about.driver == _CAMERA:
-            return about.path
-    if refused is not None:
-        raise refused
+    from dmabuf.devices.v4l2 import _file
+
+    def is_camera(path: str) -> bool:
+        about = _file.inspect(path)
+        return about.capture and not about.m2m and about.driver == _CAMERA
+
+    try:
+        return _file.first(is_camera, "test camera here")
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
     text = "there is no test camera here: it needs CONFIG_VIDEO_VIVID"
     raise UnsupportedError(errno.ENODEV, f"{text}; {how_to_get(('CONFIG_VIDEO_VIVID',), 'vivid')}")
 
