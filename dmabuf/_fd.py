@@ -104,10 +104,11 @@ class Holds(list[None]):
 
     def __del__(self) -> None:
         try:
-            number, self.number = self.number, -1
+            number = self.number
         except AttributeError:
             return
         if number >= 0:
+            self.number = -1
             self.give_back(number)  # the owner's own finalizer was interrupted at its first line
 
 
@@ -165,19 +166,19 @@ class Owner(Closing):
 
     def _settle(self, closing: bool = False) -> None:
         """Give the number of a closed descriptor back, unless somebody holds it; then let go."""
-        number = -1
+        holds, number = self._holds, -1
         try:
             with lock:
                 # No signal handler runs here, before the decision.
                 if closing:
                     self._closed = True
-                if self._closed and not self._holds:  # not closed: a detach() was refused
+                if self._closed and not holds:  # not closed: a detach() was refused
                     number, self._number = self._number, -1
-                    self._holds.number = -1
+                    holds.number = -1
         finally:
             try:
                 if number >= 0:
-                    self._holds.give_back(number)
+                    holds.give_back(number)
             finally:
                 self._let_go()
 
@@ -394,9 +395,12 @@ def owned_number(descriptor: int) -> int:
 
 def descriptor_number(descriptor: int | HasFileno) -> int:
     """Return the number of a descriptor, or of an object with a `fileno()`."""
-    if isinstance(descriptor, bool):
+    if type(descriptor) is int:
+        number = descriptor
+    elif isinstance(descriptor, bool):
         raise TypeError("a descriptor must be an int or have a fileno(), not bool")
-    number = descriptor if isinstance(descriptor, int) else _fileno(descriptor)
+    else:
+        number = descriptor if isinstance(descriptor, int) else _fileno(descriptor)
     if not 0 <= number < 1 << 31:
         raise ValueError(f"a descriptor must be from 0 to {(1 << 31) - 1}, not {number}")
     return number

@@ -139,19 +139,22 @@ def prove(owner: Mapped, number: int) -> None:
         status = os.fstat(number)
     except OSError as error:
         raise os_error(error.errno or errno.EBADF, _closed_by_others(owner, number)) from None
-    if (status.st_dev, status.st_ino) != (owner._device, owner._inode):
+    if status.st_ino != owner._inode or status.st_dev != owner._device:
         what = f"{_closed_by_others(owner, number)} and it is now {open_file(number)}"
         raise NotADmaBufError(f"{what}; look for what closes a descriptor that is not its own")
 
 
 def proved(owner: Mapped, call: Callable[..., _Result], *arguments: Any) -> _Result:
     """Return what a call returns that is given a buffer's number, held and proved to be its own."""
+    result: _Result = held(owner, _prove_and_call, owner, call, *arguments)
+    return result
 
-    def prove_and_call(number: int) -> _Result:
-        prove(owner, number)
-        return call(number, *arguments)
 
-    return held(owner, prove_and_call)
+def _prove_and_call(
+    number: int, owner: Mapped, call: Callable[..., _Result], *arguments: Any
+) -> _Result:
+    prove(owner, number)
+    return call(number, *arguments)
 
 
 def _closed_by_others(owner: Mapped, number: int) -> str:

@@ -16,7 +16,6 @@ from dmabuf._fd import (
     held,
     lock,
     own,
-    own_duplicate,
     owned_number,
 )
 from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, prove, proved, read_only
@@ -25,6 +24,7 @@ from dmabuf.access import (
     EVENTS,
     Access,
     AccessScope,
+    Bracket,
     access_bits,
     access_ready,
     begin,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import numpy
     import numpy.typing
 
-    from dmabuf._fd import HasFileno, Identity
+    from dmabuf._fd import HasFileno
     from dmabuf._holders import Holder
     from dmabuf._mapping import Loan
 
@@ -67,6 +67,8 @@ class Buffer(Mapped):
     """
 
     __slots__ = ("_begun",)
+    _begun: dict[int, list[Bracket]]
+    """What `begin_access` has begun, by the kernel's bits; there once that was called."""
 
     def __init__(self, fd: int) -> None:
         """Take ownership of a dma-buf's descriptor.
@@ -82,18 +84,6 @@ class Buffer(Mapped):
         if POLL_NEEDS_OWNER:
             self._polls.may_be = True  # whoever had it may have polled
 
-    def _own(
-        self,
-        number: int,
-        loan: Loan | None = None,
-        identity: Identity | None = None,
-        name: str | None = None,
-    ) -> None:
-        self._begun: dict[int, list[AccessScope]] | None = None
-        if name is not None:
-            _ioctl.dma_buf_set_name(number, checked_name(name))
-        super()._own(number, loan, identity)
-
     @classmethod
     def from_fd(cls: type[_Buffer], fd: int | HasFileno) -> _Buffer:
         """Return a buffer that owns a duplicate of `fd`. `fd` stays open.
@@ -107,8 +97,9 @@ class Buffer(Mapped):
             return copy
         number = descriptor_number(fd)
         found = check_dma_buf(number)
-        buffer = own_duplicate(cls.__new__(cls), number, None, found)
-        note_polled(buffer)  # by whoever has it
+        buffer = own(cls.__new__(cls), partial(duplicate, number), None, found)
+        if POLL_NEEDS_OWNER:
+            note_polled(buffer)  # by whoever has it
         return buffer
 
     @property
@@ -189,9 +180,9 @@ class Buffer(Mapped):
         end, which any thread may call, also after `close()`: the descriptor stays open until then.
         """
         bits = access_bits(access)
-        scope = AccessScope(self, bits)
+        scope = Bracket(self, bits)
         with lock:
-            if self._begun is None:
+            if not hasattr(self, "_begun"):
                 self._begun = {1: [], 2: [], 3: []}
         begun = self._begun[bits]
         try:
@@ -207,7 +198,7 @@ class Buffer(Mapped):
     def end_access(self, access: Access) -> None:
         """End an access that `begin_access` began. ValueError if none is open."""
         bits = access_bits(access)
-        begun = self._begun[bits] if self._begun else []
+        begun = self._begun[bits] if hasattr(self, "_begun") else []
         scope = None
         try:
             with lock:
@@ -401,7 +392,14 @@ def _array_on(*arguments: Any) -> numpy.ndarray[Any, Any]:
 
 def own_buffer(make: Callable[[list[int]], object], name: str | None = None) -> Buffer:
     """Own the dma-buf that `make` adds to a list (see `own`), and name it; closed if that fails."""
-    return own(Buffer.__new__(Buffer), make, None, None, name)
+    if name is not None:
+        make = partial(_make_named, make, checked_name(name))
+    return own(Buffer.__new__(Buffer), make)
+
+
+def _make_named(make: Callable[[list[int]], object], name: bytes, made: list[int]) -> None:
+    make(made)
+    _ioctl.dma_buf_set_name(made[0], name)
 
 
 def lent_buffer(home: Buffer, loan: Loan, number: int | None = None) -> Buffer:
