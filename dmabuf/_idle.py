@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from dmabuf._fd import HasFileno
+    from dmabuf._owning import HasFileno
 
 
 class Keeper(Protocol):

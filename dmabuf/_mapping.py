@@ -18,7 +18,7 @@ from dmabuf.errors import NotADmaBufError, os_error
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from dmabuf._fd import Identity
+    from dmabuf._owning import Identity
 
     class Loan(Protocol):
         """Memory that its owner wants back: whoever has the loan, or a view of it, keeps it out."""

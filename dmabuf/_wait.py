@@ -16,7 +16,8 @@ from types import coroutine
 from typing import TYPE_CHECKING
 
 from dmabuf import _syspoll
-from dmabuf._fd import Descriptor, Hold, close_kept, duplicate, held, unwatch, watch, watchers
+from dmabuf._fd import Descriptor, Hold, close_kept, held, unwatch, watch, watchers
+from dmabuf._owning import duplicate
 from dmabuf._polls import POLL_NEEDS_OWNER, note_polled
 from dmabuf._timeout import seconds
 from dmabuf.errors import os_error

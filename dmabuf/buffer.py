@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from dmabuf import _ioctl, _parcel, _procfs, _wait
 from dmabuf._closing import require_new
-from dmabuf._fd import (
-    Hold,
-    check_dma_buf,
-    descriptor_number,
-    duplicate,
-    held,
-    lock,
-    own,
-    owned_number,
-)
+from dmabuf._fd import Hold, held, lock
 from dmabuf._mapping import Mapped, loan_of, mapping, note_shared, prove, proved, read_only
+from dmabuf._owning import check_dma_buf, descriptor_number, duplicate, own, owned_number
 from dmabuf._polls import POLL_NEEDS_OWNER, note_polled
 from dmabuf.access import (
     EVENTS,
@@ -39,9 +31,9 @@ if TYPE_CHECKING:
     import numpy
     import numpy.typing
 
-    from dmabuf._fd import HasFileno
     from dmabuf._holders import Holder
     from dmabuf._mapping import Loan
+    from dmabuf._owning import HasFileno
 
 _NAME_BYTES = 31  # DMA_BUF_NAME_LEN in include/uapi/linux/dma-buf.h, less the NUL
 _ENDS = frozenset(b"\n\r\0")

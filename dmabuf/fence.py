@@ -9,22 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dmabuf import _ioctl, _parcel, _wait
-from dmabuf._fd import (
-    Descriptor,
-    Hold,
-    close_kept,
-    descriptor_number,
-    held,
-    own,
-    own_duplicate,
-    owned_number,
-)
+from dmabuf._fd import Descriptor, Hold, close_kept, held
+from dmabuf._owning import descriptor_number, own, own_duplicate, owned_number
 from dmabuf._procfs import open_file
 from dmabuf._record import record
 from dmabuf.errors import NotASyncFileError
 
 if TYPE_CHECKING:
-    from dmabuf._fd import HasFileno
+    from dmabuf._owning import HasFileno
 
 _NAME_BYTES = 31  # struct sync_merge_data in include/uapi/linux/sync_file.h, less the NUL
 _NANOSECONDS = 1_000_000_000

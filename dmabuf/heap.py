@@ -10,7 +10,8 @@ from functools import partial
 from typing import NamedTuple, SupportsIndex
 
 from dmabuf import _ioctl, _memory, _node
-from dmabuf._fd import Descriptor, held, own, own_descriptor
+from dmabuf._fd import Descriptor, held
+from dmabuf._owning import own, own_descriptor
 from dmabuf._record import record
 from dmabuf.access import Access, access_bits
 from dmabuf.buffer import Buffer, checked_name, own_buffer

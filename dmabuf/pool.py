@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from dmabuf import _idle, _memory, _wait, exporters
 from dmabuf._checked import whole
 from dmabuf._closing import Closing, require_new
-from dmabuf._fd import Descriptor, Hold, lock, own_result
+from dmabuf._fd import Descriptor, Hold, lock
+from dmabuf._owning import own_result
 from dmabuf._slots import Loan, Return, Slot, never
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.buffer import Buffer, lent_buffer
 from dmabuf.errors import AllocationError
 
 if TYPE_CHECKING:
-    from dmabuf._fd import HasFileno
+    from dmabuf._owning import HasFileno
 
 
 _process = os.getpid()

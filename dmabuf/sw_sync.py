@@ -11,9 +11,10 @@ import os
 from functools import partial
 
 from dmabuf import _ioctl
-from dmabuf._fd import Descriptor, Hold, own
+from dmabuf._fd import Descriptor, Hold
 from dmabuf._keep import keep
 from dmabuf._kernel import how_to_get_in_debugfs
+from dmabuf._owning import own
 from dmabuf.errors import UnsupportedError, os_error
 from dmabuf.fence import Fence, own_fence
 

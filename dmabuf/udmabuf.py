@@ -14,14 +14,15 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from dmabuf import _ioctl, _libc, _memory, _node
-from dmabuf._fd import Descriptor, descriptor_number, own_descriptor
+from dmabuf._fd import Descriptor
 from dmabuf._keep import keep
+from dmabuf._owning import descriptor_number, own_descriptor
 from dmabuf._record import record
 from dmabuf.buffer import Buffer, checked_name, own_buffer
 from dmabuf.errors import AllocationError, RefusedError, UnsupportedError, os_error
 
 if TYPE_CHECKING:
-    from dmabuf._fd import HasFileno
+    from dmabuf._owning import HasFileno
 
 PATH = "/dev/udmabuf"
 _PARAMETERS = "/sys/module/udmabuf/parameters"

@@ -28,7 +28,8 @@ from hypothesis.stateful import (
 )
 
 import dmabuf
-from dmabuf._fd import Descriptor, Hold, HoldUsedError, descriptor_number, own_duplicate
+from dmabuf._fd import Descriptor, Hold, HoldUsedError
+from dmabuf._owning import descriptor_number, own_duplicate
 
 forks_with_threads = pytest.mark.filterwarnings(
     r"ignore:This process \(pid=\d+\) is multi-threaded:DeprecationWarning"  # Python 3.12

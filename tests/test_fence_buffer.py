@@ -10,7 +10,7 @@ from helpers.fences import POLL, once_asleep, sleeps
 
 import dmabuf
 from dmabuf import Access, FenceStatus
-from dmabuf._fd import duplicate
+from dmabuf._owning import duplicate
 from dmabuf.fence import own_fence
 
 READ, WRITE, READ_WRITE = Access.READ, Access.WRITE, Access.READ_WRITE

@@ -14,7 +14,7 @@ from helpers.compositor import Compositor
 import dmabuf
 from dmabuf import Access, devices, share
 from dmabuf._arrivals import Arrivals
-from dmabuf._fd import own
+from dmabuf._owning import own
 from dmabuf.devices import drm as drm_devices
 from dmabuf.devices import v4l2
 from dmabuf.devices.v4l2._frames import Frames

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from dmabuf import _node, _procfs, udmabuf
-from dmabuf._fd import own_descriptor
+from dmabuf._owning import own_descriptor
 from dmabuf.devices.found import (
     DrmDevice,
     FoundDevice,

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from dmabuf import _forks
 from dmabuf._arrivals import Arrivals
-from dmabuf._fd import duplicate, own, own_result
+from dmabuf._owning import duplicate, own, own_result
 from dmabuf._record import record
 from dmabuf.devices.discovery import describe, kind_of, subsystems
 from dmabuf.devices.found import FoundDevice, Kind

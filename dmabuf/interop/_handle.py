@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dmabuf import _forks
-from dmabuf._fd import Owner, own
+from dmabuf._fd import Owner
+from dmabuf._owning import own
 
 
 class Handle(Owner):

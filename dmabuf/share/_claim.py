@@ -9,7 +9,7 @@ import socket
 from struct import Struct
 from typing import NamedTuple
 
-from dmabuf._fd import own_result
+from dmabuf._owning import own_result
 from dmabuf._scm import send as send_packet
 from dmabuf._wait import READABLE, is_ready
 from dmabuf.share._objects import Shared

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from dmabuf import _libc, _syspoll
-from dmabuf._fd import Hold, duplicate, own_descriptor
+from dmabuf._fd import Hold
+from dmabuf._owning import duplicate, own_descriptor
 from dmabuf._timeout import seconds
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT

@@ -23,7 +23,8 @@ import time
 import weakref
 
 from dmabuf import _idle, _syspoll
-from dmabuf._fd import Descriptor, own_result
+from dmabuf._fd import Descriptor
+from dmabuf._owning import own_result
 from dmabuf._scm import MessageError
 from dmabuf._scm import receive as receive_packet
 from dmabuf.buffer import Buffer

@@ -17,7 +17,8 @@ from functools import partial
 from operator import itemgetter, methodcaller
 
 from dmabuf._checked import whole
-from dmabuf._fd import Descriptor, duplicate, own_result
+from dmabuf._fd import Descriptor
+from dmabuf._owning import duplicate, own_result
 from dmabuf.errors import os_error
 
 _BACKLOG = 4096  # the kernel takes less: /proc/sys/net/core/somaxconn

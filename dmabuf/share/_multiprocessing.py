@@ -8,9 +8,10 @@ from multiprocessing.reduction import DupFd
 from operator import methodcaller
 from typing import Any
 
-from dmabuf._fd import Hold, own_descriptor
+from dmabuf._fd import Hold
 from dmabuf._keep import keep
 from dmabuf._mapping import note_shared, prove
+from dmabuf._owning import own_descriptor
 from dmabuf._parcel import Parcel
 from dmabuf.buffer import Buffer
 from dmabuf.fence import Fence

@@ -8,7 +8,7 @@ from functools import partial
 
 from dmabuf import _libc
 from dmabuf._checked import whole
-from dmabuf._fd import descriptor_number, own_descriptor, own_result
+from dmabuf._owning import descriptor_number, own_descriptor, own_result
 from dmabuf._procfs import open_file
 from dmabuf._tracing import how_to_take
 from dmabuf.buffer import Buffer

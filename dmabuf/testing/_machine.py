@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable
 
 import dmabuf
-from dmabuf._fd import own_result
 from dmabuf._kernel import how_to_get, how_to_get_in_debugfs
+from dmabuf._owning import own_result
 from dmabuf.errors import UnsupportedError, os_error
 
 _BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"

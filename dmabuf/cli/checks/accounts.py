@@ -8,7 +8,7 @@ import time
 from typing import NamedTuple
 
 from dmabuf import _procfs
-from dmabuf._fd import own_result
+from dmabuf._owning import own_result
 from dmabuf.buffer import Buffer
 
 BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from typing import NamedTuple, TypeVar
 
 from dmabuf import udmabuf
-from dmabuf._fd import own_result
 from dmabuf._memory import PAGE
+from dmabuf._owning import own_result
 from dmabuf.access import Access
 from dmabuf.buffer import Buffer
 from dmabuf.cli.checks.exporters import Exporter, allocator

@@ -9,8 +9,9 @@ from operator import setitem
 from typing import Any, Generic, TypeVar
 
 from dmabuf._closing import require_new
-from dmabuf._fd import Descriptor, Owner, own
+from dmabuf._fd import Descriptor, Owner
 from dmabuf._node import Kind, open_node
+from dmabuf._owning import own
 from dmabuf.devices.drm import _ioctl
 from dmabuf.devices.drm._handles import Claim, Destroy, Handles, Make
 from dmabuf.errors import UnsupportedError, os_error

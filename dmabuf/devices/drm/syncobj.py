@@ -12,8 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, descriptor_number, own
+from dmabuf._fd import Descriptor, Hold
 from dmabuf._keep import keep
+from dmabuf._owning import descriptor_number, own
 from dmabuf.devices.drm import _syncobj_ioctl as _ioctl
 from dmabuf.devices.drm._handles import Make
 from dmabuf.devices.drm._node import Handle
@@ -23,7 +24,7 @@ from dmabuf.devices.drm.device import Device
 from dmabuf.fence import Fence, own_fence
 
 if TYPE_CHECKING:
-    from dmabuf._fd import HasFileno
+    from dmabuf._owning import HasFileno
 
 _LAST_POINT = 2**64 - 1
 _Result = TypeVar("_Result")

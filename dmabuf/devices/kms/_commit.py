@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from dmabuf._fd import Hold, own
+from dmabuf._fd import Hold
+from dmabuf._owning import own
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.access import Access
 from dmabuf.devices.drm import Device

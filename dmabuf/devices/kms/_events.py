@@ -8,8 +8,9 @@ import os
 import threading
 
 from dmabuf import _forks, _wait
-from dmabuf._fd import Descriptor, Hold, own
+from dmabuf._fd import Descriptor, Hold
 from dmabuf._keep import keep
+from dmabuf._owning import own
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.devices.kms import _ioctl
 from dmabuf.fence import Fence

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from dmabuf._fd import Descriptor, Hold, own_duplicate
+from dmabuf._fd import Descriptor, Hold
+from dmabuf._owning import own_duplicate
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.devices.drm import Device
 from dmabuf.devices.drm import _ioctl as _drm_ioctl

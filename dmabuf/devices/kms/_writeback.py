@@ -9,7 +9,8 @@ from functools import partial
 from struct import iter_unpack
 from typing import TypeVar
 
-from dmabuf._fd import close_kept, duplicate, own
+from dmabuf._fd import close_kept
+from dmabuf._owning import duplicate, own
 from dmabuf.devices.kms import _ioctl
 from dmabuf.devices.kms._events import Pending
 from dmabuf.devices.kms._pipeline import Pipeline

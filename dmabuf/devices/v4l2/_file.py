@@ -12,8 +12,9 @@ from types import MappingProxyType, TracebackType
 from typing import TypeVar
 
 from dmabuf import _processes
-from dmabuf._fd import UNUSED, Descriptor, Hold, held, own
+from dmabuf._fd import UNUSED, Descriptor, Hold, held
 from dmabuf._node import Kind, open_node
+from dmabuf._owning import own
 from dmabuf.devices.v4l2.info import V4l2Info, read_info
 from dmabuf.errors import RefusedError, os_error
 

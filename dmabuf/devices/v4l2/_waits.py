@@ -7,8 +7,9 @@ from queue import SimpleQueue
 from threading import get_ident
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, own_descriptor, unwatch, watch
+from dmabuf._fd import Descriptor, Hold, unwatch, watch
 from dmabuf._keep import keep
+from dmabuf._owning import own_descriptor
 from dmabuf.devices.v4l2._file import DeviceFile
 
 

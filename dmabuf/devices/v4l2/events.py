@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from dmabuf import _forks
 from dmabuf._arrivals import Arrivals
-from dmabuf._fd import Hold, duplicate, own, own_result, unwatch, watch
+from dmabuf._fd import Hold, unwatch, watch
+from dmabuf._owning import duplicate, own, own_result
 from dmabuf._record import record
 from dmabuf.devices.v4l2 import _events_ioctl
 from dmabuf.devices.v4l2._enumeration import Enumeration

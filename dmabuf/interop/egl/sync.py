@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from dmabuf._fd import Hold, close_kept, duplicate
+from dmabuf._fd import Hold, close_kept
+from dmabuf._owning import duplicate
 from dmabuf.fence import Fence, own_fence
 from dmabuf.interop.egl import _egl, _gl
 from dmabuf.interop.egl._handle import EglHandle

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from dmabuf._fd import Hold, close_kept, duplicate
+from dmabuf._fd import Hold, close_kept
 from dmabuf._keep import keep
+from dmabuf._owning import duplicate
 from dmabuf.buffer import Buffer
 from dmabuf.image import Image
 from dmabuf.image.image import take_buffers

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from dmabuf import _forks, _wait
 from dmabuf._closing import Closing, require_new
-from dmabuf._fd import duplicate, own_descriptor
+from dmabuf._owning import duplicate, own_descriptor
 from dmabuf._scm import MessageError
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.errors import os_error

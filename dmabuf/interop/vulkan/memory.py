@@ -6,9 +6,10 @@ import errno
 from functools import partial
 from typing import Any
 
-from dmabuf._fd import Hold, close_kept, duplicate
+from dmabuf._fd import Hold, close_kept
 from dmabuf._keep import keep
 from dmabuf._mapping import prove
+from dmabuf._owning import duplicate
 from dmabuf.buffer import Buffer, own_buffer
 from dmabuf.errors import RefusedError
 from dmabuf.interop.vulkan import _vulkan

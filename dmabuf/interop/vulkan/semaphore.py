@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from dmabuf._fd import Hold, close_kept, duplicate
+from dmabuf._fd import Hold, close_kept
 from dmabuf._keep import keep
+from dmabuf._owning import duplicate
 from dmabuf.fence import Fence, own_fence
 from dmabuf.interop.vulkan import _vulkan
 from dmabuf.interop.vulkan._handle import VulkanHandle

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from dmabuf import _forks, _scm, _wait
-from dmabuf._fd import Descriptor, Hold, duplicate, own, own_duplicate
+from dmabuf._fd import Descriptor, Hold
 from dmabuf._keep import keep
+from dmabuf._owning import duplicate, own, own_duplicate
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.errors import os_error
 from dmabuf.interop.wayland import _wire

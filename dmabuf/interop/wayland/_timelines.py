@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from dmabuf import _wait
-from dmabuf._fd import Descriptor, Hold, duplicate, own
+from dmabuf._fd import Descriptor, Hold
+from dmabuf._owning import duplicate, own
 from dmabuf.access import Access
 from dmabuf.devices.drm import Device, Syncobj, SyncobjEvent
 from dmabuf.fence import Fence
