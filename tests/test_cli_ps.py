@@ -290,6 +290,7 @@ class TestDocuments:
         answer = run_command("ps", "--from", "-", text=text)
         assert (answer.returncode, answer.stdout) == (1, "")
         assert answer.stderr.startswith("dmabuf-alloc: -: this is not a snapshot")
+        assert answer.stderr.endswith("; dmabuf-alloc ps --json > FILE writes one\n")
         assert answer.stderr.count("\n") == 1
 
     def test_a_file_without_an_end_is_read_up_to_a_limit(self):

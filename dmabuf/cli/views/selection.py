@@ -116,7 +116,7 @@ def read(path: str) -> Usage:
             )
         return Usage.from_json(text)
     except ValueError as error:
-        raise Failure(f"{path}: {error}") from None
+        raise Failure(f"{path}: {error}; dmabuf-alloc ps --json > FILE writes one") from None
 
 
 def select(usage: Usage, arguments: argparse.Namespace) -> Usage:
