@@ -73,8 +73,8 @@ compiled: $(EQUIPPED)
 test-interop: $(INSTALLED)
 	scripts/vm --userland media --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/interop -- \
 		python3 -m pytest -p no:cacheprovider \
-		tests/test_gstreamer_unixfd.py tests/test_gstreamer_samples.py tests/test_libcamera.py \
-		tests/test_ffmpeg.py $(ARGS)
+		tests/test_gstreamer_unixfd.py tests/test_gstreamer_samples.py \
+		tests/test_gstreamer_guide.py tests/test_libcamera.py tests/test_ffmpeg.py $(ARGS)
 	scripts/vm --userland gpu --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/interop -- \
 		python3 -m pytest -p no:cacheprovider -k "egl or opengl or vulkan" \
 		tests/test_egl.py tests/test_egl_sync.py tests/test_examples_egl.py tests/test_guides.py \

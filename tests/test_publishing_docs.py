@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import select
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import cameras
+from helpers.program import running
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "publishing.md").read_text()
 SERVICE, VIEWER = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[:2]
 SECONDS = 60
-
-
-@contextlib.contextmanager
-def running(program: str) -> Iterator[subprocess.Popen[str]]:
-    words = [sys.executable, "-u", "-c", program]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.needs("vivid")
