@@ -38,21 +38,22 @@ A signal handler that raises, as Python's own for Ctrl-C does, loses nothing:
   that of its list of holds, which has the number once more.
 
 "No signal handler runs here" says that the interpreter looks for signals only where a function
-begins, where a call ends and where a loop jumps back. `TestSignals` in tests/test_fd.py and
-tests/test_interrupted.py run a handler at each such point.
+begins, where a call ends and where a loop jumps back. In Python 3.14 one of C's ends so between
+`__enter__` and the block of a `with`: for locks see `_locks.py`. `TestSignals` in tests/test_fd.py
+and tests/test_interrupted.py run a handler at each such point.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dmabuf._closing import Closing, require_new
+from dmabuf._locks import Lock
 from dmabuf.errors import os_error
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ _Result = TypeVar("_Result")
 UNUSED, USED = -1, -2
 """What stands for the number of a hold that is not taken yet, or not any more."""
 
-lock = threading.RLock()
+lock = Lock()
 """For all descriptors: whoever has it decides."""
 
 on_open: Callable[[Owner, int], None] | None = None

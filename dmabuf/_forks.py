@@ -28,15 +28,16 @@ not live in the child.
 
     def leave_to_parent(self) -> None:
         self.forked = True
-        self._lock = threading.RLock()
+        self._lock = Lock()
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from typing import TYPE_CHECKING
+
+from dmabuf._locks import Lock
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
             """
 
 
-_lock = threading.RLock()  # a signal handler may register something amid a registration
+_lock = Lock()  # a signal handler may register something amid a registration
 _leavers: weakref.WeakSet[Leaver] = weakref.WeakSet()
 
 

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 import dmabuf
-from dmabuf._fd import Descriptor, Hold, HoldUsedError
+from dmabuf._fd import Descriptor, Hold, HoldUsedError, lock
 from dmabuf._owning import descriptor_number, own_duplicate
 
 forks_with_threads = pytest.mark.filterwarnings(
@@ -632,6 +632,18 @@ class TestSignals:
             file.close()
             refuse_all(file)
             assert file.given_back, moment.where
+
+    def test_a_handler_that_raises_amid_a_close_leaves_the_lock_to_other_threads(self):
+        def take() -> None:
+            assert lock.acquire(False), moment.where
+            lock.release()
+
+        for moment in interrupt.every_point():
+            file = File()
+            moment.interrupts(file.close)
+            with running(take):
+                pass
+            file.close()
 
     def test_a_handler_that_forks_leaves_both_processes_whole(self):
         parent = os.getpid()

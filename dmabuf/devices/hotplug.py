@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from dmabuf import _forks
 from dmabuf._arrivals import Arrivals
+from dmabuf._locks import Lock
 from dmabuf._owning import duplicate, own, own_result
 from dmabuf._record import record
 from dmabuf.devices.discovery import describe, kind_of, subsystems
@@ -101,7 +101,7 @@ class Watch(Arrivals[Event]):
         """See `watch`."""
         self._forked = False
         _forks.leave_in_child(self)
-        self._lock = threading.RLock()  # libudev has none
+        self._lock = Lock()  # libudev has none
         self._monitor: Any | None = monitor  # closes its own descriptor when it is collected
         own(self, partial(duplicate, monitor.fileno()))
 
@@ -132,7 +132,7 @@ class Watch(Arrivals[Event]):
     def leave_to_parent(self) -> None:
         """Leave the events to the parent; called in a forked child."""
         self._forked = True
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     def _let_go(self) -> None:
         self._monitor = None

@@ -9,9 +9,9 @@ import contextlib
 import errno
 import os
 import socket
-import threading
 from typing import NamedTuple
 
+from dmabuf._locks import Lock
 from dmabuf._scm import MessageError, Packet
 from dmabuf.buffer import Buffer
 from dmabuf.errors import RefusedError, os_error
@@ -100,7 +100,7 @@ class Connection:
         self._name = os.fspath(where)
         self._depth = depth
         self._asked = 0
-        self._lock = threading.RLock()  # of what is held; a finalizer may come in the middle
+        self._lock = Lock()  # of what is held; a finalizer may come in the middle
         self._busy: Busy | None = None  # how many it said may be held beside others
         self._expected: int | None = None  # the sequence that would follow; None before WELCOME
         self._held: dict[int, tuple[Memory, ...]] = {}
@@ -340,5 +340,5 @@ class Connection:
 
     def leave(self) -> None:
         """Close this child's copies, whatever another thread was doing at the fork."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self.close()

@@ -24,6 +24,7 @@ import weakref
 
 from dmabuf import _idle, _syspoll
 from dmabuf._fd import Descriptor
+from dmabuf._locks import Lock
 from dmabuf._owning import own_result
 from dmabuf._scm import MessageError
 from dmabuf._scm import receive as receive_packet
@@ -75,7 +76,7 @@ class _Lender:
     """The items of this process, and the thread that gives them."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self.items: dict[bytes, _Item] = {}
         self.listener: socket.socket | None = None
         self.wake: Descriptor | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import socket
-import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _forks
 from dmabuf._closing import Closing, require_new
+from dmabuf._locks import Lock
 from dmabuf._timeout import deadline, finite_seconds, seconds_left
 from dmabuf.access import Access
 from dmabuf.fence import Fence
@@ -84,7 +84,7 @@ class Publisher(Closing):
         if hold_timeout is not None:
             patience = finite_seconds(hold_timeout, "hold_timeout")
         self._block = 0.0 if block is None else finite_seconds(block, "block")
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._closed = True
         self._listening = False
         listener = events = None
@@ -216,7 +216,7 @@ class Publisher(Closing):
 
     def leave_to_parent(self) -> None:
         """Close what a forked child has of it; called in the child."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
         if not self._closed:
             self._closed = True
             self._events.leave()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 import time
 import warnings
 from typing import Literal, TypeVar
@@ -13,6 +12,7 @@ from typing import Literal, TypeVar
 from dmabuf import _forks, _wait
 from dmabuf._checked import whole
 from dmabuf._closing import Closing, require_new
+from dmabuf._locks import Lock
 from dmabuf._scm import MessageError
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.share._connection import Connection
@@ -68,7 +68,7 @@ class Subscriber(Closing):
         self._where = where
         self._terms = depth, Policy(policy), Start(start)
         self._reconnect = reconnect
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._waiting = 0  # how many threads and tasks want a frame
         self._end: tuple[type[Exception], tuple[object, ...]] | None = None
         self._connection: Connection | None = None
@@ -206,7 +206,7 @@ class Subscriber(Closing):
 
     def leave_to_parent(self) -> None:
         """Close what a forked child has of it; called in the child."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
         if not self._closed:
             self._closed = True
             self._events.leave()

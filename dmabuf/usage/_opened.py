@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 
 from dmabuf import _fd
+from dmabuf._locks import Lock
 
 Stack = tuple[tuple[CodeType, int], ...]
 """Places in the program, the innermost first."""
@@ -19,7 +19,7 @@ _DEPTH = 32  # places of a stack that are kept
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _BETWEEN = (_OURS, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
 
-_lock = threading.Lock()
+_lock = Lock()
 _recorders: tuple[Recorder, ...] = ()
 
 

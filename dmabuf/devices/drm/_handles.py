@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import threading
 from collections import defaultdict
 from collections.abc import Callable
 
 from dmabuf import _forks
 from dmabuf._fd import Descriptor, Hold
 from dmabuf._keep import keep
+from dmabuf._locks import Lock
 
 Make = Callable[[int, list[int]], object]
 """Has a device's descriptor make a handle, and adds that to a list as the system call returns."""
@@ -44,7 +44,7 @@ class Handles:
         self.released: dict[Claim, int] = {}
         self.forked = False
         self._claims: defaultdict[tuple[Destroy, int], set[Claim]] = defaultdict(set)
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._busy = 0
         _forks.leave_in_child(self)
 
@@ -121,4 +121,4 @@ class Handles:
         self.forked = True
         self.released.clear()
         self._claims.clear()
-        self._lock, self._busy = threading.RLock(), 0
+        self._lock, self._busy = Lock(), 0

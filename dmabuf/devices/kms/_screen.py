@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from dmabuf._fd import Descriptor, Hold
+from dmabuf._locks import Lock
 from dmabuf._owning import own_duplicate
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.devices.drm import Device
@@ -45,7 +46,7 @@ class Screen(Device):
         self._mode: Mode | None = None
         self._shown = 0
         self._leaving = False
-        self._showing = threading.RLock()
+        self._showing = Lock()
         super().__init__(path)
         try:
             with Hold(self) as fd:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import threading
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
 from dmabuf import _forks, _wait
+from dmabuf._locks import Lock
 from dmabuf.buffer import Buffer, own_buffer
 from dmabuf.devices.v4l2 import _ioctl
 from dmabuf.devices.v4l2._file import DeviceFile, Use
@@ -84,7 +84,7 @@ class Session:
         self.memory = _ioctl.V4L2_MEMORY_DMABUF if imports else _ioctl.V4L2_MEMORY_MMAP
         self.fills = kind in _ioctl.OUTPUTS
         """Whether frames come empty, for the caller to fill."""
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self._count = count
         self._planes = planes
         self._state = _NEW
@@ -218,7 +218,7 @@ class Session:
 
         The child may read what is held, so the buffers stay open until it stops, too.
         """
-        self.lock = threading.RLock()
+        self.lock = Lock()
         if self._state is not _OVER:
             self._state = _LEFT
         self._waits.leave()

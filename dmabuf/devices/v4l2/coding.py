@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import select
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dmabuf import _forks, _wait
 from dmabuf._fd import Descriptor
+from dmabuf._locks import Lock
 from dmabuf._timeout import deadline
 from dmabuf.buffer import Buffer
 from dmabuf.devices.v4l2._file import DeviceFile, Use
@@ -84,7 +84,7 @@ class Coding(Frames):
         self._make = results
         self._stop = stop
         self._announcements = announcements
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._events: Events | None = None
         self._results: Stream | None = None
         self._announced: Event | None = None  # by which the results began
@@ -156,7 +156,7 @@ class Coding(Frames):
 
     def leave_to_parent(self) -> None:
         """Leave the codec to the parent; called in a forked child."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._waits.leave()
 
     def feed(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import threading
 from collections import deque
 from collections.abc import Iterable
 from enum import IntFlag
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from dmabuf import _forks
 from dmabuf._arrivals import Arrivals
 from dmabuf._fd import Hold, unwatch, watch
+from dmabuf._locks import Lock
 from dmabuf._owning import duplicate, own, own_result
 from dmabuf._record import record
 from dmabuf.devices.v4l2 import _events_ioctl
@@ -97,7 +97,7 @@ class EventReader:
     __slots__ = ("_listeners", "_unsorted", "lock")
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self._listeners: dict[_Listener, frozenset[Key]] = {}
         self._unsorted: list[_events_ioctl.EventStruct] = []
 
@@ -253,7 +253,7 @@ class Events(Arrivals[Event]):
     def leave_to_parent(self) -> None:
         """Leave the events to the parent; called in a forked child."""
         self._forked = True
-        self._reader.lock = threading.RLock()
+        self._reader.lock = Lock()
 
     def _let_go(self) -> None:
         unwatch(self._device, self._listener)

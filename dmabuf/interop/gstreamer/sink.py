@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import socket
-import threading
 import time
 import warnings
 from fractions import Fraction
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dmabuf import _forks
 from dmabuf._closing import Closing, require_new
+from dmabuf._locks import Lock
 from dmabuf._timeout import deadline, finite_seconds, seconds_left
 from dmabuf.interop.gstreamer._clients import Client, ClientInfo
 from dmabuf.interop.gstreamer._delivery import Delivery
@@ -84,7 +84,7 @@ class Sink(Closing):
         self._block = 0.0 if block is None else finite_seconds(block, "block")
         self._frame_rate = None if frame_rate is None else Fraction(frame_rate)
         self._drm = drm
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._listening = False
         listener = events = None
         try:
@@ -232,7 +232,7 @@ class Sink(Closing):
 
     def leave_to_parent(self) -> None:
         """Close what a forked child has of it; called in the child."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
         if not self._closed:
             self._closed = True
             self._events.leave()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
 import warnings
 from collections import deque
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 from dmabuf import _forks, _wait
 from dmabuf._closing import Closing, require_new
+from dmabuf._locks import Lock
 from dmabuf._owning import duplicate, own_descriptor
 from dmabuf._scm import MessageError
 from dmabuf._timeout import deadline, seconds_left
@@ -57,7 +57,7 @@ class Source(Closing):
         require_new(self)
         self._closed = True
         self._name = os.fspath(where)
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._releases: deque[bytes] = deque()
         self._caps: Caps | None = None
         self._over: Exception | None = None
@@ -132,7 +132,7 @@ class Source(Closing):
 
     def leave_to_parent(self) -> None:
         """Close what a forked child has of it; called in the child."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
         if not self._closed:
             self._closed = True
             self._leave()

@@ -18,6 +18,7 @@ from functools import partial
 from dmabuf import _forks, _scm, _wait
 from dmabuf._fd import Descriptor, Hold
 from dmabuf._keep import keep
+from dmabuf._locks import Lock
 from dmabuf._owning import duplicate, own, own_duplicate
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.errors import os_error
@@ -50,7 +51,7 @@ class Client(Descriptor):
     def __init__(self, where: str | os.PathLike[str] | None) -> None:
         self._forked = False
         self._lost: str | None = None
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._reading = threading.Lock()
         self._bytes = bytearray()
         self._descriptors: list[Descriptor] = []
@@ -328,7 +329,7 @@ class Client(Descriptor):
     def leave_to_parent(self) -> None:
         """Leave the connection to the parent; called in a forked child."""
         self._forked = True
-        self._lock, self._reading = threading.RLock(), threading.Lock()
+        self._lock, self._reading = Lock(), threading.Lock()
 
     def _let_go(self) -> None:
         super()._let_go()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Literal, NamedTuple
 
 from dmabuf._checked import whole
+from dmabuf._locks import Lock
 from dmabuf._record import record
 from dmabuf._timeout import deadline, seconds_left
 from dmabuf.access import Access
@@ -88,7 +88,7 @@ class Window(Client):
         self._events: deque[WindowEvent] = deque()
         self._latest: Release | None = None
         self._timelines: Timelines | None = None
-        self._showing = threading.RLock()
+        self._showing = Lock()
         end = deadline(timeout)
         super().__init__(display)
         try:
