@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
-from weakref import WeakSet
+from weakref import ref
 
 if TYPE_CHECKING:
     from dmabuf._owning import HasFileno
@@ -20,19 +20,21 @@ class Keeper(Protocol):
         """Return what is kept and in nobody's use, at this moment."""
 
 
-_keepers: WeakSet[Keeper] = WeakSet()
+# No WeakSet: one that gets larger while it is gone through, by another thread, is an error.
+_keepers: set[ref[Keeper]] = set()
 
 
 def register(keeper: Keeper) -> None:
     """Remember a keeper, for as long as it lives."""
-    _keepers.add(keeper)
+    _keepers.add(ref(keeper, _keepers.discard))
 
 
 def descriptors() -> set[int]:
     """Return the numbers of all descriptors that are kept."""
     numbers = set()
-    for keeper in list(_keepers):
-        for kept in keeper.idle():
+    for reference in _keepers.copy():
+        keeper = reference()
+        for kept in keeper.idle() if keeper is not None else ():
             try:
                 numbers.add(kept.fileno())
             except ValueError:

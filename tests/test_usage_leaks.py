@@ -3,6 +3,7 @@
 import gc
 import mmap
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -285,3 +286,25 @@ class TestChildren:
     def test_a_child_that_has_ended_is_none(self, allocate):
         with usage.leak_check(children=True), allocate(4096), Peer():
             pass
+
+
+def test_what_is_kept_is_told_also_while_others_come_to_keep_more():
+    """As other threads and signal handlers may, wherever code of Python's is run."""
+
+    class Keeper:
+        def idle(self):
+            return ()
+
+    keepers = []
+
+    def come(*_):
+        keepers.append(Keeper())
+        _idle.register(keepers[-1])
+
+    come()
+    sys.setprofile(come)
+    try:
+        _idle.descriptors()
+    finally:
+        sys.setprofile(None)
+    assert len(keepers) > 1
