@@ -15,6 +15,7 @@ OUT := out
 DEMO := examples/camera_through_shader.py --display --frames 50 --figures
 
 KERNELS := 5.10 6.1 6.12 7.3
+PYTHONS := i386 arm64 python3.13 python3.14
 VM_SECONDS := 2700
 # The build for processors: PyPI's own brings gigabytes for GPUs. Where pip finds none (name PyTorch's
 # index of such builds in PIP_EXTRA_INDEX_URL), the tests of torch are left out.
@@ -25,7 +26,7 @@ TORCH := torch==2.13.0+cpu
 VM_DEVICES := --display --gpu --module "vivid n_devs=2 multiplanar=1,2 no_error_inj=1" \
 	--module vhci_hcd --module uvcvideo
 
-.PHONY: run demo test compiled manual layouts test-native test-outside test-interop test-i386 test-arm64 test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench plots soak workflow clean
+.PHONY: run demo test compiled manual layouts test-native test-outside test-interop $(PYTHONS:%=test-%) test-kernels test-lab lint types format uapi docs wheel packages deb outsider bench plots soak workflow clean
 
 run: $(INSTALLED)
 	@if [ -r /dev/dma_heap/system ] || [ -w /dev/udmabuf ]; then scripts/main-job $(BIN); \
@@ -83,10 +84,10 @@ test-interop: $(INSTALLED)
 		python3 -m pytest -p no:cacheprovider -k "wayland" \
 		tests/test_wayland.py tests/test_guides.py $(ARGS)
 
-# A Python of 32 bits on the same kernel, and one of another processor on that processor's kernel.
-test-i386 test-arm64: test-%: $(INSTALLED)
+# By a Python of 32 bits, by one of another processor on that processor's kernel, and by newer ones.
+$(PYTHONS:%=test-%): test-%: $(INSTALLED)
 	scripts/vm --userland $* --timeout $(VM_SECONDS) $(VM_DEVICES) --out $(OUT)/$* -- \
-		python3 -m pytest -p no:cacheprovider $(ARGS)
+		$(or $(filter python%,$*),python3) -m pytest -p no:cacheprovider $(ARGS)
 
 test-kernels: compiled
 	$(MAKE) -j2 --output-sync=target $(KERNELS:%=test-%)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -185,6 +186,14 @@ class TestUserland:
         assert "system" in found["heaps"]
         assert found["files"] == [True, True]
         assert not os.listdir(tmp_path)
+
+
+def test_make_runs_the_tests_by_each_userlands_own_python():
+    words = ["make", "--dry-run", "test-i386", "test-python3.13", "test-python3.14"]
+    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"--userland (\S+) .*? -- \\\n\s*(\S+) -m pytest", shown)
+    assert found == [("i386", "python3"), *[(name, name) for name in ("python3.13", "python3.14")]]
+    assert {name for name, _ in found} <= set(userlands.USERLANDS)
 
 
 INNER = """

@@ -270,7 +270,7 @@ _USERLANDS = {
 ABSENT.setdefault(KERNEL, set()).difference_update(_USERLANDS.get(USERLAND, ()))
 if USERLAND == "media":
     ABSENT.setdefault(KERNEL, set()).add("no libcamera")
-if USERLAND in ("i386", "arm64"):
+if USERLAND in ("i386", "arm64", "python3.13", "python3.14"):
     ABSENT.setdefault(KERNEL, set()).update({"gstreamer", "opencv", "zenoh"})
 if USERLAND == "arm64":
     ABSENT.setdefault(KERNEL, set()).add("heap")  # DMABUF_HEAPS is not set

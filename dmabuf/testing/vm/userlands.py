@@ -73,6 +73,9 @@ USERLANDS = {
     "i386": Userland(("trixie",), _SUITE, architecture="i386"),
     # Another processor, whose guest can't boot by a busybox of this machine's.
     "arm64": Userland(("trixie",), (*_SUITE, "busybox-static"), architecture="arm64"),
+    # Newer Pythons.
+    "python3.13": Userland(("trixie",), ("python3.13", *_SUITE)),
+    "python3.14": Userland(("forky",), ("python3.14", *_SUITE)),
 }
 BUSYBOX = "usr/bin/busybox"
 
@@ -89,9 +92,11 @@ def get(name: str) -> Path:
     # A set that has changed is another one.
     names = (*userland.suites, *wanted, *userland.wheels)
     digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:12]
-    return cache.get(
+    root = cache.get(
         f"userland-{name}-{digest}", lambda folder: _fetch(folder, name, userland, wanted)
     )
+    _announce(root)
+    return root
 
 
 def environment(name: str, package: Path) -> dict[str, str]:
@@ -132,6 +137,14 @@ def _unpack(folder: Path, userland: Userland, wanted: tuple[str, ...]) -> None:
     apt = packages.debian(state, *userland.suites, architecture=userland.architecture)
     apt.unpack_with_dependencies(wanted, folder)
     shutil.rmtree(state)
+
+
+def _announce(root: Path) -> None:
+    """Have its pytest know the package's plugin, as where the package is installed."""
+    about = root / "usr/lib/python3/dist-packages/dmabuf.dist-info"
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: dmabuf\nVersion: 0\n")
+    (about / "entry_points.txt").write_text("[pytest11]\ndmabuf = dmabuf.testing.plugin\n")
 
 
 def _unpack_wheels(root: Path, wheels: tuple[str, ...]) -> None:
