@@ -320,11 +320,11 @@ class TestSequences:
                 fence.signal()
         finally:
             _log.disable()
-        assert re.findall(r"DMA_BUF_IOCTL_SYNC on .* flags=(\S+) -> (\w+)", caplog.text) == [
-            ("READ|START", "EINTR"),
-            ("READ|START", "0"),
-            ("READ|END", "0"),
-        ]
+        expected = [("READ|START", "EINTR"), ("READ|START", "0"), ("READ|END", "0")]
+        if sys.version_info >= (3, 14):
+            del expected[0]  # fcntl.ioctl itself does so there
+        logged = re.findall(r"DMA_BUF_IOCTL_SYNC on .* flags=(\S+) -> (\w+)", caplog.text)
+        assert logged == expected
 
 
 def until_it_waits(thread, buffer) -> None:
