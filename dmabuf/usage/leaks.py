@@ -196,10 +196,10 @@ def _of_buffer(inode: int, old: _own.Held, new: _own.Held, opened: Recorder) -> 
     mapped = max(new.mapped - allowed, 0)
     more = len(new.numbers) - len(old.numbers)
     numbers = _new(old.numbers, new.numbers, more)
-    if sys.version_info < (3, 13):  # mmap.mmap keeps a duplicate with each mapping
-        first_mappings = max(min(new.mapped, allowed) - old.mapped, 0) // (new.size or 1)
-        foreign = [number for number in numbers if not opened.knows(number)][:first_mappings]
-        numbers = [number for number in numbers if number not in foreign]
+    # With a mapping that is not of this package mmap.mmap keeps a duplicate.
+    first_mappings = max(min(new.mapped, allowed) - old.mapped, 0) // (new.size or 1)
+    foreign = [number for number in numbers if not opened.knows(number)][:first_mappings]
+    numbers = [number for number in numbers if number not in foreign]
     by_place: dict[Stack, list[int]] = {}
     for number in numbers:
         by_place.setdefault(opened.stack(number), []).append(number)
