@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from helpers.leaks import descriptors
 
 import dmabuf
 from dmabuf import _idle, share
-from dmabuf.share import _lender
+from dmabuf.share import _claim, _lender
 
 METHODS = ["fork", "spawn", "forkserver"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -164,6 +165,34 @@ def test_who_asked_in_time_has_it_however_late_the_lender_looks(buffer, monkeypa
     [other] = taken
     with other:
         assert other == buffer
+
+
+class TestWhoAsksLate:
+    """The lender hangs up before it has heard the request, the first time."""
+
+    @pytest.fixture(autouse=True)
+    def late(self, monkeypatch):
+        def late(sock, data):
+            if not hung_up:
+                hung_up.extend(select.select([sock], [], [])[0])
+                monkeypatch.setattr(_lender, "_CLIENT_SECONDS", seconds)
+            return send_packet(sock, data)
+
+        hung_up, seconds, send_packet = [], _lender._CLIENT_SECONDS, _claim.send_packet
+        monkeypatch.setattr(_lender, "_CLIENT_SECONDS", 0.0)
+        monkeypatch.setattr(_claim, "send_packet", late)
+        yield
+        assert hung_up
+
+    def test_has_it_nevertheless(self, buffer):
+        with share.Ticket(buffer).redeem() as other:
+            assert other == buffer
+
+    def test_cancels_it_nevertheless(self, buffer):
+        ticket = share.Ticket(buffer)
+        _claim.cancel(ticket.__getstate__())
+        with pytest.raises(LookupError, match="was redeemed or cancelled before"):
+            ticket.redeem()
 
 
 class TestATicket:

@@ -13,11 +13,12 @@ from dmabuf._owning import own_result
 from dmabuf._scm import send as send_packet
 from dmabuf._wait import READABLE, is_ready
 from dmabuf.share._objects import Shared
-from dmabuf.share.sockets import receive
+from dmabuf.share.sockets import Received, receive
 
 REQUEST = Struct("<B16s")
 """What is asked for, TAKE or CANCEL, and the claim's token."""
 TAKE, CANCEL = 1, 2
+_TIMES = 3  # that a lender is asked which hangs up
 
 
 class Claim(NamedTuple):
@@ -33,48 +34,52 @@ def take(claim: Claim) -> Shared:
 
     ConnectionRefusedError if the sender has ended; LookupError if it doesn't have it any more.
     """
-    received = None
-    try:
-        with _connected(claim, TAKE) as sock:
-            received = receive(sock)
-        [item] = received.objects
-        return item
-    except (EOFError, ConnectionResetError):
-        raise LookupError(
-            f"process {claim.pid} no longer has the object: it was taken or dropped"
-        ) from None
-    except BaseException:
-        if received is not None:
-            received.close()
-        raise
+    objects = _ask(claim, TAKE).objects
+    if not objects:
+        raise _nothing(claim)
+    return objects[0]
 
 
 def cancel(claim: Claim) -> None:
     """Have the other process drop what waits, unless it was taken or that process has ended."""
-    with (
-        contextlib.suppress(ConnectionRefusedError, LookupError),
-        _connected(claim, CANCEL) as sock,
-    ):
-        sock.recv(1)  # the end, once it is done
+    with contextlib.suppress(ConnectionRefusedError, LookupError):
+        _ask(claim, CANCEL)
 
 
-def _connected(claim: Claim, what: int) -> socket.socket:
-    """Return a connection on which a request was sent."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def _ask(claim: Claim, what: int) -> Received:
+    """Return the answer to a request, without an object where there is nothing to be given.
+
+    A lender may hang up before it hears the request, where all is slow: it is asked again then.
+    """
+    received = None
+    for _ in range(_TIMES):
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                _connect(sock, claim)
+                send_packet(sock, [REQUEST.pack(what, claim.token)])
+                received = receive(sock)
+            return received
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            continue
+        except BaseException:
+            if received is not None:
+                received.close()
+            raise
+    raise _nothing(claim)
+
+
+def _connect(sock: socket.socket, claim: Claim) -> None:
     try:
         sock.connect(claim.address)
-        send_packet(sock, [REQUEST.pack(what, claim.token)])
-    except BaseException as error:
-        sock.close()
-        if not isinstance(error, (ConnectionRefusedError, BrokenPipeError, ConnectionResetError)):
-            raise
+    except ConnectionRefusedError:
         if _lives(claim.pid):
-            raise LookupError(
-                f"process {claim.pid} no longer has the object: it was taken or dropped"
-            ) from None
+            raise _nothing(claim) from None
         what_failed = f"process {claim.pid}, which keeps the object, has ended"
         raise ConnectionRefusedError(errno.ECONNREFUSED, what_failed) from None
-    return sock
+
+
+def _nothing(claim: Claim) -> LookupError:
+    return LookupError(f"process {claim.pid} no longer has the object: it was taken or dropped")
 
 
 def _lives(pid: int) -> bool:

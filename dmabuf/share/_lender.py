@@ -1,9 +1,9 @@
 """Objects that wait in this process until another one takes them, by a claim.
 
 A claim is plain bytes, which go wherever bytes go: through a pipe, a queue, a file. Whoever has it
-connects to the lender, which gives one message of `sockets` for one claim, once. The lender is a
-thread and a socket in the abstract name space; both are gone as soon as nothing waits. A claim is
-128 random bits, so that nobody takes what he wasn't told of.
+connects to the lender, which answers by one message of `sockets`: with the object, once, or without
+one. The lender is a thread and a socket in the abstract name space; both are gone as soon as
+nothing waits. A claim is 128 random bits, so that nobody takes what he wasn't told of.
 
 `multiprocessing.resource_sharer` isn't used: it keeps a descriptor for each item that is never
 taken, as when its receiver dies. Here what was pickled waits for GRACE seconds by itself, and then
@@ -36,7 +36,7 @@ from dmabuf.share.sockets import send
 
 GRACE = 30.0
 """Seconds for which what was pickled can be taken after its original was closed."""
-_CLIENT_SECONDS = 5.0
+_CLIENT_SECONDS = 5.0  # until a connection that asks for nothing is hung up
 _LATER = 0.5  # seconds until a connection is taken again after EMFILE
 
 
@@ -206,15 +206,13 @@ class _Lender:
     def _give(self, client: socket.socket, what: int, token: bytes) -> None:
         with self.lock:
             item = self.items.get(token)
-            if item is None:
-                return
             try:
-                current = item.current() if what == TAKE else None
-                if current is not None:
-                    send(client, [current])
+                current = item.current() if item is not None and what == TAKE else None
+                send(client, [] if current is None else [current])
             finally:
-                self.items.pop(token, None)
-                item.close()
+                if item is not None:
+                    del self.items[token]
+                    item.close()
 
     def close_sockets(self) -> None:
         listener, self.listener = self.listener, None
@@ -254,7 +252,8 @@ def lend_for_a_while(item: Buffer | Fence) -> Claim:
 
 def waiting() -> int:
     """Return how many objects wait, and whether the lender itself is still there."""
-    return len(_lender.items) + (_lender.listener is not None)
+    with _lender.lock:
+        return len(_lender.items) + (_lender.listener is not None)
 
 
 def drop(claim: Claim) -> None:
