@@ -157,7 +157,8 @@ def _missing(path: str, kind: Kind) -> OSError:
         if not nodes:
             text = f"{path}: the kernel has no {kind.what} yet; {kind.how_to_get()}"
             return os_error(errno.ENOENT, text)
-        there = ", ".join(sorted(nodes))
+        alike = [node for node in nodes if node.startswith(name.rstrip("0123456789"))]
+        there = ", ".join(sorted(alike or nodes))
         return os_error(errno.ENOENT, f"{path}: no such {kind.what}; the kernel has: {there}")
     if usual:
         release = os.uname().release
