@@ -17,6 +17,8 @@ class Architecture(NamedTuple):
     boot_options: tuple[str, ...]
     emulation_options: tuple[str, ...]
     """What an emulated kernel is told beside them."""
+    has_bios: bool
+    """Whether the board's firmware has set up a VGA card before the kernel sees it."""
     libraries: str
     """The folder's name in ``usr/lib``."""
     loader: str
@@ -31,6 +33,7 @@ _X86 = Architecture(
     # On a busy machine an emulated kernel now and then mistakes the rate of the processor's
     # counter, and its clock runs several times too fast: fences and tests would time out early.
     emulation_options=("clocksource=hpet",),
+    has_bios=True,
     libraries="x86_64-linux-gnu",
     loader="lib64/ld-linux-x86-64.so.2",
 )
@@ -45,6 +48,7 @@ ARCHITECTURES = {
         machine=("-machine", "virt,gic-version=3", "-cpu", "cortex-a72"),
         boot_options=("console=ttyAMA0",),
         emulation_options=(),
+        has_bios=False,
         libraries="aarch64-linux-gnu",
         loader="lib/ld-linux-aarch64.so.1",
     ),

@@ -109,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
         "package": str(package or ""),
         "folder": os.getcwd(),
         "screendump": screen.PORT if dumps else "",
+        "vga": "" if kind.has_bios else screen.vga(displays),
     }
     names = [name for name in (*BOOT_MODULES, *DEVICE_MODULES) if chosen.has(name)]
     names += [display.driver for display in displays]

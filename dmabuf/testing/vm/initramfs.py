@@ -9,8 +9,8 @@ from pathlib import Path
 from dmabuf.testing.vm.kernel import Module
 
 APPLETS = (
-    *("cat", "chroot", "cp", "ifconfig", "insmod", "ln", "mkdir", "mkfifo", "mount", "poweroff"),
-    *("setsid", "sh", "sleep", "switch_root", "sync"),
+    *("cat", "chroot", "cp", "dd", "ifconfig", "insmod", "ln", "mkdir", "mkfifo", "mount"),
+    *("poweroff", "setsid", "sh", "sleep", "switch_root", "sync"),
 )
 FOLDERS = ("dev", "lower", "modules", "proc", "root", "scratch", "sys", "vm", "vm/bin")
 SCRIPTS = Path(__file__).with_name("guest")

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,11 @@ def displays(kernel: Kernel, *, display: bool, gpu: bool) -> list[Display]:
     if gpu:
         wanted.append(Display("virtio-gpu-pci", "virtio_gpu"))
     return wanted
+
+
+def vga(displays: Iterable[Display]) -> str:
+    """The first that is a VGA card, which wants a BIOS; empty if none is."""
+    return next((display.device for display in displays if "-vga" in display.device), "")
 
 
 class Screen:

@@ -106,6 +106,8 @@ def environment(name: str, package: Path) -> dict[str, str]:
         # Whatever the caller's own Python and its programs are.
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
         "PYTHONPATH": str(package),
+        # It writes nothing that stays, and would compile the package at each start.
+        "PYTHONDONTWRITEBYTECODE": "",
         **USERLANDS[name].environment,
     }
 
