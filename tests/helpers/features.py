@@ -268,6 +268,8 @@ _USERLANDS = {
     "arm64": {"no heap"},
 }
 ABSENT.setdefault(KERNEL, set()).difference_update(_USERLANDS.get(USERLAND, ()))
+if USERLAND:  # which doesn't show the machine's own cache
+    ABSENT.setdefault(KERNEL, set()).add("stock kernel")
 if USERLAND == "media":
     ABSENT.setdefault(KERNEL, set()).add("no libcamera")
 if USERLAND in ("i386", "arm64", "python3.13", "python3.14"):
