@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import TracebackType
 
 
@@ -21,6 +22,19 @@ class Closing:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Kept(Closing):
+    """What is closed once, which it marks by `_closed`, and by its collection at the latest."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self.close()
 
 
 def require_new(made: Closing) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import methodcaller
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from dmabuf import _idle, _memory, _wait, exporters
 from dmabuf._checked import whole
-from dmabuf._closing import Closing, require_new
+from dmabuf._closing import Kept, require_new
 from dmabuf._fd import Descriptor, Hold, lock
 from dmabuf._owning import own_result
 from dmabuf._slots import Loan, Return, Slot, never
@@ -30,7 +29,7 @@ _NONBLOCKING = os.EFD_NONBLOCK | os.EFD_CLOEXEC
 _wake = methodcaller("wake")
 
 
-class Pool(Closing):
+class Pool(Kept):
     """A fixed number of buffers of one size, allocated once and lent again and again.
 
         with dmabuf.Pool(4, 1920 * 1080 * 4) as pool:
@@ -207,13 +206,6 @@ class Pool(Closing):
     def __enter__(self) -> Pool:
         self._require_open()
         return self
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            finally:
-                self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"free={self.free}"

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import resource
 import socket
-import time
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
-from dmabuf import _forks
-from dmabuf._closing import Closing, require_new
-from dmabuf._locks import Lock
+from dmabuf._closing import require_new
 from dmabuf._timeout import deadline, finite_seconds, seconds_left
 from dmabuf.access import Access
 from dmabuf.fence import Fence
 from dmabuf.share._delivery import Delivery
-from dmabuf.share._events import READABLE, Events
 from dmabuf.share._items import Item, ItemState
-from dmabuf.share._listening import Listener, Where
+from dmabuf.share._listening import Where
 from dmabuf.share._offers import offered
 from dmabuf.share._peers import Peer, SubscriberInfo
+from dmabuf.share._server import Server
 
 if TYPE_CHECKING:
     from dmabuf.image import Image
     from dmabuf.share._offers import Publishable
 
-_Self = TypeVar("_Self", bound="Publisher")
 _PATIENCE = 10.0  # seconds for what has no time of its own
-_AT_ONCE = 32  # connections that are taken before the subscribers have their turn
-_FEW = 64  # connections that are let in, however few descriptors this process may have
-_LATER = 0.5  # seconds until a connection is taken again after EMFILE
 
 
-class Publisher(Closing):
+class Publisher(Server):
     """Publishes buffers to every subscriber: the same memory for all of them, without a copy.
 
         with v4l2.Capture("/dev/video0") as camera, share.Publisher("/run/cam.sock") as publisher:
@@ -67,6 +59,9 @@ class Publisher(Closing):
     read-only subscribers allocate with `Heap.allocate(access=Access.READ)`.
     """
 
+    _NAME = "dmabuf.share.Publisher"
+    _delivery: Delivery
+
     def __init__(
         self,
         where: Where | socket.socket,
@@ -84,28 +79,14 @@ class Publisher(Closing):
         if hold_timeout is not None:
             patience = finite_seconds(hold_timeout, "hold_timeout")
         self._block = 0.0 if block is None else finite_seconds(block, "block")
-        self._lock = Lock()
-        self._closed = True
-        self._listening = False
-        listener = events = None
-        try:
-            self._events = events = Events()
-            self._listener = listener = Listener(where, mode)
-            self._delivery = Delivery(
-                events,
-                in_flight=in_flight,
-                keep_last=keep_last,
-                hold_timeout=hold_timeout,
-                patience=patience,
-            )
-            self._listen()
-            _forks.leave_in_child(self)
-            self._closed = False
-        except BaseException:
-            for made in (listener, events):
-                if made is not None:
-                    made.close()
-            raise
+        deliver = partial(
+            Delivery,
+            in_flight=in_flight,
+            keep_last=keep_last,
+            hold_timeout=hold_timeout,
+            patience=patience,
+        )
+        self._listen_at(where, mode, socket.SOCK_SEQPACKET, deliver)
 
     def publish(
         self,
@@ -171,11 +152,6 @@ class Publisher(Closing):
             if self._delivery.items.failures:
                 self._raise_failure()
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while `service()` has something to do."""
-        self._require_open()
-        return self._events.descriptor.fileno()
-
     def subscribers(self) -> list[SubscriberInfo]:
         """Return the connected subscribers, as of the last `publish` or `service`."""
         with self._lock:
@@ -188,44 +164,14 @@ class Publisher(Closing):
         with self._lock:
             return 0 if self._closed else len(self._delivery.items.in_state(ItemState.QUARANTINED))
 
-    @property
-    def closed(self) -> bool:
-        """True once `close()` was called."""
-        return self._closed
-
     def close(self) -> None:
         """Tell the subscribers, remove the path, and give every item back.
 
-        Does nothing the second time.
-
         A subscriber may still read a frame that goes back to its camera now, and then sees what the
-        camera writes next. The subscribers' iterations end. Queued items are not delivered.
+        camera writes next. The subscribers' iterations end. Queued items are not delivered. Does
+        nothing the second time.
         """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            try:
-                self._delivery.close()
-            finally:
-                try:
-                    self._listener.close()
-                finally:
-                    self._events.close()
-            self._raise_failure()
-
-    def leave_to_parent(self) -> None:
-        """Close what a forked child has of it; called in the child."""
-        self._lock = Lock()
-        if not self._closed:
-            self._closed = True
-            self._events.leave()
-            self._listener.leave()
-            self._delivery.leave()
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ValueError(f"operation on a closed Publisher: {self!r}")
+        super().close()
 
     def _wait_for_room(self, timeout: float) -> None:
         """Wait until those of policy "every" need lose nothing."""
@@ -255,48 +201,5 @@ class Publisher(Closing):
                 self._delivery.look_at_times()
         self._delivery.tidy()
 
-    def _listen(self) -> None:
-        if not self._listening:
-            self._listening = True
-            self._events.watch(self._listener.sock.fileno(), READABLE, self._listener)
-
-    def _accept(self) -> None:
-        most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2, _FEW)
-        for _ in range(_AT_ONCE):
-            try:
-                sock = self._listener.accept()
-            except OSError:  # no descriptor is left, or no memory: those who wait go on waiting
-                self._events.unwatch(self._listener.sock.fileno())
-                self._listening = False
-                self._events.wake_at(time.monotonic() + _LATER)
-                return
-            if sock is None:
-                return
-            if len(self._delivery.peers) >= most:
-                sock.close()
-            else:
-                self._delivery.add(sock)
-
-    def _raise_failure(self) -> None:
-        """Raise what giving an item back raised; the first, where there are several."""
-        failures = self._delivery.items.failures
-        if failures:
-            first = failures[0]
-            failures.clear()
-            raise first
-
-    def __enter__(self: _Self) -> _Self:
-        self._require_open()
-        return self
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            finally:
-                self.close()
-
-    def __repr__(self) -> str:
-        state = " [closed]" if self._closed else ""
-        name = self._listener.name if hasattr(self, "_listener") else "?"
-        return f"<dmabuf.share.Publisher {name}{state}>"
+    def _connected(self) -> int:
+        return len(self._delivery.peers)

@@ -6,12 +6,11 @@ import contextlib
 import errno
 import os
 import time
-import warnings
 from typing import Literal, TypeVar
 
 from dmabuf import _forks, _wait
 from dmabuf._checked import whole
-from dmabuf._closing import Closing, require_new
+from dmabuf._closing import Kept, require_new
 from dmabuf._locks import Lock
 from dmabuf._scm import MessageError
 from dmabuf._timeout import deadline, seconds_left
@@ -25,7 +24,7 @@ _Self = TypeVar("_Self", bound="Subscriber")
 _RETRY = 0.1  # seconds until the next publisher is looked for again
 
 
-class Subscriber(Closing):
+class Subscriber(Kept):
     """Receives the frames of a `Publisher` on the same machine, without a copy.
 
         with share.Subscriber("/run/cam.sock") as subscriber:
@@ -249,13 +248,6 @@ class Subscriber(Closing):
         if self._closed:
             self._require_open()
         return self
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            finally:
-                self.close()
 
     def __repr__(self) -> str:
         state = " [closed]" if self._closed else ""

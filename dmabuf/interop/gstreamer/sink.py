@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import resource
 import socket
-import time
-import warnings
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
-from dmabuf import _forks
-from dmabuf._closing import Closing, require_new
-from dmabuf._locks import Lock
+from dmabuf._closing import require_new
 from dmabuf._timeout import deadline, finite_seconds, seconds_left
 from dmabuf.interop.gstreamer._clients import Client, ClientInfo
 from dmabuf.interop.gstreamer._delivery import Delivery
 from dmabuf.interop.gstreamer._messages import described
 from dmabuf.interop.gstreamer._pushed import Pushed
-from dmabuf.share._events import READABLE, Events
-from dmabuf.share._listening import Listener, Where
+from dmabuf.share._listening import Where
 from dmabuf.share._offers import offered
+from dmabuf.share._server import Server
 
 if TYPE_CHECKING:
     from dmabuf.image import Image
     from dmabuf.share._offers import Publishable
 
-_Self = TypeVar("_Self", bound="Sink")
 _MOST_DEPTH = 64  # so many buffers under way fit into a socket
-_AT_ONCE = 32  # connections that are taken before the clients have their turn
-_FEW = 64  # clients that are let in, however few descriptors this process may have
-_LATER = 0.5  # seconds until a connection is taken again after EMFILE
 
 
-class Sink(Closing):
+class Sink(Server):
     """Feeds every `unixfdsrc` that connects, in pipelines of other processes, without a copy.
 
         # gst-launch-1.0 unixfdsrc socket-path=/tmp/in.sock ! videoconvert ! autovideosink
@@ -59,6 +51,9 @@ class Sink(Closing):
     1.24, this one needs none.
     """
 
+    _NAME = "dmabuf.interop.gstreamer.Sink"
+    _delivery: Delivery
+
     def __init__(
         self,
         where: Where | socket.socket,
@@ -84,23 +79,8 @@ class Sink(Closing):
         self._block = 0.0 if block is None else finite_seconds(block, "block")
         self._frame_rate = None if frame_rate is None else Fraction(frame_rate)
         self._drm = drm
-        self._lock = Lock()
-        self._listening = False
-        listener = events = None
-        try:
-            self._events = events = Events()
-            self._listener = listener = Listener(where, mode, socket.SOCK_STREAM)
-            self._delivery = Delivery(
-                events, depth=depth, in_flight=in_flight, hold_timeout=hold_timeout
-            )
-            self._listen()
-            _forks.leave_in_child(self)
-            self._closed = False
-        except BaseException:
-            for made in (listener, events):
-                if made is not None:
-                    made.close()
-            raise
+        deliver = partial(Delivery, depth=depth, in_flight=in_flight, hold_timeout=hold_timeout)
+        self._listen_at(where, mode, socket.SOCK_STREAM, deliver)
 
     def push(
         self,
@@ -188,11 +168,6 @@ class Sink(Closing):
             self._serve()
             self._raise_failure()
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while `service()` has something to do."""
-        self._require_open()
-        return self._events.descriptor.fileno()
-
     def clients(self) -> list[ClientInfo]:
         """Return the connected clients, as of the last `push` or `service`."""
         with self._lock:
@@ -205,11 +180,6 @@ class Sink(Closing):
         with self._lock:
             return 0 if self._closed else len(self._delivery.items)
 
-    @property
-    def closed(self) -> bool:
-        """True once `close()` was called."""
-        return self._closed
-
     def close(self) -> None:
         """End the stream, remove the path, and give every item back. Does nothing the second time.
 
@@ -217,31 +187,9 @@ class Sink(Closing):
         camera writes next. To let pipelines finish, call `end()` and `wait()` before.
         """
         with self._lock:
-            if self._closed:
-                return
-            self._delivery.end()
-            self._closed = True
-            try:
-                self._delivery.close()
-            finally:
-                try:
-                    self._listener.close()
-                finally:
-                    self._events.close()
-            self._raise_failure()
-
-    def leave_to_parent(self) -> None:
-        """Close what a forked child has of it; called in the child."""
-        self._lock = Lock()
-        if not self._closed:
-            self._closed = True
-            self._events.leave()
-            self._listener.leave()
-            self._delivery.leave()
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ValueError(f"operation on a closed Sink: {self!r}")
+            if not self._closed:
+                self._delivery.end()
+            super().close()
 
     def _wait_for_room(self) -> None:
         """Wait until no client need miss an item."""
@@ -272,48 +220,5 @@ class Sink(Closing):
                 self._listen()
                 self._delivery.look_at_times()
 
-    def _listen(self) -> None:
-        if not self._listening:
-            self._listening = True
-            self._events.watch(self._listener.sock.fileno(), READABLE, self._listener)
-
-    def _accept(self) -> None:
-        most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2, _FEW)
-        for _ in range(_AT_ONCE):
-            try:
-                sock = self._listener.accept()
-            except OSError:  # no descriptor is left, or no memory: those who wait go on waiting
-                self._events.unwatch(self._listener.sock.fileno())
-                self._listening = False
-                self._events.wake_at(time.monotonic() + _LATER)
-                return
-            if sock is None:
-                return
-            if len(self._delivery.clients) >= most:
-                sock.close()
-            else:
-                self._delivery.add(sock)
-
-    def _raise_failure(self) -> None:
-        """Raise what giving an item back raised; the first, where there are several."""
-        failures = self._delivery.items.failures
-        if failures:
-            first = failures[0]
-            failures.clear()
-            raise first
-
-    def __enter__(self: _Self) -> _Self:
-        self._require_open()
-        return self
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            finally:
-                self.close()
-
-    def __repr__(self) -> str:
-        state = " [closed]" if self._closed else ""
-        name = self._listener.name if hasattr(self, "_listener") else "?"
-        return f"<dmabuf.interop.gstreamer.Sink {name}{state}>"
+    def _connected(self) -> int:
+        return len(self._delivery.clients)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import warnings
 from collections import deque
 from functools import partial
 from typing import TypeVar
 
 from dmabuf import _forks, _wait
-from dmabuf._closing import Closing, require_new
+from dmabuf._closing import Kept, require_new
 from dmabuf._locks import Lock
 from dmabuf._owning import duplicate, own_descriptor
 from dmabuf._scm import MessageError
@@ -34,7 +33,7 @@ _SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _MOST_UNSENT = 4096  # releases of a pipeline that doesn't read them
 
 
-class Source(Closing):
+class Source(Kept):
     """Receives what the `unixfdsink` of a pipeline in another process sends, without a copy.
 
         # gst-launch-1.0 v4l2src io-mode=dmabuf ! unixfdsink socket-path=/tmp/out.sock
@@ -250,13 +249,6 @@ class Source(Closing):
             return frame
         except EOFError:
             raise StopAsyncIteration from None
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            finally:
-                self.close()
 
     def __repr__(self) -> str:
         state = " [closed]" if self._closed else ""
