@@ -107,7 +107,7 @@ class Handle(Owner, Generic[NodeT]):
                 self._let_go()
 
 
-def refusal(node: Node, error: OSError, what: str) -> OSError:
+def refusal(node: Node, error: OSError, what: str, advice: str = "") -> OSError:
     """Return the error of a device that can't do what it was asked, with what to do."""
     number = error.errno or errno.EIO
     text = f"{node.path} ({node.driver}) {what}"
@@ -116,7 +116,7 @@ def refusal(node: Node, error: OSError, what: str) -> OSError:
     if number == errno.EACCES and is_render(node.path):
         primary = sibling(node.path, "card") or "/dev/dri/card…"
         text = f"{text}: it is a render node; open the primary node, {primary}"
-    return os_error(number, f"{text} ({error.strerror})")
+    return os_error(number, f"{text} ({error.strerror}){advice}")
 
 
 def is_render(path: str) -> bool:

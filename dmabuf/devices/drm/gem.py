@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from errno import EACCES
+from errno import EACCES, EINVAL
 from functools import partial
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from dmabuf.errors import os_error
 
 _MODES = {Access.READ: os.O_RDONLY, Access.READ_WRITE: os.O_RDWR}
 _ACCESS = {os.O_RDONLY: "READ", os.O_WRONLY: "WRITE", os.O_RDWR: "READ_WRITE"}
+_MEMORY = "; it may need contiguous memory, of a CMA heap, or its own, of create_dumb()"
 
 
 class GemBuffer(Handle[NodeT]):
@@ -44,7 +45,8 @@ class GemBuffer(Handle[NodeT]):
                     lambda number, made: _ioctl.prime_fd_to_handle(number, fd, made),
                 )
             except OSError as error:
-                raise refusal(device, error, f"can't import {buffer!r}") from None
+                advice = _MEMORY if error.errno == EINVAL else ""
+                raise refusal(device, error, f"can't import {buffer!r}", advice) from None
 
     @property
     def size(self) -> int:

@@ -47,7 +47,9 @@ class Vgem(Device):
         super().__init__(_find() if path is None else path)
         if self.driver != "vgem":
             self.close()
-            raise os_error(errno.ENODEV, f"{self.path} is not vgem but {self.driver}")
+            raise os_error(
+                errno.ENODEV, f"{self.path} is not vgem but {self.driver}; leave out path"
+            )
 
     def attach_fence(self, gem: GemBuffer[Vgem], access: Access) -> VgemFence:
         """Put a pending fence on a buffer, as a reader's (READ) or a writer's (WRITE, READ_WRITE).

@@ -101,7 +101,9 @@ def _choose_connector(device: Device, connectors: list[Connector], name: str | N
         if connector.status is ConnectorStatus.CONNECTED and connector.modes:
             return connector
     states = ", ".join(f"{one.name} is {one.status.name.lower()}" for one in connectors)
-    raise os_error(errno.ENODEV, f"{device.path} ({device.driver}) has no monitor: {states}")
+    raise os_error(
+        errno.ENODEV, f"{device.path} ({device.driver}) has no monitor: {states}; connect one"
+    )
 
 
 def _choose_crtc(device: Device, fd: int, connector: Connector) -> tuple[int, int]:

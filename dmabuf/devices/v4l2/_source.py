@@ -60,5 +60,8 @@ def _require_layout(image: Image, format: Format, path: str) -> None:
     wanted = format.image(image.buffers, (0,) * len(image.buffers))
     for have, want in zip(image.planes, wanted.planes, strict=False):
         if have[1:] != want[1:] or image.format is not wanted.format:
-            what = f"{image!r} with {have[1:]} is not what {path} streams"
-            raise RefusedError(errno.EINVAL, f"{what}: {wanted!r} with {want[1:]}")
+            raise RefusedError(
+                errno.EINVAL,
+                f"{image!r} is not what {path} streams, which is {wanted!r}; a plane has offset,"
+                f" stride, width and height {have[1:]} and needs {want[1:]}",
+            )

@@ -44,7 +44,7 @@ class Codec(Device):
         try:
             if not (self.m2m and self._codes()):
                 about = f"{self.path} ({self.info.card})"
-                raise os_error(errno.ENODEV, f"{about} is not a stateful {self._what}")
+                raise os_error(errno.ENODEV, f"{about} is not a stateful {self._what}; use find()")
         except BaseException:
             self.close()
             raise

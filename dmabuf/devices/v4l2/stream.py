@@ -77,13 +77,11 @@ class Stream(Frames):
     def stop(self) -> None:
         """Stop the device and free its buffers; the device's own are closed.
 
-        Does nothing the second time.
-
         Iterations end, in other threads too. Frames that are held do not need to be given back. If
         the device is gone, it counts as stopped. OSError (EBUSY) from drivers that can't free their
         buffers while somebody has a duplicate or a mapping. After an error the device may still
-        have the buffers, and is busy for other streams until it is closed. Follows
-        VIDIOC_STREAMOFF.
+        have the buffers, and is busy for other streams until it is closed. Does nothing the second
+        time. Follows VIDIOC_STREAMOFF.
         """
         self._ring.stop()
 
