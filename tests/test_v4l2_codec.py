@@ -343,12 +343,12 @@ class TestEnds:
             with pytest.raises(ValueError, match="has not begun"):
                 use()
         with coding:
-            with pytest.raises(ValueError, match="single use"):
+            with pytest.raises(ValueError, match="used only once"):
                 coding.__enter__()
             assert coding.take() is None
         with pytest.raises(ValueError, match=OVER):
             coding.frame()
-        with pytest.raises(ValueError, match="single use"):
+        with pytest.raises(ValueError, match="used only once"):
             coding.__enter__()
 
 
