@@ -65,7 +65,14 @@ def watch(source: str | None = None) -> Watch:
 
     if source is None:
         source = "udev" if os.path.exists(_UDEVD) else "kernel"
-    monitor = pyudev.Monitor.from_netlink(context, source)
+    try:
+        monitor = pyudev.Monitor.from_netlink(context, source)
+    except OSError as error:
+        if type(error) is not OSError or error.errno is not None:
+            raise  # a signal handler's
+        from ctypes import get_errno
+
+        raise os_error(get_errno() or errno.EIO, "a socket for the events of udev") from None
     for subsystem in subsystems():
         monitor.filter_by(subsystem)
     monitor.start()
