@@ -161,6 +161,12 @@ def test_no_module_can_load_a_pickle(module):
     assert not found & LOADERS
 
 
+def test_no_module_has_a_re_entrant_lock_but_of_the_one_that_signal_handlers_leave_to_others():
+    assert [module for module, path in PATHS.items() if "RLock" in path.read_text()] == [
+        "dmabuf._locks"
+    ]
+
+
 def run(program: str) -> str:
     """Run a program in an interpreter of its own, and return what it prints."""
     outcome = run_program(program)
