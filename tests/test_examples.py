@@ -13,18 +13,6 @@ from helpers import cameras, codecs, drm, screen, uvc_camera
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.needs("heap", "opencv")
-def test_the_example_of_images_draws_a_disc(monkeypatch, tmp_path):
-    from PIL import Image
-
-    example = re.search(r"```python\n(.*?)```", (ROOT / "docs/images.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(example[1], "images.md", "exec"), {})
-    with Image.open("frame.png") as picture:
-        assert picture.size == (640, 480)
-        assert [picture.getpixel(place) for place in ((320, 240), (0, 0))] == [(255,) * 3, (0,) * 3]
-
-
 @pytest.mark.needs("heap", "vgem")
 def test_handover_shows_each_frame_after_it_was_drawn(monkeypatch, capsys, tmp_path):
     from PIL import Image

@@ -205,7 +205,7 @@ class TestDescriptor:
             assert same.wait(timeout=0)
 
     def test_what_is_no_sync_object_is_refused(self, gpu):
-        with open("/dev/null") as null, pytest.raises(OSError, match="no sync object") as caught:
+        with open("/dev/null") as null, pytest.raises(OSError, match="not a sync object") as caught:
             Syncobj.from_fd(gpu, null)
         assert caught.value.errno == errno.EINVAL
         for wrong, error in ((-1, ValueError), (None, TypeError), (True, TypeError)):
