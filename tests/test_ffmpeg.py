@@ -114,7 +114,7 @@ def test_a_layer_for_each_plane_is_one_image(image):
         (lambda about: setattr(about.layers[0], "nb_planes", 1), "has 2 planes, not 1"),
         (lambda about: setattr(about.layers[0], "format", 1), "is not known"),
         (lambda about: setattr(about.layers[0].planes[1], "object_index", 1), "planes in others"),
-        (lambda about: setattr(about.layers[0].planes[0], "offset", 1 << 40), "bytes"),
+        (lambda about: setattr(about.layers[0].planes[0], "offset", 1 << 30), "bytes"),
         (lambda about: setattr(about.layers[0].planes[0], "pitch", -1), "stride"),
         (lambda about: setattr(about, "nb_layers", 2), "layers 'NV12'"),
     ],
