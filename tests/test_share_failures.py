@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 import socket
+import threading
 import time
 from multiprocessing.reduction import ForkingPickler
 
@@ -20,7 +21,7 @@ from helpers.sockets import CONNECTED, KINDS, socketpair
 import dmabuf
 from dmabuf import share
 from dmabuf.interop import gstreamer
-from dmabuf.share import _lender
+from dmabuf.share import _claim, _lender
 
 SO_PASSRIGHTS = 83  # include/uapi/asm-generic/socket.h
 
@@ -173,6 +174,30 @@ def test_a_receiver_that_takes_no_descriptors_is_explained(pair, buffer):
     share.send(pair[0], [buffer])
     with share.receive(pair[1]) as received:
         assert received.objects == [buffer]
+
+
+@pytest.mark.parametrize("call", ["take", "cancel"])
+def test_what_a_lender_sends_beside_one_object_is_closed(buffer, other, tmp_path, call):
+    def lie():
+        client, _ = listener.accept()
+        with client:
+            client.recv(_claim.REQUEST.size)
+            share.send(client, [buffer, other])
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(tmp_path / "lender"))
+        listener.listen()
+        claim = _claim.Claim(bytes(tmp_path / "lender"), bytes(16), os.getpid())
+        lender = threading.Thread(target=lie)
+        before = descriptors()
+        lender.start()
+        if call == "take":
+            with pytest.raises(share.MessageError, match="sent 2 objects for a claim"):
+                _claim.take(claim)
+        else:
+            _claim.cancel(claim)
+        lender.join()
+        assert descriptors() == before
 
 
 def test_a_lender_that_has_no_descriptor_for_who_asks_waits_and_takes_him_later(

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from dmabuf._owning import own_result
+from dmabuf._scm import MessageError
 from dmabuf._scm import send as send_packet
 from dmabuf._wait import READABLE, is_ready
 from dmabuf.share._objects import Shared
@@ -32,18 +33,22 @@ class Claim(NamedTuple):
 def take(claim: Claim) -> Shared:
     """Take an object, once.
 
-    ConnectionRefusedError if the sender has ended; LookupError if it doesn't have it any more.
+    ConnectionRefusedError if the sender has ended; LookupError if it doesn't have it any more;
+    MessageError if it answers with anything else than one object.
     """
-    objects = _ask(claim, TAKE).objects
-    if not objects:
-        raise _nothing(claim)
-    return objects[0]
+    received = _ask(claim, TAKE)
+    if len(received.objects) == 1:
+        return received.objects[0]
+    received.close()
+    if received.objects:
+        raise MessageError(f"process {claim.pid} sent {len(received.objects)} objects for a claim")
+    raise _nothing(claim)
 
 
 def cancel(claim: Claim) -> None:
     """Have the other process drop what waits, unless it was taken or that process has ended."""
     with contextlib.suppress(ConnectionRefusedError, LookupError):
-        _ask(claim, CANCEL)
+        _ask(claim, CANCEL).close()
 
 
 def _ask(claim: Claim, what: int) -> Received:
