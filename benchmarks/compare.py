@@ -67,8 +67,7 @@ def report(name: str, rows: Rows, more: Mapping[str, float] = {}) -> None:
     Console(width=130).print(table)
     for what, figure in more.items():
         print(f"{what}: {figure:,.2f}")
-    aims = {row: AIMS[row] for row in rows if row in AIMS}
-    keep(name, {"times_ns": rows, "wanted": aims, **more})
+    keep(name, {"times_ns": rows, **more})
 
 
 def keep(name: str, figures: Mapping[str, object]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aims import AIMS
+
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
@@ -87,7 +89,7 @@ def ratios(picture: str) -> Iterator[Ratio]:
             times = found["times_ns"][row]
             for way, time in times.items():
                 if not way.startswith("dmabuf"):
-                    wanted = found["wanted"].get(row, {}).get(way)
+                    wanted = AIMS.get(row, {}).get(way)
                     yield Ratio(f"{row} : {way}", times["dmabuf"] / time, wanted)
 
 
