@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -41,10 +43,20 @@ class Weston:
             )
 
     def wait_until_ready(self) -> None:
-        """Wait until clients can connect."""
-        while not self.socket.exists():
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.02)
+        """Wait until clients can connect, which is later than that the socket is there."""
+        with socket.socket(socket.AF_UNIX) as client:
+            while client.connect_ex(str(self.socket)):
+                self.require_alive()
+                time.sleep(0.02)
+
+    def require_alive(self) -> None:
+        """Fail with what it has said last, and the kernel of it, if it has ended by itself."""
+        status = self.process.poll()
+        if status is not None:
+            how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            kernel = subprocess.run(("dmesg",), capture_output=True, text=True).stdout
+            last = "\n".join((*self.log.read_text().splitlines()[-30:], *kernel.splitlines()[-15:]))
+            raise AssertionError(f"weston has ended by itself: {how}\n{last}")
 
     def screenshot(self) -> numpy.ndarray:
         """Return the picture on the screen, as (height, width, 3) of bytes."""
