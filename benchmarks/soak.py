@@ -7,9 +7,9 @@ parts. What would grow or drift is told of each part: the blocks of memory that 
 the process, its descriptors, and the processor time of a frame, in user mode and in the kernel.
 Fails if one has grown at the end.
 
-Between its frames each part does a fixed work too, again and again: bare ioctls, and in asyncio a
-plain sleep before each. A frame's time is told as a multiple of that, so that a machine which gets
-slower itself, in what it computes or in how it wakes a process, is no drift.
+After each part a new process takes a few frames of another camera the same way. A frame's time is
+told as a multiple of that process's, which is too young to have drifted: so a machine that gets
+slower itself is no drift.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ import asyncio
 import gc
 import os
 import resource
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import numpy
-from frames import find_camera
-from today import bare_scope
 
 import dmabuf
 from dmabuf.devices import v4l2
@@ -37,10 +36,8 @@ from dmabuf.devices import v4l2
 FRAMES, SECONDS = 100_000, 150.0
 PARTS, SLOTS = 10, 4
 SIZE = (320, 180)
-EVERY = 20  # frames, and then a fixed work of so many pairs of ioctls, or sleeps with one each
-PAIRS, SLEEPS = 80, 10
-NAP = 0.001
-MOST_BLOCKS, MOST_BYTES, MOST_DRIFT = 100, 256 << 10, 1.15  # the parts have blocks too
+YOUNG = 500  # frames of a new process
+MOST_BLOCKS, MOST_BYTES, MOST_DRIFT = 200, 256 << 10, 1.15  # the parts have blocks too
 
 
 class Spent(NamedTuple):
@@ -54,43 +51,29 @@ class Spent(NamedTuple):
         """Of both: exact, while its two pieces are what the kernel's clock has sampled."""
         return self.user + self.kernel
 
-    def minus(self, other: Spent) -> Spent:
-        """Return the time since then."""
-        return Spent(self.user - other.user, self.kernel - other.kernel)
-
-    def each(self, count: int) -> Spent:
-        """Return the time of one."""
-        return Spent(self.user / count, self.kernel / count)
+    def __str__(self) -> str:
+        return f"{self.user:.0f}+{self.kernel:.0f} us"
 
 
 class Part(NamedTuple):
-    """What there was at the end of a part, and what a frame and a fixed work of it took."""
+    """What there was at the end of a part, and what a frame took, of it and of a new process."""
 
     frames: int
     blocks: int
     resident: int
     descriptors: int
     frame: Spent
-    fixed: Spent
+    young: Spent
 
     @property
     def relative(self) -> float:
-        """A frame's time as a multiple of the fixed work's."""
-        return self.frame.whole / self.fixed.whole
+        """A frame's time as a multiple of that in a new process."""
+        return self.frame.whole / self.young.whole
 
     def __str__(self) -> str:
-        times = "  ".join(
-            f"{name} {took.user:.0f}+{took.kernel:.0f} us"
-            for name, took in (("frame", self.frame), ("fixed", self.fixed))
-        )
         memory = f"{self.blocks} blocks, {self.resident >> 10} KiB, {self.descriptors} descriptors"
-        return f"{self.frames} frames  {times}  x{self.relative:.2f}  {memory}"
-
-
-def spent() -> Spent:
-    """Return what this process has taken so far."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return Spent(usage.ru_utime * 1e6, usage.ru_stime * 1e6)
+        times = f"{self.frame} a frame, {self.young} in a new process, x{self.relative:.2f}"
+        return f"{self.frames} frames: {times}; {memory}"
 
 
 def resident() -> int:
@@ -98,100 +81,122 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-class Soak:
-    """The parts of one run, told of each frame."""
+class Count:
+    """Of the frames that are taken, which it looks at."""
 
-    def __init__(self, frames: int, seconds: float) -> None:
-        self.parts: list[Part] = []
-        self._most = frames // PARTS
-        self._seconds = seconds / PARTS
+    def __init__(self, most: int, seconds: float, part_is_over: Callable[[int, Spent], bool]):
+        self._most = most
+        self._seconds = seconds
+        self._part_is_over = part_is_over
         self._begin()
 
     def _begin(self) -> None:
-        self._frames = self._works = 0
-        self._fixed = Spent(0, 0)
+        self._frames = 0
         self._end = time.monotonic() + self._seconds
-        self._start = spent()
+        self._start = resource.getrusage(resource.RUSAGE_SELF)
 
-    def look(self, pixels: numpy.ndarray) -> bool:
-        """Look at a frame; whether a fixed work is due after it."""
+    def wants_more(self, pixels: numpy.ndarray) -> bool:
+        """Look at a frame; False after the last."""
         assert pixels[0, 0, 1] >= 0
         self._frames += 1
-        return self._frames % EVERY == 0
-
-    @contextmanager
-    def fixed(self) -> Iterator[None]:
-        """Count what is done in here as a fixed work."""
-        start = spent()
-        yield
-        taken = spent().minus(start)
-        self._fixed = Spent(self._fixed.user + taken.user, self._fixed.kernel + taken.kernel)
-        self._works += 1
-
-    def goes_on(self) -> bool:
-        """Whether there are more frames to take, asked after a fixed work."""
         if self._frames < self._most and time.monotonic() < self._end:
             return True
-        frame = spent().minus(self._start).minus(self._fixed).each(self._frames)
-        gc.collect()
-        descriptors = len(os.listdir("/proc/self/fd"))
-        fixed = self._fixed.each(self._works)
-        blocks = sys.getallocatedblocks()
-        part = Part(self._frames, blocks, resident(), descriptors, frame, fixed)
-        self.parts.append(part)
-        print(f"  {part}", flush=True)
+        now, count = resource.getrusage(resource.RUSAGE_SELF), self._frames
+        user = (now.ru_utime - self._start.ru_utime) * 1e6 / count
+        kernel = (now.ru_stime - self._start.ru_stime) * 1e6 / count
+        more = self._part_is_over(count, Spent(user, kernel))
         self._begin()
-        return len(self.parts) < PARTS
-
-    def report(self) -> None:
-        """Compare the last part with the second, and the halves; AssertionError if one grew."""
-        first, last = self.parts[1], self.parts[-1]
-        half = PARTS // 2
-        early = median(part.relative for part in self.parts[:half])
-        late = median(part.relative for part in self.parts[half:])
-        print(f"{sum(part.frames for part in self.parts)} frames, drift x{late / early:.3f}")
-        assert last.blocks - first.blocks < MOST_BLOCKS, (first, last)
-        assert last.resident - first.resident < MOST_BYTES, (first, last)
-        assert last.descriptors == first.descriptors, (first, last)
-        assert late < early * MOST_DRIFT, (early, late)
+        return more
 
 
-def by_for(stream: v4l2.Stream, soak: Soak, fd: int) -> None:
+def by_for(stream: v4l2.Stream, count: Count) -> None:
     """Take frames by `for`."""
     with stream as frames:
         for frame in frames:
             with frame, frame.image.read() as (pixels,):
-                due = soak.look(pixels)
+                more = count.wants_more(pixels)
             del pixels
-            if due:
-                with soak.fixed():
-                    for _ in range(PAIRS):
-                        bare_scope(fd)
-                if not soak.goes_on():
-                    return
+            if not more:
+                return
 
 
-def by_async_for(stream: v4l2.Stream, soak: Soak, fd: int) -> None:
+def by_async_for(stream: v4l2.Stream, count: Count) -> None:
     """Take frames by `async for`."""
 
     async def take() -> None:
         async with stream as frames:
             async for frame in frames:
                 async with frame, frame.image.read() as (pixels,):
-                    due = soak.look(pixels)
+                    more = count.wants_more(pixels)
                 del pixels
-                if due:
-                    with soak.fixed():
-                        for _ in range(SLEEPS):
-                            await asyncio.sleep(NAP)
-                            bare_scope(fd)
-                    if not soak.goes_on():
-                        return
+                if not more:
+                    return
 
     asyncio.run(take())
 
 
 WAYS = {"for": by_for, "async": by_async_for}
+
+
+def take(way: str, path: str, count: Count) -> None:
+    """Take frames of a camera at its fastest rate."""
+    with v4l2.Capture(path) as camera, ExitStack() as stack:
+        format = camera.set_format("YUYV", *SIZE)
+        camera.set_frame_rate(1000)  # the highest that it has
+        size = format.sizeimage[0]
+        buffers = [stack.enter_context(dmabuf.allocate(size)) for _ in range(SLOTS)]
+        WAYS[way](camera.stream(buffers), count)
+
+
+def be_young(way: str, path: str) -> None:
+    """Print what a frame takes in this new process."""
+    parts: list[Spent] = []
+
+    def part_is_over(_frames: int, spent: Spent) -> bool:
+        parts.append(spent)
+        return len(parts) < 2  # the first warms
+
+    take(way, path, Count(YOUNG, 60, part_is_over))
+    print(*parts[1])
+
+
+def measure_young(way: str, path: str) -> Spent:
+    """Return what a frame takes in a new process."""
+    words = [sys.executable, __file__, "--way", way, "--young", path]
+    out = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return Spent(*map(float, out.split()))
+
+
+def soak(way: str, path: str, other: str, frames: int, seconds: float) -> None:
+    """Take frames of one camera in parts, and compare; AssertionError if something has grown."""
+    parts: list[Part] = []
+
+    def part_is_over(frames: int, spent: Spent) -> bool:
+        gc.collect()
+        descriptors = len(os.listdir("/proc/self/fd"))
+        young = measure_young(way, other)
+        blocks = sys.getallocatedblocks()
+        parts.append(Part(frames, blocks, resident(), descriptors, spent, young))
+        print(f"  {parts[-1]}", flush=True)
+        return len(parts) < PARTS
+
+    print(f"by {way}", flush=True)
+    take(way, path, Count(frames // PARTS, seconds / PARTS, part_is_over))
+    first, last = parts[1], parts[-1]
+    half = PARTS // 2
+    early = median(part.relative for part in parts[:half])
+    late = median(part.relative for part in parts[half:])
+    print(f"{sum(part.frames for part in parts)} frames, drift x{late / early:.3f}")
+    assert last.blocks - first.blocks < MOST_BLOCKS, (first, last)
+    assert last.resident - first.resident < MOST_BYTES, (first, last)
+    assert last.descriptors == first.descriptors, (first, last)
+    assert late < early * MOST_DRIFT, (early, late)
+
+
+def find_cameras() -> list[str]:
+    """Return the nodes of the cameras."""
+    nodes = map(v4l2.inspect, sorted(Path("/dev").glob("video*")))
+    return [node.path for node in nodes if node.capture and not node.m2m]
 
 
 def main() -> None:
@@ -200,18 +205,14 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS, help="take frames this way alone")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of each way, at the most")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each way, at the most")
+    parser.add_argument("--young", metavar="CAMERA", help=argparse.SUPPRESS)
     wanted = parser.parse_args()
-    with v4l2.Capture(find_camera()) as camera, ExitStack() as stack:
-        format = camera.set_format("YUYV", *SIZE)
-        camera.set_frame_rate(1000)  # the highest that it has
-        size = format.sizeimage[0]
-        buffers = [stack.enter_context(dmabuf.allocate(size)) for _ in range(SLOTS)]
-        still = stack.enter_context(dmabuf.allocate(4096))
-        for name in [wanted.way] if wanted.way else WAYS:
-            print(f"by {name}")
-            soak = Soak(wanted.frames, wanted.seconds)
-            WAYS[name](camera.stream(buffers), soak, still.fileno())
-            soak.report()
+    if wanted.young:
+        be_young(wanted.way, wanted.young)
+        return
+    path, other, *_ = find_cameras()  # two: modprobe vivid n_devs=2
+    for way in [wanted.way] if wanted.way else WAYS:
+        soak(way, path, other, wanted.frames, wanted.seconds)
 
 
 if __name__ == "__main__":
