@@ -210,7 +210,10 @@ def main() -> None:
     if wanted.young:
         be_young(wanted.way, wanted.young)
         return
-    path, other, *_ = find_cameras()  # two: modprobe vivid n_devs=2
+    cameras = find_cameras()
+    if len(cameras) < 2:
+        parser.error("two cameras are needed, one for the new processes: modprobe vivid n_devs=2")
+    path, other, *_ = cameras
     for way in [wanted.way] if wanted.way else WAYS:
         soak(way, path, other, wanted.frames, wanted.seconds)
 

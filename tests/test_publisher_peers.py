@@ -333,7 +333,7 @@ def test_who_gave_back_while_the_publisher_was_away_stays(
     """As of one that publishes every minute, and does not serve meanwhile."""
     with (
         contextlib.closing(Ring(allocate, depth + 1)) as ring,
-        Publisher(path, in_flight=depth, hold_timeout=0.2, keep_last=False) as publisher,
+        Publisher(path, in_flight=depth, hold_timeout=1, keep_last=False) as publisher,
         Client(path) as client,
     ):
         client.hello(depth)
@@ -343,7 +343,7 @@ def test_who_gave_back_while_the_publisher_was_away_stays(
         for _ in range(depth):
             client.release(client.frame())
             client.want()
-        time.sleep(0.3)
+        time.sleep(1.2)
         publisher.publish(ring.frame())
         assert [info.held for info in publisher.subscribers()] == [1]
 
